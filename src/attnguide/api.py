@@ -1,0 +1,188 @@
+"""Explain a model's answers: the notebook's door to every method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnguide.capture import AttentionTrace
+from attnguide.losses import TWO_CLASS, Loss, get_loss
+from attnguide.methods import Method, check_settings, get_method
+from attnguide.types import Explanation, ViT
+
+Target = int | str | Sequence[int] | Sequence[str] | Tensor
+
+
+def explain(
+    vit: ViT,
+    images: Tensor,
+    target: Target = "predicted",
+    *,
+    method: str | Method = "complete",
+    loss: str | Loss = "logit",
+    reference: Target | None = None,
+    **settings: Any,
+) -> Explanation:
+    """Relevance of every patch for a class.
+
+    Args:
+        vit: From `load_model` or `wrap_model`.
+        images: (B, 3, H, W), from `vit.preprocess`.
+        target: Class index or name for all images, one per image, a LongTensor (B,), or (B, T) for
+            T targets per image that share the forward pass; "predicted" is the model's own answer.
+        method: A name of `list_methods()`, or a callable (trace, **settings) -> (B, rows, cols).
+        loss: What is differentiated: "logit", a two-class loss ("relative_contrast",
+            "difference", "ratio"), or a callable (logits, target, reference) -> (B,).
+        reference: Second class of a two-class loss, given as `target` is.
+        **settings: Of the method.
+
+    Raises:
+        ValueError: unknown method, loss, class or setting; images that do not fit the model; a
+            two-class loss without reference class, or with the target as reference.
+        TypeError: images that are not a Tensor.
+    """
+    many = explain_many(
+        vit, images, target, methods=[(method, settings)], loss=loss, reference=reference
+    )
+    return next(iter(many.values()))
+
+
+def explain_many(
+    vit: ViT,
+    images: Tensor,
+    target: Target = "predicted",
+    *,
+    methods: Sequence[Any] | Mapping[str, Mapping[str, Any]] = ("complete", "gae"),
+    loss: str | Loss = "logit",
+    reference: Target | None = None,
+) -> dict[str, Explanation]:
+    """Several methods on one forward pass and one backward pass per target.
+
+    Args:
+        vit, images, target, loss, reference: As in `explain`.
+        methods: Names, callables, pairs (name, settings), or a mapping of names to settings.
+
+    Returns:
+        One `Explanation` per method, in the given order, under its name.
+
+    Raises:
+        ValueError, TypeError: as in `explain`, before the first forward pass where possible.
+    """
+    chosen = [_method(entry) for entry in _entries(methods)]
+    images = _check_images(vit, images)
+    batch = len(images)
+    get_loss(loss)
+    trace = AttentionTrace(vit, images, torch.empty(0), loss=loss)
+    if reference is not None:
+        trace.reference = _resolve(vit, reference, batch, trace).to(images.device)
+    elif isinstance(loss, str) and loss in TWO_CLASS:
+        raise ValueError(f"loss {loss!r} compares two classes; pass reference=<second class>")
+    targets = _resolve(vit, target, batch, trace).to(images.device)
+    columns = targets.unsqueeze(1) if targets.ndim == 1 else targets
+    _check_reference(loss, trace.reference, columns)
+
+    maps: dict[str, list[Tensor]] = {name: [] for name, _, _ in chosen}
+    for column in columns.unbind(1):
+        aimed = trace.retarget(column)
+        for name, method, settings in chosen:
+            maps[name].append(_finite(name, vit, method(aimed, **settings).detach()))
+    extra = {"loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "callable")}
+    return {
+        name: Explanation(
+            relevance=maps[name][0] if targets.ndim == 1 else torch.stack(maps[name], 1),
+            target=targets,
+            logits=trace.logits,
+            method=name,
+            settings=extra | settings,
+        )
+        for name, _, settings in chosen
+    }
+
+
+def _entries(methods: Sequence[Any] | Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    if isinstance(methods, str):
+        return [methods]
+    entries = list(methods.items() if isinstance(methods, Mapping) else methods)
+    if not entries:
+        raise ValueError("no method given; pass at least one name of list_methods()")
+    return entries
+
+
+def _method(entry: Any) -> tuple[str, Method, dict[str, Any]]:
+    name, settings = entry if isinstance(entry, tuple) else (entry, {})
+    full = check_settings(name, dict(settings))
+    return getattr(name, "__name__", str(name)), get_method(name), full
+
+
+def _check_images(vit: ViT, images: Tensor) -> Tensor:
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"images must be a Tensor (B, 3, H, W), got {type(images).__name__}; make one with "
+            "vit.preprocess(pil_images)"
+        )
+    if images.ndim == 3:
+        images = images.unsqueeze(0)
+    if images.ndim != 4 or tuple(images.shape[1:]) != (3, *vit.image_size):
+        raise ValueError(
+            f"images for {vit.name} must be (B, 3, {vit.image_size[0]}, {vit.image_size[1]}), got "
+            f"{tuple(images.shape)}; make them with vit.preprocess(pil_images)"
+        )
+    if len(images) == 0:
+        raise ValueError("expected at least one image, got an empty batch")
+    if not bool(torch.isfinite(images).all()):
+        raise ValueError("images contain NaN or infinite values; check the preprocessing")
+    return images.to(device=vit.device, dtype=vit.dtype)
+
+
+def _resolve(vit: ViT, target: Target, batch: int, trace: AttentionTrace) -> Tensor:
+    """(B,) or (B, T) int64 on the CPU."""
+    if isinstance(target, str) and target == "predicted":
+        return trace.logits.argmax(-1).cpu()
+    if isinstance(target, int | str):
+        return torch.full((batch,), vit.class_index(target), dtype=torch.int64)
+    if isinstance(target, Tensor):
+        if target.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"target must hold class indices (int64), got {target.dtype}")
+        given = target.cpu().long()
+    else:
+        given = torch.tensor([_index(vit, entry) for entry in target])
+    if given.ndim == 0:
+        given = given.expand(batch)
+    if given.ndim > 2 or len(given) != batch or given.numel() == 0:
+        raise ValueError(
+            f"target must be one class or one per image ({batch},) or ({batch}, T), got "
+            f"{tuple(given.shape)}"
+        )
+    for extreme in (int(given.min()), int(given.max())):
+        vit.class_index(extreme)
+    return given
+
+
+def _index(vit: ViT, entry: Any) -> Any:
+    if isinstance(entry, list | tuple):
+        return [_index(vit, part) for part in entry]
+    return vit.class_index(entry if isinstance(entry, str) else int(entry))
+
+
+def _check_reference(loss: str | Loss, reference: Tensor | None, targets: Tensor) -> None:
+    if reference is None or loss == "logit":
+        return
+    if reference.ndim != 1:
+        raise ValueError("reference takes one class per image, got several")
+    if bool((reference.unsqueeze(1) == targets).any()):
+        raise ValueError(
+            "target and reference are the same class for at least one image; a two-class loss "
+            "compares two different ones"
+        )
+
+
+def _finite(name: str, vit: ViT, relevance: Tensor) -> Tensor:
+    if not bool(torch.isfinite(relevance).all()):
+        raise ValueError(
+            f"method {name!r} gave NaN or infinite relevance on {vit.name}; try float64 "
+            "(vit.module.double() and images.double())"
+        )
+    return relevance

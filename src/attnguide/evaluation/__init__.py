@@ -1,0 +1,1 @@
+"""How faithful an explanation is to its model."""

@@ -1,0 +1,16 @@
+"""Last layer's attention, class row, averaged over heads.
+
+Baseline of Chefer et al., CVPR 2021. Blind to the class.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from attnguide.capture import AttentionTrace
+
+
+def explain(trace: AttentionTrace) -> Tensor:
+    """(B, rows, cols), non-negative, the same for every target."""
+    last = trace.attention[-1].mean(1)
+    return trace.on_grid(trace.readout @ last)

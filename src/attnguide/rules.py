@@ -1,0 +1,67 @@
+"""Correction rules: one layer's attention and its gradient to the matrix that is propagated.
+
+Every rule maps A and G = d loss / d A, both (B, H, N, N), to E_H[...] (B, N, N). The identity of
+the residual connection is added where layers are multiplied, in `propagate.rollout`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+
+from torch import Tensor
+
+from attnguide.types import unknown_name
+
+Rule = Callable[[Tensor, Tensor], Tensor]
+
+
+def identity(attention: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG001 (a rule has two)
+    """Head mean of the attention itself, blind to the class.
+
+    Paper: Eq. (1)
+    """
+    return attention.mean(1)
+
+
+def positive(attention: Tensor, gradient: Tensor) -> Tensor:
+    """Attention weighted by the positive part of its gradient (GAE).
+
+    Paper: Eq. (4)
+    """
+    return gradient.clamp(min=0).mul_(attention).mean(1)
+
+
+def complete(attention: Tensor, gradient: Tensor) -> Tensor:
+    """Attention weighted by its complete, signed gradient: the paper's method.
+
+    Paper: Eq. (5)
+    """
+    return (gradient * attention).mean(1)
+
+
+def absolute(attention: Tensor, gradient: Tensor) -> Tensor:
+    """Attention weighted by the size of its gradient, whichever sign.
+
+    Paper: Eq. (6)
+    """
+    return gradient.abs().mul_(attention).mean(1)
+
+
+def get_rule(name: str | Rule) -> Rule:
+    """The rule of that name, or the callable itself.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if callable(name):
+        return name
+    known = {
+        key: rule
+        for key, rule in inspect.getmembers(sys.modules[__name__], inspect.isfunction)
+        if rule.__module__ == __name__ and rule is not get_rule
+    }
+    if name not in known:
+        raise unknown_name("rule", name, sorted(known))
+    return known[name]
