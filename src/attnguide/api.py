@@ -71,6 +71,18 @@ def explain_many(
     Raises:
         ValueError, TypeError: as in `explain`, before the first forward pass where possible.
     """
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode
+        return _explain_many(vit, images, target, methods, loss, reference)
+
+
+def _explain_many(
+    vit: ViT,
+    images: Tensor,
+    target: Target,
+    methods: Sequence[Any] | Mapping[str, Mapping[str, Any]],
+    loss: str | Loss,
+    reference: Target | None,
+) -> dict[str, Explanation]:
     chosen = [_method(entry) for entry in _entries(methods)]
     images = _check_images(vit, images)
     batch = len(images)
@@ -134,7 +146,7 @@ def _check_images(vit: ViT, images: Tensor) -> Tensor:
         raise ValueError("expected at least one image, got an empty batch")
     if not bool(torch.isfinite(images).all()):
         raise ValueError("images contain NaN or infinite values; check the preprocessing")
-    return images.to(device=vit.device, dtype=vit.dtype)
+    return images.to(device=vit.device, dtype=vit.dtype).clone()
 
 
 def _resolve(vit: ViT, target: Target, batch: int, trace: AttentionTrace) -> Tensor:
@@ -146,7 +158,7 @@ def _resolve(vit: ViT, target: Target, batch: int, trace: AttentionTrace) -> Ten
     if isinstance(target, Tensor):
         if target.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"target must hold class indices (int64), got {target.dtype}")
-        given = target.cpu().long()
+        given = target.cpu().long().clone()  # an inference tensor cannot be differentiated with
     else:
         given = torch.tensor([_index(vit, entry) for entry in target])
     if given.ndim == 0:

@@ -209,12 +209,13 @@ class AttentionTrace:
     @cached_property
     def gradient(self) -> tuple[Tensor, ...]:
         """L tensors (B, H, N, N): d loss / d attention, each image's own."""
-        return torch.autograd.grad(
-            self.objective(self._forward[1]).sum(),
-            self.recording.attention,
-            retain_graph=True,
-            materialize_grads=True,
-        )
+        with torch.inference_mode(False), torch.enable_grad():
+            return torch.autograd.grad(
+                self.objective(self._forward[1]).sum(),
+                self.recording.attention,
+                retain_graph=True,
+                materialize_grads=True,
+            )
 
     def objective(self, logits: Tensor) -> Tensor:
         """(B,) the loss of `logits` (B, C) at this target."""
@@ -245,7 +246,7 @@ class AttentionTrace:
 
     def _run(self) -> tuple[Recording, Tensor]:
         with torch.inference_mode(False), torch.enable_grad(), capture(self.vit) as recording:
-            logits = self.vit.module(self.images.clone())
+            logits = self.vit.module(self.images)
         return recording, logits
 
 
