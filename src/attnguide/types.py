@@ -8,19 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-
-def unknown_name(kind: str, name: object, known: list[str]) -> ValueError:
-    """The error for a name nobody knows: closest names first, then all of them."""
-    close = get_close_matches(str(name), known, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ";"
-    listed = ", ".join(known[:40]) + (f", ... ({len(known)} in all)" if len(known) > 40 else "")
-    return ValueError(f"unknown {kind} {name!r}{hint} known: {listed}")
+from attnguide.names import unknown_name as unknown_name
 
 
 @dataclass(frozen=True)
