@@ -1,0 +1,208 @@
+"""Rows on disk: nothing lost, nothing doubled, whatever happens to the writer."""
+
+import errno
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from attnguide.results import Results, load_maps, merge, read, save_maps
+
+KEY = ("image_id", "method", "fraction")
+
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["attnguide.results"])
+
+
+def study(run_dir, pause):
+    """A small study: 24 images, batches of 3, one part per batch; resumes where it was."""
+    ids = [f"{i:04d}" for i in range(24)]
+    with Results(run_dir, KEY) as results:
+        done = results.done()
+        for start in range(0, len(ids), 3):
+            batch = [i for i in ids[start : start + 3] if i not in done]
+            if batch:
+                results.append(pd.concat([rows(*batch), rows(*batch, method="complete")]))
+                time.sleep(pause)
+    merge(run_dir)
+
+
+def start_study(run_dir, pause):
+    process = processes.Process(target=study, args=(run_dir, pause))
+    process.start()
+    return process
+
+
+def finish(process):
+    process.join()
+    code = process.exitcode
+    process.close()
+    return code
+
+
+def rows(*ids, method="gae", value=0.5):
+    return pd.DataFrame(
+        {"image_id": i, "method": method, "fraction": f, "probability": value - f / 3}
+        for i in ids
+        for f in (0.0, 0.1)
+    )
+
+
+def test_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert finish(start_study(whole, 0)) == 0
+    dice = random.Random(0)
+    kills = 0
+    while kills < 20:
+        process = start_study(broken, 0.01)
+        time.sleep(dice.uniform(0.02, 0.15))
+        process.kill()
+        kills += finish(process) == -signal.SIGKILL
+        stored = sorted((broken / "parts").glob("*.parquet")) if broken.exists() else []
+        if len(stored) == 8:  # everything is there: lose a part or two and go on
+            for path in dice.sample(stored, 2):
+                path.unlink()
+    assert finish(start_study(broken, 0)) == 0
+    assert (broken / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
+
+
+def test_a_torn_part_is_named_and_its_images_computed_again(tmp_path):
+    with Results(tmp_path, KEY) as results:
+        results.append(rows("a"))
+        results.append(rows("b"))
+    torn = sorted((tmp_path / "parts").glob("*.parquet"))[1]
+    torn.write_bytes(torn.read_bytes()[:-20])
+    (tmp_path / "parts" / "foreign.parquet").write_bytes(b"not ours")
+    with (
+        Results(tmp_path, KEY) as results,
+        pytest.warns(UserWarning, match=f"{torn.name}|foreign") as told,
+    ):
+        assert results.done() == {"a"}
+        results.append(rows("b"))
+        assert set(merge(tmp_path)["image_id"]) == {"a", "b"}
+    assert {str(w.message).split(" is ignored")[0].split("/")[-1] for w in told} == {
+        torn.name,
+        "foreign.parquet",
+    }
+
+
+def test_a_full_disk_loses_nothing_and_leaves_nothing(tmp_path, monkeypatch):
+    with Results(tmp_path, KEY) as results:
+        results.append(rows("a"))
+        before = sorted(p.name for p in (tmp_path / "parts").iterdir())
+
+        def full(_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space left.*run the same command again"):
+                results.append(rows("b"))
+        assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == before
+        results.append(rows("b"))
+        assert results.done() == {"a", "b"}
+
+
+def test_shards_merge_to_the_table_of_one_run(tmp_path):
+    with Results(tmp_path / "one", KEY) as results:
+        results.append(rows("a", "b"))
+        results.append(rows("c"))
+    for shard, ids in ((1, "bc"), (0, "a")):
+        with Results(tmp_path / "two", KEY, shard=shard) as results:
+            results.append(rows(*ids))
+    merge(tmp_path / "one")
+    merge(tmp_path / "two")
+    one, two = ((tmp_path / name / "results.parquet").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_equal_rows_are_kept_once_and_conflicts_refused(tmp_path):
+    for shard in (0, 1):
+        with Results(tmp_path, KEY, shard=shard) as results:
+            results.append(rows("a"))
+    assert len(merge(tmp_path)) == 2
+    with Results(tmp_path, KEY, shard=2) as results:
+        results.append(rows("a", value=0.6))
+    with pytest.raises(ValueError, match="share a key but disagree.*'image_id': 'a'"):
+        merge(tmp_path)
+
+
+def test_a_second_writer_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path):
+    process = start_study(tmp_path, 60)
+    deadline = time.monotonic() + 30
+    while not list((tmp_path / "parts").glob("*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with pytest.raises(ValueError, match=f"written by process {process.pid}"):
+        Results(tmp_path, KEY).__enter__()
+    with Results(tmp_path, KEY, shard=1):
+        pass
+    process.kill()
+    assert finish(process) == -signal.SIGKILL
+    with Results(tmp_path, KEY) as results:
+        assert results.done() == {"0000", "0001", "0002"}
+
+
+def owner_with_worker(run_dir, pipe):
+    with Results(run_dir, KEY):
+        worker = os.fork()
+        if worker:
+            pipe.send(worker)
+        time.sleep(60)
+
+
+def test_a_worker_that_outlives_its_killed_owner_does_not_keep_the_lock(tmp_path):
+    ours, theirs = processes.Pipe()
+    owner = processes.Process(target=owner_with_worker, args=(tmp_path, theirs))
+    owner.start()
+    worker = ours.recv()
+    try:
+        owner.kill()
+        finish(owner)
+        with Results(tmp_path, KEY):
+            os.kill(worker, 0)  # the worker is still there
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        ours.close()
+        theirs.close()
+
+
+def test_done_counts_each_model_for_itself(tmp_path):
+    with Results(tmp_path, ("image_id", "model", "fraction")) as results:
+        results.append(rows("a").assign(model="small"))
+        results.append(rows("a", "b").assign(model="large"))
+        assert results.done(model="small") == {"a"}
+        assert results.done(model="large") == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (rows("a").drop(columns="method"), "need the columns"),
+        (rows("a").iloc[:0], "need the columns"),
+        (rows("a", "a"), "same key"),
+    ],
+)
+def test_bad_rows_are_refused(tmp_path, bad, message):
+    with Results(tmp_path, KEY) as results, pytest.raises(ValueError, match=message):
+        results.append(bad)
+
+
+def test_reading_before_the_end_says_what_to_do(tmp_path):
+    for reader in (read, merge, load_maps):
+        with pytest.raises(FileNotFoundError, match="stage=run"):
+            reader(tmp_path)
+
+
+def test_maps_come_back_exactly_and_accumulate(tmp_path):
+    first, second = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    save_maps(tmp_path, {"gae|dir/a.png|3": first})
+    save_maps(tmp_path, {"complete|dir/a.png|3": second})
+    maps = load_maps(tmp_path)
+    assert list(maps) == ["complete|dir/a.png|3", "gae|dir/a.png|3"]
+    assert np.array_equal(maps["gae|dir/a.png|3"], first)
+    assert maps["complete|dir/a.png|3"].dtype == np.float32
