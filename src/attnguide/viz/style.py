@@ -1,0 +1,158 @@
+"""How everything looks: the colours of relevance, one line style per method, type sizes.
+
+This is the one place that knows them, so that a method looks the same in every figure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+INK, QUIET, HAIRLINE = "#1b1b1f", "#6a6a72", "#c9c9d0"
+BODY, SMALL = 8.0, 7.0  # points, as in the text of a paper
+
+# Blue, white, red at equal steps from -1 to 1, equally dark at equal distance from zero.
+RELEVANCE_COLOURS = ("#0b2f8a", "#2f63d6", "#8fb2f5", "#ffffff", "#f79a8c", "#d93a32", "#8a0b1c")
+
+
+Dash = str | tuple[int, tuple[float, ...]]  # matplotlib's name, or (offset, on and off in points)
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """How the curve of one method is drawn: readable in colour, and in grey by dash and marker."""
+
+    colour: str
+    dash: Dash
+    marker: str
+
+
+_LONG_DASH, _DASH_DOT_DOT = (0, (6.0, 1.6)), (0, (4.0, 1.4, 1.0, 1.4, 1.0, 1.4))
+METHOD_STYLES = {
+    "complete": LineStyle("#c4262e", "-", "o"),
+    "gae": LineStyle("#1f5fbf", "--", "s"),
+    "absolute": LineStyle("#2f8f4e", "-.", "^"),
+    "rollout": LineStyle("#8a5a2b", ":", "D"),
+    "random": LineStyle("#77777f", _LONG_DASH, "x"),
+    "raw_attention": LineStyle("#b08500", _DASH_DOT_DOT, "v"),
+    "attention_flow": LineStyle("#7a3e9d", "-", "P"),
+    "t_attr": LineStyle("#00838f", "--", "*"),
+    "lrp": LineStyle("#5d6d1e", "-.", "<"),
+    "partial_lrp": LineStyle("#9aa52f", ":", ">"),
+    "attn_gradcam": LineStyle("#d6568b", _LONG_DASH, "h"),
+    "gradcam": LineStyle("#e07b1a", _DASH_DOT_DOT, "p"),
+    "layercam": LineStyle("#f0a860", "-", "d"),
+    "tam": LineStyle("#3b3b9a", "--", "X"),
+    "bi_head": LineStyle("#4f9fd0", "-.", "1"),
+    "bi_token": LineStyle("#86c5e8", ":", "2"),
+    "dix": LineStyle("#a3195b", _LONG_DASH, "3"),
+    "vit_cx": LineStyle("#0f6b5c", _DASH_DOT_DOT, "4"),
+    "tis": LineStyle("#54c2a8", "-", "+"),
+    "grad_eclip": LineStyle("#b48ede", "--", "8"),
+}
+
+METHOD_LABELS = {
+    "gae": "GAE",
+    "t_attr": "T-Attr",
+    "lrp": "LRP",
+    "partial_lrp": "partial LRP",
+    "attn_gradcam": "attention GradCAM",
+    "gradcam": "GradCAM",
+    "layercam": "LayerCAM",
+    "tam": "TAM",
+    "bi_head": "BI (head)",
+    "bi_token": "BI (token)",
+    "dix": "DIX",
+    "vit_cx": "ViT-CX",
+    "tis": "TIS",
+    "grad_eclip": "Grad-ECLIP",
+}
+
+
+def method_style(method: str) -> LineStyle:
+    """The style of a method; one that nobody listed keeps a style of its own from its name."""
+    if method in METHOD_STYLES:
+        return METHOD_STYLES[method]
+    colours = ["#5b4b8a", "#a65e2e", "#2e7d7a", "#8c2f5a", "#50702a"]
+    dashes: list[Dash] = ["--", "-.", ":", _LONG_DASH, _DASH_DOT_DOT]
+    pick = crc32(method.encode())
+    return LineStyle(colours[pick % 5], dashes[pick // 5 % 5], "os^Dv"[pick // 25 % 5])
+
+
+def method_label(method: str) -> str:
+    """The name of a method as figures print it."""
+    return METHOD_LABELS.get(method, method.replace("_", " "))
+
+
+def relevance_colours(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(..., 3) colours in [0, 1] of values in [-1, 1]: red positive, white zero, blue negative."""
+    anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in RELEVANCE_COLOURS])
+    at = np.linspace(-1, 1, len(anchors))
+    channels = [np.interp(values, at, anchors[:, channel] / 255) for channel in range(3)]
+    return np.stack(channels, -1).astype(np.float32)
+
+
+def relevance_colormap() -> LinearSegmentedColormap:
+    """The same colours for matplotlib's colour bars, from 0 (negative) to 1 (positive)."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("relevance", RELEVANCE_COLOURS, N=513)
+
+
+@contextmanager
+def typography() -> Iterator[None]:
+    """Type, lines and fonts of all figures, for the time of a drawing only."""
+    from matplotlib import rc_context
+
+    settings: dict[Any, Any] = {
+        "font.family": "DejaVu Sans",
+        "font.size": BODY,
+        "axes.titlesize": BODY + 1,
+        "axes.labelsize": BODY,
+        "xtick.labelsize": SMALL,
+        "ytick.labelsize": SMALL,
+        "legend.fontsize": SMALL,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": QUIET,
+        "axes.linewidth": 0.6,
+        "xtick.color": QUIET,
+        "ytick.color": QUIET,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "pdf.fonttype": 42,  # text stays text
+    }
+    with rc_context(settings):
+        yield
+
+
+def save_figure(figure: Figure, run_dir: str | os.PathLike[str], stem: str = "figure") -> Path:
+    """Write `<stem>.png` (200 dots per inch) and `<stem>.pdf`; returns the path of the PNG.
+
+    The margins grow to the text, so that nothing is cut off.
+    """
+    folder = Path(run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with typography():
+        for suffix, extra in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+            figure.savefig(
+                folder / f"{stem}{suffix}",
+                dpi=200,
+                bbox_inches="tight",
+                pad_inches=0.06,
+                facecolor="white",
+                metadata=extra,
+            )
+    return folder / f"{stem}.png"
