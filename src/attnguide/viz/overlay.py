@@ -71,7 +71,7 @@ def as_picture(image: Any) -> NDArray[np.float32]:
         ValueError: another shape, or numbers outside the range.
     """
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+        return np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
     values = _plain(image)
     if values.ndim == 3 and values.shape[0] == 3 and values.shape[2] != 3:
         values = values.transpose(1, 2, 0)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -145,14 +146,22 @@ def save_figure(figure: Figure, run_dir: str | os.PathLike[str], stem: str = "fi
     """
     folder = Path(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    with typography():
-        for suffix, extra in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-            figure.savefig(
-                folder / f"{stem}{suffix}",
-                dpi=200,
-                bbox_inches="tight",
-                pad_inches=0.06,
-                facecolor="white",
-                metadata=extra,
-            )
+    for kind in ("pdf", "png"):
+        (folder / f"{stem}.{kind}").write_bytes(render(figure, kind))
     return folder / f"{stem}.png"
+
+
+def render(figure: Figure, kind: str = "png") -> bytes:
+    """The content of a PNG (200 dots per inch) or PDF file; the same bytes for the same figure."""
+    buffer = BytesIO()
+    with typography():
+        figure.savefig(
+            buffer,
+            format=kind,
+            dpi=200,
+            bbox_inches="tight",
+            pad_inches=0.06,
+            facecolor="white",
+            metadata={"pdf": {"CreationDate": None}, "png": {"Software": None}}[kind],
+        )
+    return buffer.getvalue()
