@@ -1,0 +1,1 @@
+"""Images to explain: the procedural creatures, ImageNet folders, sample pictures."""
