@@ -33,10 +33,9 @@ def filled(images: Tensor, fill: str | float, black: Tensor | None, patch: int) 
     Raises:
         ValueError: unknown fill, or "black" where the model's normalisation is not known.
     """
+    check_fill(fill)
     if isinstance(fill, int | float):
         return torch.full_like(images, fill)
-    if fill not in FILLS:
-        raise unknown_name("fill", fill, [*FILLS, "a number in normalised space"])
     if fill == "zero":
         return torch.zeros_like(images)
     if fill == "mean":
@@ -53,6 +52,16 @@ def filled(images: Tensor, fill: str | float, black: Tensor | None, patch: int) 
     widest = min(images.shape[-2:])
     kernel = min(4 * patch + 1, widest - 1 + widest % 2)
     return gaussian_blur(images, [kernel, kernel], [float(patch), float(patch)])
+
+
+def check_fill(fill: str | float) -> None:
+    """Refuse a fill that does not exist.
+
+    Raises:
+        ValueError: neither a name nor a number.
+    """
+    if not isinstance(fill, int | float) and fill not in FILLS:
+        raise unknown_name("fill", fill, [*FILLS, "a number in normalised space"])
 
 
 class MaskedForward:
