@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from attnguide.viz.overlay import as_picture, overlay
@@ -19,6 +20,7 @@ from attnguide.viz.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
 
 RED_FRAME = "#c4262e"
@@ -92,9 +94,9 @@ def short_name(class_name: str) -> str:
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Lines of at most `width` inches at `size` points, broken at spaces and never within words.
+    """Lines of at most `width` inches at `size` points, broken at spaces where possible.
 
-    Line breaks in the text are kept.
+    Only a word that is longer than a line is broken within. Line breaks in the text are kept.
     """
     lines: list[str] = []
     for paragraph in text.splitlines():
@@ -104,6 +106,11 @@ def wrap(text: str, width: float, size: float) -> list[str]:
             if line and _text_width(longer, size) > width:
                 lines.append(line)
                 longer = word
+            while _text_width(longer, size) > width and len(longer) > 1:
+                fits = [n for n in range(1, len(longer)) if _text_width(longer[:n], size) <= width]
+                cut = max(fits, default=1)
+                lines.append(longer[:cut])
+                longer = longer[cut:]
             line = longer
         lines.append(line)
     return lines
@@ -111,11 +118,18 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 
 def _text_width(text: str, size: float) -> float:
     """Inches that a line of text takes."""
-    from matplotlib.textpath import TextPath
+    from matplotlib.font_manager import FontProperties
 
-    # A backslash keeps a dollar sign from being read as mathematics.
-    path = TextPath((0, 0), text.replace("$", r"\$"), size=size)
-    return float(path.get_extents().width) * _POINT if text.strip() else 0.0
+    font = FontProperties(family="DejaVu Sans", size=size)
+    width, _, _ = _ruler().get_text_width_height_descent(text, font, ismath=False)
+    return float(width) * _POINT
+
+
+@lru_cache(maxsize=1)
+def _ruler() -> RendererAgg:
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    return RendererAgg(1, 1, 72)
 
 
 def _check_titles(kind: str, titles: Sequence[str], count: int) -> None:
