@@ -28,7 +28,9 @@ def main() -> None:
     vit = load_model("vit_tiny_patch16_224", checkpoint=WEIGHTS_FILE)
     paths = sorted((SHARED / "imagenet_sample").glob("*/*"))[::37][:16]
     images = vit.preprocess([Image.open(path) for path in paths])
-    print(f"{torch.__version__}, one thread, CPU time, median of {ROUNDS} shuffled rounds [quartiles]")
+    print(
+        f"{torch.__version__}, one thread, CPU time, median of {ROUNDS} shuffled rounds [quartiles]"
+    )
     bench_explain(vit, images[:8])
     bench_perturb(vit, images)
     bench_memory()

@@ -39,7 +39,7 @@ def explain_as_published(module, image: Tensor, target: int, rule: str) -> Tenso
 
 
 def perturb_in_a_loop(module, images, relevance, label, order, fractions, patch=16):
-    """Correct (B, S) and probability (B, S) by filling pixels and timm's forward, batch by batch."""
+    """Correct (B, S) and probability (B, S): pixels filled, timm's forward, batch by batch."""
     batch, (rows, cols) = len(images), relevance.shape[1:]
     ranks = relevance.flatten(1).argsort(dim=-1, descending=order == "positive", stable=True)
     correct, probability = [], []

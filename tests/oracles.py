@@ -20,7 +20,7 @@ def layer_matrix(a, g, weight):
 
 
 WEIGHTS = {
-    "rollout": lambda g: 1.0,
+    "rollout": lambda _: 1.0,
     "gae": lambda g: g if g > 0 else 0.0,
     "complete": lambda g: g,
     "absolute": lambda g: -g if g < 0 else g,

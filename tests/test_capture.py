@@ -57,7 +57,7 @@ def test_model_is_untouched_after_success_bad_target_and_exception(fused):
     assert fingerprint(module) == before
 
     class Broken(nn.Module):
-        def forward(self, x):
+        def forward(self, _):
             raise RuntimeError("broken on purpose")
 
     module.head = Broken()

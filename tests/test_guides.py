@@ -63,7 +63,7 @@ def test_squash_keeps_everything_crop_keeps_the_middle_pad_keeps_the_aspect():
 def test_one_guide_per_image():
     images = torch.zeros(2, 3, 32, 32)
     guides = torch.stack([torch.full((3, 8, 8), v) for v in (1.0, 2.0)])
-    stitched, mask = stitch(images, guides, patch_size=4)
+    stitched, _mask = stitch(images, guides, patch_size=4)
     assert [float(stitched[i, 0, 0, -1]) for i in (0, 1)] == [1, 2]
     with pytest.raises(ValueError, match="one guide or one per image"):
         stitch(images, torch.zeros(3, 3, 8, 8), patch_size=4)

@@ -71,7 +71,7 @@ def test_equals_the_plain_loop_over_pixels(shape, fill):
         for image in range(3):
             values = relevance[image].flatten().tolist()
             sign = -1 if order == "positive" else 1
-            ranked = sorted(range(patches), key=lambda p: (sign * values[p], p))  # noqa: B023
+            ranked = sorted(range(patches), key=lambda p: (sign * values[p], p))
             for step, fraction in enumerate(FRACTIONS):
                 masked = images[image].clone()
                 for patch in ranked[: int(fraction * patches + 0.5)]:

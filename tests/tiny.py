@@ -21,7 +21,7 @@ SHAPES = {
 
 
 def tiny(shape: str = "class_token", *, dtype: torch.dtype = torch.float32, **kwargs) -> ViT:
-    """Two layers, two heads, 4 x 4 patches of 4 pixels, 5 classes; weights large enough to matter."""
+    """Two layers, two heads, 4 x 4 patches of 4 pixels, 5 classes, weights that matter."""
     settings = {
         "img_size": 16,
         "patch_size": 4,

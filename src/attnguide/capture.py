@@ -45,9 +45,7 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.recording, self.edit = recording, edit
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
@@ -94,11 +92,10 @@ class _Recorder(TorchFunctionMode):
 @contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, no parameter gradients, fused attention; all as before afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
+    parts: list[Any] = list(module.modules())
+    modes = [(part, part.training) for part in parts]
     wanted = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    fused = [
-        (part, part.fused_attn) for part in module.modules() if hasattr(part, "fused_attn")
-    ]
+    fused = [(part, part.fused_attn) for part in parts if hasattr(part, "fused_attn")]
     try:
         for part, _ in modes:
             part.training = False

@@ -34,7 +34,7 @@ def stitch(
         images: (B, 3, H, W), or B tensors (3, h, w) of any sizes together with `size`.
         guide: (3, h, w), or (B, 3, h, w) for one guide per image, in the images' space.
         layout: Where the guide goes: "right", "left", "top", "bottom".
-        fraction: Share of the canvas that the guide takes, in [0, 1); it must end on a patch border.
+        fraction: Share of the canvas that the guide takes, in [0, 1); it ends on a patch border.
         fit: How a picture fills its part: "squash" (aspect changes), "crop" (centre), "pad".
         patch_size: Of the model, in pixels (`vit.patch_size`).
         size: (H, W) of the result in pixels; by default that of `images`.

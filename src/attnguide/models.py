@@ -38,7 +38,7 @@ def load_model(
     if name in EMBEDDED:
         if checkpoint is not None:
             raise ValueError(
-                f"{name} brings its own weights; pass a timm model name with checkpoint={checkpoint}"
+                f"{name} brings its own weights; pass a timm model name with {checkpoint}"
             )
         return _load_embedded(name, device)
     module = _create(name, checkpoint)
@@ -69,7 +69,7 @@ def check_model(name: str, checkpoint: str | Path | None = None) -> None:
 
 
 def wrap_model(
-    module: nn.Module,
+    module: Any,
     preprocess: Callable[..., Tensor] | None = None,
     class_names: Sequence[str] | None = None,
     *,
@@ -94,8 +94,9 @@ def wrap_model(
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"expected a torch module, got {type(module).__name__}")
+    net: Any = module
     label = name or type(module).__name__
-    embed = getattr(module, "patch_embed", None)
+    embed: Any = getattr(module, "patch_embed", None)
     missing = [
         part for part in ("patch_embed", "blocks", "num_prefix_tokens") if not hasattr(module, part)
     ]
@@ -107,7 +108,7 @@ def wrap_model(
         )
     size = _pair(getattr(embed, "img_size", None) or (224, 224))
     patch = _pair(embed.patch_size)
-    tokens = module.num_prefix_tokens + (size[0] // patch[0]) * (size[1] // patch[1])
+    tokens = net.num_prefix_tokens + (size[0] // patch[0]) * (size[1] // patch[1])
     module.eval()
     names, wnids = _names(module, class_names, label)
     return ViT(
@@ -117,8 +118,8 @@ def wrap_model(
         name=label,
         patch_size=patch,
         image_size=size,
-        num_prefix=module.num_prefix_tokens,
-        readout=_readout(module, tokens),
+        num_prefix=net.num_prefix_tokens,
+        readout=_readout(net, tokens),
         wnids=wnids,
         weights_sha256=weights_sha256,
     )
@@ -244,11 +245,11 @@ def _own_preprocess(module: nn.Module, size: tuple[int, int]) -> Preprocess:
 
 
 def _names(
-    module: nn.Module, given: Sequence[str] | None, label: str
+    module: Any, given: Sequence[str] | None, label: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Class names, and wnids for ImageNet's 1,000 classes."""
     head = getattr(module, "head", None)
-    count = getattr(module, "num_classes", None) or getattr(head, "out_features", 0)
+    count = int(getattr(module, "num_classes", None) or getattr(head, "out_features", 0))
     if given is not None:
         if count and len(given) != count:
             raise ValueError(f"{label} has {count} classes, got {len(given)} class names")
@@ -261,7 +262,7 @@ def _names(
     return tuple(info.index_to_description(i) for i in range(1000)), tuple(info.label_names())
 
 
-def _readout(module: nn.Module, tokens: int) -> Tensor | None:
+def _readout(module: Any, tokens: int) -> Tensor | None:
     """(N,) share of each token in what the head reads; None where it is not linear in them."""
     prefix = module.num_prefix_tokens
     row = torch.zeros(tokens)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnguide.names import unknown_name as unknown_name
 
@@ -21,7 +21,7 @@ class ViT:
     """A vision transformer with everything that belongs to its weights.
 
     Attributes:
-        module: timm-like network, images (B, 3, H, W) to logits (B, C).
+        module: timm-like `torch.nn.Module`, images (B, 3, H, W) to logits (B, C).
         preprocess: PIL images to a normalised Tensor (B, 3, H, W).
         class_names: one name per class.
         name: what records and messages call it.
@@ -35,7 +35,7 @@ class ViT:
         weights_sha256: checksum of the weights file, empty where there is none.
     """
 
-    module: nn.Module
+    module: Any
     preprocess: Callable[..., Tensor]
     class_names: tuple[str, ...]
     name: str

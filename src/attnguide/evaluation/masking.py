@@ -9,9 +9,10 @@ only the tokens that the head reads. Any other model gets filled pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from attnguide.types import ViT, unknown_name
@@ -82,7 +83,7 @@ class MaskedForward:
             grid: Patches as (rows, cols).
         """
         self.grid = grid
-        module = model.module if isinstance(model, ViT) else model
+        module: Any = model.module if isinstance(model, ViT) else model
         self.in_tokens = isinstance(model, ViT) and has_separable_patches(module, model.grid, grid)
         self.pixels = (images, fill_images)
         if self.in_tokens:
@@ -108,13 +109,13 @@ class MaskedForward:
 
 
 def has_separable_patches(
-    module: nn.Module, own_grid: tuple[int, int], grid: tuple[int, int]
+    module: Any, own_grid: tuple[int, int], grid: tuple[int, int]
 ) -> bool:
     """Whether every patch is embedded on its own, so that masks may act on tokens."""
     from timm.layers import PatchEmbed
     from timm.models.vision_transformer import VisionTransformer
 
-    embed = getattr(module, "patch_embed", None)
+    embed: Any = getattr(module, "patch_embed", None)
     return (
         isinstance(module, VisionTransformer)
         and type(module).forward_features is VisionTransformer.forward_features
@@ -125,7 +126,7 @@ def has_separable_patches(
     )
 
 
-def token_forward(module: nn.Module) -> Callable[[Tensor], Tensor]:
+def token_forward(module: Any) -> Callable[[Tensor], Tensor]:
     """The part of a timm VisionTransformer after the patch embedding, (M, P, D) to (M, C).
 
     Its last block computes only the tokens that the head reads, if it is one of timm's plain ones.
@@ -154,7 +155,7 @@ def token_forward(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def prefix_block(block: nn.Module, x: Tensor, prefix: int) -> Tensor:
+def prefix_block(block: Any, x: Tensor, prefix: int) -> Tensor:
     """(M, prefix, D): a timm block's output for the prefix tokens alone, exactly."""
     attn = block.attn
     batch, tokens, _ = x.shape

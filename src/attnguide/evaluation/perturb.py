@@ -96,7 +96,8 @@ def perturb_many(
     labels = torch.as_tensor(label).to(images.device).long().expand(batch)
     counts = [int(fraction * grid[0] * grid[1] + 0.5) for fraction in fractions]
 
-    keep, slots = [], {}
+    keep: list[Tensor] = []
+    slots: dict[tuple[str, str], int] = {}
     for name, relevance in relevances.items():
         for order in orders:
             ranks = rank_patches(relevance.to(images.device).flatten(1), order).argsort(-1)
@@ -139,7 +140,8 @@ def _distinct(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     batch, count, patches = masks.shape
     owner = torch.arange(batch, device=masks.device).repeat_interleave(count)
     seen: dict[tuple[int, bytes], int] = {}
-    first, inverse = [], []
+    first: list[int] = []
+    inverse: list[int] = []
     rows = masks.reshape(-1, patches)
     for index, (image, row) in enumerate(zip(owner.tolist(), rows.cpu().numpy(), strict=True)):
         key = (image, row.tobytes())

@@ -1,4 +1,4 @@
-"""The perturbation study of one batch: explain, fill, one row per image, method, order, fraction."""
+"""The perturbation study of one batch: explain, fill, a row per image, method, order, fraction."""
 
 from __future__ import annotations
 
