@@ -5,7 +5,6 @@ Nothing here imports torch or Hydra, so that a wrong setting is answered at once
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -14,12 +13,12 @@ from attnguide.names import unknown_name
 MISSING = "???"
 
 
-def _one_of(*choices: str, default: str) -> Any:
+def _one_of(*choices: str, default: str | None) -> Any:
     return field(default=default, metadata={"choices": choices})
 
 
-def _between(low: float, high: float | None, default: Any) -> Any:
-    return field(default=default, metadata={"range": (low, high)})
+def _at_least(low: int, default: int | None) -> Any:
+    return field(default=default, metadata={"low": low})
 
 
 @dataclass
@@ -38,10 +37,10 @@ class DataConfig:
     root: str | None = None
     on_error: str = _one_of("skip", "raise", default="skip")
     seed: int = 0
-    num_images: int | None = _between(1, None, None)
-    shard: int = _between(0, None, 0)
-    num_shards: int = _between(1, None, 1)
-    workers: int = _between(0, None, 0)
+    num_images: int | None = _at_least(1, None)
+    shard: int = _at_least(0, 0)
+    num_shards: int = _at_least(1, 1)
+    workers: int = _at_least(0, 0)
 
 
 @dataclass
@@ -72,14 +71,14 @@ class LoggerConfig:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
-    mode: str | None = field(default=None, metadata={"choices": ("online", "offline", "disabled")})
+    mode: str | None = _one_of("online", "offline", "disabled", default=None)
 
 
 @dataclass
 class Config:
     """Everything a run is told."""
 
-    experiment: str = MISSING
+    experiment: str | None = None
     scale: str = _one_of("embedded", "sample", "paper", default="embedded")
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -93,7 +92,72 @@ class Config:
     runner: dict[str, Any] = field(default_factory=dict)
     run_dir: str = MISSING
     stage: str = _one_of("run", "draw", "merge", default="run")
-    seed: int = 0
+    seed: int = _at_least(0, 0)
     device: str = "auto"
     precision: str = _one_of("fp32", "tf32", "bf16", default="fp32")
-    batch_size: int = _between(1, None, 16)
+    batch_size: int = _at_least(1, 16)
+
+    @property
+    def models(self) -> tuple[tuple[str, str | None], ...]:
+        """(name, checkpoint or None) of each model.
+
+        Raises:
+            ValueError: not names, or not one checkpoint per model.
+        """
+        names = self.model.name if isinstance(self.model.name, list) else [self.model.name]
+        given = self.model.checkpoint
+        paths = given if isinstance(given, list) else [given] * (1 if given else len(names))
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise ValueError(f"model.name must be a name or a list of names, got {self.model.name}")
+        if len(paths) != len(names):
+            raise ValueError(
+                f"model.checkpoint must name one file per model ({len(names)}: {', '.join(names)}),"
+                f" got {len(paths)}; pass model.checkpoint=[FILE,FILE] or another model"
+            )
+        return tuple(
+            (name, None if path is None else str(path))
+            for name, path in zip(names, paths, strict=True)
+        )
+
+
+def check(config: Config) -> Config:
+    """The config with `rule` turned into its method, when all values are possible.
+
+    Raises:
+        ValueError: the first setting that is not, what it may be, and what came.
+    """
+    _check_fields(config, "")
+    if config.data.shard >= config.data.num_shards:
+        raise ValueError(
+            f"data.shard must lie in [0, {config.data.num_shards - 1}] with data.num_shards="
+            f"{config.data.num_shards}, got {config.data.shard}; shards count from 0"
+        )
+    if not 0 <= config.guide.fraction < 1:
+        hint = f"; pass {config.guide.fraction / 100:g}" if 1 < config.guide.fraction < 100 else ""
+        raise ValueError(
+            f"guide.fraction, the guide's share of the picture, must lie in [0, 1), got "
+            f"{config.guide.fraction:g}{hint}"
+        )
+    if config.scale == "sample" and config.model.checkpoint is None:
+        raise ValueError("scale=sample needs local weights; pass model.checkpoint=FILE")
+    if config.data.name == "folder" and config.data.root is None:
+        raise ValueError("data=folder needs a folder of pictures; pass data.root=DIR")
+    if config.rule is not None:
+        config.method = {config.rule.method: {}}
+    for name, settings in config.method.items():
+        if not isinstance(settings, dict):
+            raise ValueError(f"method.{name} must hold settings by name, got {settings!r}")
+    config.models  # noqa: B018  raises where names and checkpoints do not match
+    return config
+
+
+def _check_fields(node: Any, prefix: str) -> None:
+    for entry in fields(node):
+        name, value = prefix + entry.name, getattr(node, entry.name)
+        choices, low = entry.metadata.get("choices"), entry.metadata.get("low")
+        if is_dataclass(value):
+            _check_fields(value, f"{name}.")
+        elif value is not None and choices and value not in choices:
+            raise unknown_name(name, value, choices)
+        elif value is not None and low is not None and value < low:
+            raise ValueError(f"{name} must be at least {low}, got {value}")

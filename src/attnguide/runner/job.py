@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from rich.console import Console
 
 from attnguide.config import DataConfig, GuideConfig
+from attnguide.data.source import ImageSource, open_source
 from attnguide.findings import Findings
 from attnguide.models import load_model
 from attnguide.results import Results
@@ -38,6 +39,7 @@ class Job:
         config: everything of the above as plain values, for the records.
         console: where to tell the user something.
         weights: checksum of the weights file by model name, filled in by `vits`.
+        skipped: ids of the pictures that could not be read.
     """
 
     experiment: str
@@ -57,6 +59,7 @@ class Job:
     config: dict[str, Any]
     console: Console = field(default_factory=Console)
     weights: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
 
     def vits(self) -> Iterator[ViT]:
         """Load the models, one after the other."""
@@ -64,6 +67,11 @@ class Job:
             vit = load_model(name, checkpoint, device=self.device)
             self.weights[vit.name] = vit.weights_sha256
             yield vit
+
+    def source(self, vit: ViT, exclude: Iterable[int] = ()) -> ImageSource:
+        """The chosen pictures, labelled for this model, without those of the classes `exclude`."""
+        choice = {key: value for key, value in asdict(self.data).items() if key != "workers"}
+        return open_source(vit, exclude=exclude, **choice)
 
     def results(self, *key: str) -> Results:
         """The table of this run, for writing; `key` are the columns that name a row.

@@ -1,0 +1,199 @@
+"""Read the command line before Hydra does, and tell what is wrong with it in one message."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from omegaconf import OmegaConf
+
+from attnguide.config import Config
+from attnguide.names import unknown_name
+
+# Settings that say where and how fast, not what: a run may be resumed with other values of these.
+FREE = ("run_dir", "stage", "device", "batch_size", "logger", "data.workers", "data.shard")
+
+
+def _overrides(args: Sequence[str]) -> dict[str, str]:
+    """Overrides by key, `+` and `~` dropped; flags and their values are left to Hydra.
+
+    Raises:
+        ValueError: a word that is no `key=value`.
+    """
+    found = {}
+    for before, word in zip(["", *args], args, strict=False):
+        key, equals, value = word.partition("=")
+        if word.startswith("-") or (not equals and before.startswith("-")):
+            continue
+        if not equals and not word.startswith("~"):
+            raise ValueError(f"expected key=value, got {word!r}; see python run.py --help")
+        found[key.lstrip("+~")] = value
+    return found
+
+
+def check_words(args: Sequence[str], conf: Path) -> bool:
+    """Refuse unknown keys and choices, and everything that would run code from a config.
+
+    Args:
+        args: Words after `run.py`.
+        conf: Folder of the configs.
+
+    Returns:
+        Whether anything is asked for.
+
+    Raises:
+        ValueError: the first wrong word, with the closest names; or no experiment.
+    """
+    given = _overrides(args)
+    if not args:
+        return False
+    if not {"experiment", "stage"} & given.keys() and not any(word[0] == "-" for word in args):
+        raise ValueError(f"no experiment is named\n{list_experiments(conf)}")
+    for key, value in given.items():
+        if "_target_" in f"{key}={value}":
+            raise ValueError(f"{key}: `_target_` is not accepted; settings are names and numbers")
+        if key.split("/")[0].split(".")[0] == "hydra":
+            continue
+        folder = conf / key
+        if folder.is_dir():
+            _check_choice(key, value, sorted(path.stem for path in folder.glob("*.yaml")))
+        else:
+            _check_key(key, conf)
+    if given.get("rule", "null") != "null" and "method" in given:
+        raise ValueError(
+            "rule and method name the same thing twice; pass one of them (rule=positive is "
+            "method=gae)"
+        )
+    return True
+
+
+def list_experiments(conf: Path) -> str:
+    """Name and first comment line of every experiment."""
+    files = sorted((conf / "experiment").glob("*.yaml"))
+    width = max((len(path.stem) for path in files), default=0)
+    lines = [f"  {path.stem:<{width}}  {_headline(path)}" for path in files]
+    return "\n".join(["Experiments, for python run.py experiment=NAME:", *lines])
+
+
+def folder_name(words: Sequence[str], number: int) -> str:
+    """What one job of a sweep calls its folder: its settings, so that the same command finds it."""
+    free = (*FREE, "data.root", "model.checkpoint")
+    named = sorted(word for word in words if not word.startswith(tuple(f"{key}=" for key in free)))
+    name = re.sub(r"[^\w=.,\[\]-]+", "_", ",".join(named)).replace("..", "_")
+    if len(name) > 120:
+        name = f"{name[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name or str(number)
+
+
+def readable(error: BaseException) -> str | None:
+    """One message for what a user can mend; None for what is a fault of the program.
+
+    Values that our own code refuses, what the disk says, and what Hydra refuses are the user's to
+    mend. The same kinds of error from deep inside another library are not.
+    """
+    home = type(error).__module__.partition(".")[0]
+    if home in ("hydra", "omegaconf"):
+        return _from_hydra(error)
+    if isinstance(error, OSError):
+        return error.strerror if error.strerror and not error.filename else str(error)
+    if isinstance(error, ValueError | TypeError):
+        last = traceback.extract_tb(error.__traceback__)[-1].filename
+        ours = Path(__file__).resolve().parents[2]
+        inside = Path(last).resolve()
+        if inside.is_relative_to(ours) and "site-packages" not in inside.parts:
+            return str(error)
+    return None
+
+
+def _from_hydra(error: BaseException) -> str:
+    lines = [*str(error).splitlines(), *str(error.__cause__ or "").splitlines()]
+    told, key = [], ""
+    for line in (line.strip() for line in lines):
+        if line.startswith("Config search path"):
+            break
+        if line.startswith("full_key:"):
+            key = line.removeprefix("full_key:").strip()
+        elif line and not line.startswith(("object_type", "reference_type", "To append", "Key '")):
+            told.append(line)
+    message = "\n  ".join(dict.fromkeys(told))
+    refused = re.match(r"Could not override '(.+)'", message)
+    if refused:
+        return (
+            f"nothing that was chosen has the setting {refused[1]!r}; method=[NAME,NAME] chooses "
+            "methods, experiment=NAME the settings of `runner`"
+        )
+    word = getattr(error, "override", None)
+    if word is not None and word not in message:
+        return (
+            f"cannot read {word!r}: {message}; put quotes around the value, twice: KEY=\"'VALUE'\""
+        )
+    return f"{key}: {message}" if key and key not in message else message
+
+
+def _check_choice(key: str, value: str, known: list[str]) -> None:
+    if re.search(r"[({$]", value):  # Hydra's own grammar, such as glob(*)
+        return
+    for name in value.strip("[]").split(","):
+        if name.strip("'\" ") not in (*known, "null"):
+            raise unknown_name(key, name.strip("'\" "), known)
+
+
+def _check_key(key: str, conf: Path) -> None:
+    known = set(_schema_keys(Config, ""))
+    if key not in known:
+        known.update(_yaml_keys(conf))
+    if key in known:
+        return
+    parent = key
+    while parent not in known:
+        parent = parent.rpartition(".")[0]
+        if not parent:
+            break
+    depth = len(parent) + 1 if parent else 0
+    near = {
+        name[depth:].split(".")[0] for name in known if name.startswith(parent and f"{parent}.")
+    }
+    wrong = key[depth:]
+    if not near:
+        raise ValueError(f"unknown key {key!r}; {parent} has no settings")
+    raise unknown_name(f"key {key!r}:" if parent else "key", wrong, sorted(near))
+
+
+def _schema_keys(node: type, prefix: str) -> Iterator[str]:
+    hints = get_type_hints(node)
+    for entry in fields(node):
+        yield prefix + entry.name
+        kinds = [hints[entry.name], *getattr(hints[entry.name], "__args__", ())]
+        for kind in kinds:
+            if isinstance(kind, type) and is_dataclass(kind):
+                yield from _schema_keys(kind, f"{prefix}{entry.name}.")
+
+
+def _yaml_keys(conf: Path) -> Iterator[str]:
+    for path in conf.rglob("*.yaml"):
+        group = path.parent.relative_to(conf).as_posix().replace("/", ".")
+        everywhere = path.parent == conf or path.read_text().startswith("# @package _global_")
+        if group.startswith("hydra"):
+            continue
+        yield from _leaves(OmegaConf.load(path), "" if everywhere else f"{group}.")
+
+
+def _leaves(node: Any, prefix: str) -> Iterator[str]:
+    for key in node if OmegaConf.is_dict(node) else ():
+        if not prefix and key in ("defaults", "hydra"):
+            continue
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+            yield from _leaves(node[key], f"{prefix}{key}.")
+
+
+def _headline(path: Path) -> str:
+    for line in path.read_text().splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ").strip()
+    return ""

@@ -1,0 +1,160 @@
+"""The life of a run: check, compute what is missing, merge, draw, tell."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from attnguide.config import Config
+from attnguide.findings import Findings
+from attnguide.loggers import RunLogger, open_logger
+from attnguide.report import write_report
+from attnguide.results import merge, write_atomic
+from attnguide.runner.build import build_job, build_runner, plain, seed_everything
+from attnguide.runner.job import Job, Runner
+from attnguide.runner.record import Provenance, load_config, open_run
+from attnguide.viz.style import render
+
+
+def run(config: Config, run_dir: Path) -> None:
+    """Do what `config.stage` says: run (and draw), draw, or merge the shards (and draw).
+
+    Raises:
+        ValueError, TypeError, OSError: what the user asked for cannot be done, and why.
+        SystemExit: 130 after Ctrl-C; what is stored is complete.
+    """
+    console = Console()
+    _speak_through(console)
+    try:
+        if config.stage == "run":
+            _run(config, run_dir, console)
+        elif config.stage == "merge":
+            _merge(run_dir, console)
+        else:
+            _finish(_stored(run_dir), run_dir, console)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nStopped. What is stored is complete; the same command with run_dir={run_dir} "
+            "goes on from there.",
+            soft_wrap=True,
+        )
+        raise SystemExit(130) from None
+
+
+def _run(config: Config, run_dir: Path, console: Console) -> None:
+    runner = build_runner(config)
+    job = build_job(config, run_dir, console)
+    runner.check(job)
+    open_run(run_dir, job.config)
+    provenance = Provenance(run_dir, job.data.shard, job.data.num_shards)
+    if provenance.finished:
+        console.print(f"{run_dir} is finished already; drawing it again from what it stored.")
+    else:
+        _compute(runner, job, provenance)
+    if job.data.num_shards == 1:
+        with open_logger(config.logger, run_dir, job.config) as logger:
+            _finish(config, run_dir, console, logger)
+    else:
+        console.print(
+            f"Shard {job.data.shard} of {job.data.num_shards} is stored. When all are: "
+            f"python run.py stage=merge run_dir={run_dir}",
+            soft_wrap=True,
+        )
+
+
+def _compute(runner: Runner, job: Job, provenance: Provenance) -> None:
+    provenance.begin(job)
+    seed_everything(job.seed)
+    finished = False
+    try:
+        runner.compute(job)
+        if job.data.num_shards == 1 and any((job.run_dir / "parts").glob("*.parquet")):
+            merge(job.run_dir)
+        finished = True
+    finally:
+        provenance.end(job, finished=finished)
+
+
+def _merge(run_dir: Path, console: Console) -> None:
+    config = _stored(run_dir)
+    count = config.data.num_shards
+    shards = [Provenance(run_dir, shard, count) for shard in range(count)]
+    missing = [number for number, shard in enumerate(shards) if not shard.finished]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {count} shards of {run_dir} are not finished: "
+            f"{', '.join(map(str, missing))}; run them (data.shard=N) and merge again"
+        )
+    rows = merge(run_dir)
+    console.print(f"Merged {count} shards: {rows['image_id'].nunique()} images, {len(rows)} rows.")
+    if count > 1:
+        Provenance(run_dir).gather(shards)
+    with open_logger(config.logger, run_dir, plain(config)) as logger:
+        _finish(config, run_dir, console, logger)
+
+
+def _stored(run_dir: Path) -> Config:
+    """The config that a run was started with."""
+    stored = OmegaConf.to_object(OmegaConf.merge(Config, load_config(run_dir)))
+    assert isinstance(stored, Config)
+    return stored
+
+
+def _finish(
+    config: Config, run_dir: Path, console: Console, logger: RunLogger | None = None
+) -> None:
+    """Draw from what is stored, write tables, figures and report, and tell where they lie."""
+    runner = build_runner(config)
+    settings = load_config(run_dir)
+    findings = runner.draw(run_dir, settings)
+    findings = replace(findings, title=runner.title, claim=runner.claim)
+    write_atomic(run_dir / "summary.csv", findings.summary.to_csv(index=False).encode())
+    for kind in ("png", "pdf"):
+        write_atomic(run_dir / f"figure.{kind}", render(findings.figure, kind))
+    report = write_report(run_dir, findings, settings, Provenance(run_dir).values)
+    if logger is not None:
+        logger.log(findings)
+    _tell(findings, run_dir, report, console)
+
+
+def _tell(findings: Findings, run_dir: Path, report: Path, console: Console) -> None:
+    console.print()
+    console.print(_table(findings.summary, findings.title))
+    for sentence in findings.found:
+        console.print(f"- {sentence}", markup=False, highlight=False)
+    console.print()
+    for name, path in (("Figure", run_dir / "figure.png"), ("Report", report)):
+        console.print(f"{name}  {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(summary: pd.DataFrame, title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in summary.columns:
+        numbers = pd.api.types.is_numeric_dtype(summary[name])
+        table.add_column(str(name), justify="right" if numbers else "left")
+    for row in summary.itertuples(index=False):
+        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+    return table
+
+
+def _speak_through(console: Console) -> None:
+    """Warnings and log lines of ours as plain lines, above a progress bar where there is one."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+    warnings.showwarning = show
+    handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
+    log = logging.getLogger("attnguide")
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
