@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from attnguide.propagate import patch_grid, rollout
 from attnguide.rules import Rule
 from attnguide.types import ViT
 
+T = TypeVar("T")
 Edit = Callable[[int, Tensor], Tensor]
 _SOFTMAX = (torch.softmax, Tensor.softmax, F.softmax)
 
@@ -247,17 +248,17 @@ class AttentionTrace:
         return recording, logits
 
 
-def layers_from(tensors: tuple[Tensor, ...], start_layer: int) -> tuple[Tensor, ...]:
+def layers_from(layers: tuple[T, ...], start_layer: int) -> tuple[T, ...]:
     """Layers `start_layer` (0-based) and later.
 
     Raises:
         ValueError: start_layer outside [0, depth).
     """
-    if not 0 <= start_layer < len(tensors):
+    if not 0 <= start_layer < len(layers):
         raise ValueError(
-            f"start_layer must lie in [0, {len(tensors) - 1}] for this model, got {start_layer}"
+            f"start_layer must lie in [0, {len(layers) - 1}] for this model, got {start_layer}"
         )
-    return tensors[start_layer:]
+    return layers[start_layer:]
 
 
 def corrected_rollout(trace: AttentionTrace, rule: Rule) -> Tensor:
