@@ -33,6 +33,8 @@ def run(config: Config, run_dir: Path) -> None:
         SystemExit: 130 after Ctrl-C; what is stored is complete.
     """
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a log file has no edge
     _speak_through(console)
     try:
         if config.stage == "run":
@@ -130,7 +132,7 @@ def _tell(findings: Findings, run_dir: Path, report: Path, console: Console) -> 
     console.print()
     console.print(_table(findings.summary, findings.title))
     for sentence in findings.found:
-        console.print(f"- {sentence}", markup=False, highlight=False)
+        console.print(f"- {sentence}", markup=False, highlight=False, soft_wrap=True)
     console.print()
     for name, path in (("Figure", run_dir / "figure.png"), ("Report", report)):
         console.print(f"{name}  {path}", markup=False, highlight=False, soft_wrap=True)
