@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,7 +58,7 @@ class TrainCreatures(Runner):
         "beside a guide. The recipe reproduces the committed checkpoint's accuracy."
     )
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> None:  # noqa: ARG002
         """Variant, stages and sizes, before anything is drawn."""
         if self.variant not in RECIPES:
             raise ValueError(
@@ -104,17 +103,14 @@ class TrainCreatures(Runner):
         views = recipe.views(job.seed, self.views_per_step)
         folder = job.run_dir / "training"
         folder.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            # composing a batch takes a tenth of a step, workers would not pay
-            warnings.filterwarnings("ignore", ".*does not have many workers")
-            fit(
-                classifier,
-                views,
-                folder,
-                callbacks=[_LossFile(folder / "loss.csv"), RichProgressBar()],
-                accelerator="gpu" if job.device.type == "cuda" else job.device.type,
-                precision=PRECISIONS[job.precision],
-            )
+        fit(
+            classifier,
+            views,
+            folder,
+            callbacks=[_LossFile(folder / "loss.csv"), RichProgressBar()],
+            accelerator="gpu" if job.device.type == "cuda" else job.device.type,
+            precision=PRECISIONS[job.precision],
+        )
         export(classifier.model, path, {"seed": job.seed, "steps": list(recipe.steps)})
 
     def draw(self, run_dir: Path, settings: dict[str, Any]) -> Findings:
@@ -145,9 +141,7 @@ class _LossFile(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Append one line."""
         if trainer.global_step % 10:
             return
@@ -156,7 +150,7 @@ class _LossFile(Callback):
             lines = csv.writer(file)
             if new:
                 lines.writerow(["step", "loss"])
-            lines.writerow([trainer.global_step, f"{outputs['loss'].item():.6f}"])
+            lines.writerow([trainer.global_step, f"{args[1]['loss'].item():.6f}"])
 
 
 def _load(name: str | Path) -> torch.nn.Module:
