@@ -1,0 +1,25 @@
+"""GradCAM on the last layer's attention: heads weighted by their mean gradient.
+
+Selvaraju et al., ICCV 2017, arXiv 1610.02391, as the baseline of Chefer et al., CVPR 2021.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from attnguide.capture import AttentionTrace
+from attnguide.features import positive_evidence
+
+
+def explain(trace: AttentionTrace) -> Tensor:
+    """(B, rows, cols), non-negative: (mean over heads of mean gradient times class row)⁺.
+
+    Both means of the gradient and the row are over patches and of the readout's rows. An image
+    without positive evidence has a map of zeros (the original's is NaN); a warning counts them.
+    """
+    row, gradient = (
+        (trace.readout @ tensor)[..., trace.vit.num_prefix :]
+        for tensor in (trace.attention[-1], trace.gradient[-1])
+    )  # (B, H, P)
+    weights = gradient.mean(-1, keepdim=True)
+    return positive_evidence(trace, "attn_gradcam", (weights * row).mean(1))

@@ -1,0 +1,29 @@
+"""GradCAM on token features: channels weighted by their mean gradient.
+
+Selvaraju et al., ICCV 2017, arXiv 1610.02391, carried over to tokens.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from attnguide.capture import AttentionTrace
+from attnguide.features import patch_features, positive_evidence
+
+
+def explain(trace: AttentionTrace, *, layer: int = -1) -> Tensor:
+    """(B, rows, cols), non-negative: (sum over channels of mean gradient times feature)⁺.
+
+    An image without positive evidence has a map of zeros; a warning counts them.
+
+    Args:
+        trace: The shared pass.
+        layer: Block whose attention reads the features, negative from the last: the output of its
+            `norm1` in a timm Block, patches only.
+
+    Raises:
+        ValueError: no such layer, or a block without one attention module.
+    """
+    features, gradient = patch_features(trace, layer, "gradcam")
+    weights = gradient.mean(1, keepdim=True)
+    return positive_evidence(trace, "gradcam", (weights * features).sum(-1))
