@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from attnguide.data.creatures import CLASS_NAMES, NUM_CLASSES, single
+from attnguide.data.creatures import CLASS_NAMES, NUM_CLASSES, pair, single
 from attnguide.data.folders import file_listing, list_folder
 from attnguide.data.imagenet import list_flat
 from attnguide.data.parquet import fetch_hub, list_parquet
@@ -31,7 +31,7 @@ def find_pictures(
     """What lies at a root, without opening a picture: cheap enough to check before a model loads.
 
     Args:
-        name: "creatures", or what the pictures are called in messages.
+        name: "creatures", "creature_pairs", or what the pictures are called in messages.
         root: As in `open_source`.
         seed: Of the creatures' world.
         num_images: Of creatures, which are drawn and not found.
@@ -40,8 +40,8 @@ def find_pictures(
         ValueError: nothing there; says what was expected and what to do.
     """
     place = os.fspath(root) if root is not None else None
-    if place is None and name == "creatures":
-        return _creatures(seed, num_images or CREATURES_COUNT)
+    if place is None and name in ("creatures", "creature_pairs"):
+        return _creatures(name, seed, num_images or CREATURES_COUNT)
     place = place or os.environ.get("IMAGENET_DIR")
     if not place:
         raise ValueError(
@@ -97,16 +97,26 @@ def _shards(root: Path) -> list[Path]:
     return [file for file in found if file.name.startswith("val")] or found
 
 
-def _creatures(seed: int, count: int) -> Listing:
-    """Single creatures of the embedded world, class after class."""
-    labels = [index % NUM_CLASSES for index in range(count)]
+def _creatures(name: str, seed: int, count: int) -> Listing:
+    """Single creatures, class after class, or scenes of two, labelled by the one on the left."""
+    single_ones = name == "creatures"
+    labels = [index % NUM_CLASSES if single_ones else _left(index) for index in range(count)]
+    kind = "single creatures" if single_ones else "scenes of two creatures"
     return Listing(
-        form=f"{count} single creatures of seed {seed}, drawn by the program",
-        ids=tuple(f"single-{seed}-{index}-{label}" for index, label in enumerate(labels)),
+        form=f"{count} {kind} of seed {seed}, drawn by the program",
+        ids=tuple(f"{name}-{seed}-{index}" for index in range(count)),
         keys=tuple(CLASS_NAMES[label] for label in labels),
-        load=partial(_draw_creature, seed),
+        load=partial(_draw, single_ones, seed),
     )
 
 
-def _draw_creature(seed: int, index: int) -> Image.Image:
-    return single(seed, index, index % NUM_CLASSES).to_pil()
+def _left(index: int) -> int:
+    """Class of the creature on the left of a scene: another species every time."""
+    return 2 * index % NUM_CLASSES + index // (NUM_CLASSES // 2) % 2
+
+
+def _draw(single_ones: bool, seed: int, index: int) -> Image.Image:
+    if single_ones:
+        return single(seed, index, index % NUM_CLASSES).to_pil()
+    left = _left(index)
+    return pair(seed, index, (left, (left + 6) % NUM_CLASSES)).to_pil()

@@ -142,7 +142,7 @@ def open_source(
 
     Args:
         vit: Its classes number the labels.
-        name: "creatures", or what the pictures at `root` are called in messages.
+        name: "creatures", "creature_pairs", or what the pictures at `root` are called.
         root: Folder, parquet file, or "hf://owner/dataset"; else the environment's IMAGENET_DIR,
             except for creatures.
         on_error: "skip" or "raise" for pictures that cannot be read.
