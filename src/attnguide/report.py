@@ -15,7 +15,6 @@ from attnguide.viz.style import render
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 MAX_ROWS = 200  # of a table on the page; the files hold all of them
 
@@ -74,7 +73,8 @@ def write_report(
 ) -> Path:
     """Write `report.html` and return its path.
 
-    Figures are embedded; the page asks for nothing from outside and runs no script.
+    Figures are embedded, the main one from `figure.png` if the run has written it already; the
+    page asks for nothing from outside and runs no script.
 
     Args:
         run_dir: Of the run.
@@ -82,13 +82,16 @@ def write_report(
         config: Every setting, plain values.
         provenance: Commit, versions, device, time and the like, plain values.
     """
-    path = Path(run_dir) / "report.html"
-    path.write_text(page(findings, config, provenance), encoding="utf-8")
+    path, drawn = Path(run_dir) / "report.html", Path(run_dir) / "figure.png"
+    figure = drawn.read_bytes() if drawn.is_file() else render(findings.figure)
+    path.write_text(page(findings, config, provenance, figure), encoding="utf-8")
     return path
 
 
-def page(findings: Findings, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
-    """The whole document."""
+def page(
+    findings: Findings, config: Mapping[str, Any], provenance: Mapping[str, Any], figure: bytes
+) -> str:
+    """The whole document; `figure` is the PNG of the main figure."""
     found = "".join(f"<li>{escape(sentence)}</li>" for sentence in findings.found)
     sections = [
         f"<div class='text'><p class='kicker'>{escape(_kicker(config))}</p>"
@@ -97,11 +100,11 @@ def page(findings: Findings, config: Mapping[str, Any], provenance: Mapping[str,
         if findings.claim
         else "",
         f"<h2>What was found</h2><ul class='found'>{found}</ul></div>" if found else "</div>",
-        "<h2>Figure</h2>" + _figure(findings.figure, findings.caption),
+        "<h2>Figure</h2>" + _figure(figure, findings.caption),
         "<h2>Summary</h2>" + _table(findings.summary),
         *(
-            f"<h2>{escape(name)}</h2>" + _figure(fig, alt=name)
-            for name, fig in findings.figures.items()
+            f"<h2>{escape(name)}</h2>" + _figure(render(drawing), alt=name)
+            for name, drawing in findings.figures.items()
         ),
         *(f"<h2>{escape(name)}</h2>" + _table(table) for name, table in findings.tables.items()),
         "<h2>How it was made</h2>",
@@ -130,8 +133,7 @@ def _kicker(config: Mapping[str, Any]) -> str:
     )
 
 
-def _figure(figure: Figure, caption: str = "", alt: str = "") -> str:
-    png = render(figure, "png")
+def _figure(png: bytes, caption: str = "", alt: str = "") -> str:
     width = round(0.6 * int.from_bytes(png[16:20]))  # the header's width; 0.6 keeps it crisp
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
@@ -189,7 +191,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _cell(value: Any) -> str:
     """A value for the eye: four significant digits, a dash for what is missing."""
-    if _is_missing(value) or value in ({}, [], ()):
+    if _is_missing(value) or (isinstance(value, dict | list | tuple) and not value):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"

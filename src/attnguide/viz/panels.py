@@ -20,7 +20,6 @@ from attnguide.viz.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
 
 RED_FRAME = "#c4262e"
@@ -126,10 +125,11 @@ def _text_width(text: str, size: float) -> float:
 
 
 @lru_cache(maxsize=1)
-def _ruler() -> RendererAgg:
-    from matplotlib.backends.backend_agg import RendererAgg
+def _ruler() -> Any:
+    from matplotlib.backends import backend_agg
 
-    return RendererAgg(1, 1, 72)
+    agg: Any = backend_agg  # matplotlib leaves it without types
+    return agg.RendererAgg(1, 1, 72)
 
 
 def _check_titles(kind: str, titles: Sequence[str], count: int) -> None:

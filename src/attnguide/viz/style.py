@@ -5,6 +5,7 @@ This is the one place that knows them, so that a method looks the same in every 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,8 +136,14 @@ def typography() -> Iterator[None]:
         "ytick.major.width": 0.6,
         "pdf.fonttype": 42,  # text stays text
     }
-    with rc_context(settings):
-        yield
+    subsetting = logging.getLogger("fontTools")  # tells every step where the root logs at INFO
+    level = subsetting.level
+    subsetting.setLevel(logging.WARNING)
+    try:
+        with rc_context(settings):
+            yield
+    finally:
+        subsetting.setLevel(level)
 
 
 def save_figure(figure: Figure, run_dir: str | os.PathLike[str], stem: str = "figure") -> Path:
