@@ -1,0 +1,50 @@
+"""Beyond Intuition, head-wise: attention perception times reasoning feedback.
+
+Chen, Li, Yu, Dou, Xiong, "Beyond Intuition: Rethinking Token Attributions inside Transformers",
+TMLR 2023.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from attnguide.capture import AttentionTrace
+from attnguide.feedback import (
+    chain,
+    chain_start,
+    check_steps,
+    identity_rows,
+    read_out,
+    reasoning_feedback,
+)
+from attnguide.sampling import divided
+
+
+def explain(trace: AttentionTrace, *, start_layer: int = 4, steps: int = 20) -> Tensor:
+    """(B, rows, cols), non-negative.
+
+    Args:
+        trace: The shared pass.
+        start_layer: Layer of the chain nearest the image, 1-based as published. The default
+            is for 12 layers; it means the same share of the depth where there is no such layer.
+        steps: Points from the grey image to the image at which the gradient is taken.
+
+    Raises:
+        ValueError: start_layer beyond the depth, fewer than two steps.
+    """
+    check_steps("bi_head", steps, least=2)
+    start = chain_start("bi_head", trace.vit, start_layer, first=1, published=4)
+    pairs = zip(trace.attention, trace.gradient, strict=True)
+    matrices = [weighted_heads(a, g) for a, g in list(pairs)[start:]]
+    perception = chain(identity_rows(trace), matrices)
+    return read_out(trace, perception * reasoning_feedback(trace, steps))
+
+
+def weighted_heads(attention: Tensor, gradient: Tensor) -> Tensor:
+    """(B, N, N) mean over heads, each weighted by the mean size of A^T G; weights sum to 1.
+
+    Heads whose gradient is zero altogether weigh nothing.
+    """
+    size = (attention.mT @ gradient).abs().mean((-2, -1))
+    weight = divided(size, size.sum(-1, keepdim=True))
+    return (weight[..., None, None] * attention).sum(1)

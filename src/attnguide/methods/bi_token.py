@@ -1,0 +1,70 @@
+"""Beyond Intuition, token-wise: attention perception times reasoning feedback.
+
+Chen, Li, Yu, Dou, Xiong, "Beyond Intuition: Rethinking Token Attributions inside Transformers",
+TMLR 2023.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from attnguide.capture import AttentionTrace
+from attnguide.feedback import (
+    chain,
+    chain_start,
+    check_steps,
+    identity_rows,
+    read_out,
+    reasoning_feedback,
+)
+from attnguide.sampling import divided
+from attnguide.tokens import layers, visit
+
+
+def explain(trace: AttentionTrace, *, start_layer: int = 7, steps: int = 20) -> Tensor:
+    """(B, rows, cols), non-negative.
+
+    Args:
+        trace: The shared pass.
+        start_layer: Layer of the chain nearest the image, 1-based as published. The default
+            is for 12 layers; it means the same share of the depth where there is no such layer.
+        steps: Points from the grey image to the image at which the gradient is taken.
+
+    Raises:
+        ValueError: start_layer beyond the depth, fewer than two steps, a model whose attention
+            shows no values or no output projection.
+    """
+    check_steps("bi_token", steps, least=2)
+    start = chain_start("bi_token", trace.vit, start_layer, first=1, published=7)
+    shares = trace.once("token shares", lambda: _token_shares(trace))
+    pairs = zip(trace.attention, shares, strict=True)
+    matrices = [attention.mean(1) * share.unsqueeze(1) for attention, share in pairs]
+    perception = chain(identity_rows(trace), matrices[start:])
+    return read_out(trace, perception * reasoning_feedback(trace, steps))
+
+
+def _token_shares(trace: AttentionTrace) -> list[Tensor]:
+    """L tensors (B, N): size of what a token offers to the others, over its own size."""
+    vit, values = trace.vit, trace.recording.value
+    blocks = layers(vit)
+    weights = [w for block in blocks if (w := _projection(block)) is not None]
+    if not len(values) == len(weights) == len(blocks):
+        raise ValueError(
+            f"bi_token needs the values and the output projection of every attention, which "
+            f"{vit.name} does not show; use a timm VisionTransformer, or bi_head"
+        )
+    stream = visit(vit, trace.images, blocks)
+    shares = []
+    for value, weight, (tokens, _) in zip(values, weights, stream, strict=True):
+        offer = value.detach().transpose(1, 2).flatten(2) @ weight.mT
+        shares.append(divided(offer.norm(dim=-1), tokens.norm(dim=-1)))
+    return shares
+
+
+def _projection(block: object) -> Tensor | None:
+    """(D, D) output projection of a block's attention, with its layer scale if it has one."""
+    weight = getattr(getattr(getattr(block, "attn", None), "proj", None), "weight", None)
+    scale = getattr(getattr(block, "ls1", None), "gamma", None)
+    if weight is None or scale is None:
+        return None if weight is None else weight.detach()
+    return (weight * scale.unsqueeze(-1)).detach()

@@ -1,0 +1,38 @@
+"""Transition attention maps: a Markov chain of attention, weighted by an averaged gradient.
+
+Yuan, Li, Xiong, Cao, Dou, "Explaining Information Flow Inside Vision Transformers Using Markov
+Chain", NeurIPS 2021 workshop XAI4Debugging.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from attnguide.capture import AttentionTrace
+from attnguide.feedback import (
+    chain,
+    chain_start,
+    check_steps,
+    read_out,
+    read_rows,
+    reasoning_feedback,
+)
+
+
+def explain(trace: AttentionTrace, *, start_layer: int = 4, steps: int = 20) -> Tensor:
+    """(B, rows, cols), non-negative.
+
+    Args:
+        trace: The shared pass.
+        start_layer: Layer of the chain nearest the image, 0-based as published. The default
+            is for 12 layers; it means the same share of the depth where there is no such layer.
+        steps: Points from the grey image to the image at which the gradient is taken.
+
+    Raises:
+        ValueError: start_layer beyond the depth, fewer than two steps.
+    """
+    check_steps("tam", steps, least=2)
+    start = chain_start("tam", trace.vit, start_layer, first=0, published=4)
+    attention = [layer.mean(1) for layer in trace.attention]
+    state = chain(attention[-1][:, read_rows(trace)], attention[start:-1])
+    return read_out(trace, state * reasoning_feedback(trace, steps))

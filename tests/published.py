@@ -1,0 +1,62 @@
+"""Arrays from the original authors' code, and the pictures they were made from."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image
+
+from attnguide import explain, load_model
+
+FIRST = "n01443537_goldfish.JPEG"
+
+
+@cache
+def real(shared):
+    """The real ViT-Tiny."""
+    weights = shared / "assets/vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors"
+    return load_model("vit_tiny_patch16_224", checkpoint=weights)
+
+
+@cache
+def arrays(shared, name="others_dev"):
+    return np.load(shared / f"oracles/{name}.npz")
+
+
+def image(shared, case):
+    """(1, 3, 224, 224) of a case of the arrays."""
+    pair = shared / "assets/pairs" / case
+    path = pair if pair.exists() else shared / "assets/imagenet_sample" / case.split("_")[0] / case
+    return real(shared).preprocess([Image.open(path)])
+
+
+def cases(table, key):
+    """Case to its targets, for one kind of array."""
+    found = {}
+    for kind, case, target in (name.split("|") for name in table.files if name.count("|") == 2):
+        if kind == key:
+            found.setdefault(case, []).append(int(target))
+    return found
+
+
+def error(got, expected):
+    """Largest difference over the largest value."""
+    return abs(np.asarray(got) - expected).max() / abs(expected).max()
+
+
+def worst(shared, table, key, method, only=None, count=None, **settings):
+    """Largest error of a method over the cases of a kind of array, all targets in one call."""
+    found = {
+        case: t[:count] for case, t in cases(table, key).items() if only is None or case in only
+    }
+    assert found, f"no array {key} for {only}"
+    errors = []
+    for case, targets in found.items():
+        e = explain(
+            real(shared), image(shared, case), torch.tensor([targets]), method=method, **settings
+        )
+        errors += [
+            error(e.relevance[0, column], table[f"{key}|{case}|{target}"])
+            for column, target in enumerate(targets)
+        ]
+    return max(errors)
