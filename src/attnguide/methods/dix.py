@@ -1,0 +1,70 @@
+"""Deep integrated explanations: attention injected in growing shares, rollouts added up.
+
+Barkan, Elisha, Weill, Asher, Eshel, Koenigstein, CIKM 2023, arXiv 2310.15368.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attnguide.capture import AttentionTrace, capture
+from attnguide.feedback import along, check_steps, objective_of
+from attnguide.propagate import rollout
+from attnguide.tokens import layers as blocks_of
+
+
+def explain(
+    trace: AttentionTrace, *, steps: int = 10, layers: int = 2, own_attention: bool = False
+) -> Tensor:
+    """(B, rows, cols), positive.
+
+    Args:
+        trace: The shared pass.
+        steps: Intervals of the path from no attention to full attention, both ends included.
+        layers: How many layers are injected, one after the other, counted from the last.
+        own_attention: Inject each layer's own attention, as the text says; the authors' code,
+            and the default, injects the last layer's everywhere.
+
+    Raises:
+        ValueError: steps below 1, layers outside [1, depth], a model without readout.
+    """
+    depth = len(blocks_of(trace.vit))
+    check_steps("dix", steps, least=1)
+    if not 1 <= layers <= depth:
+        raise ValueError(
+            f"layers of dix must lie in [1, {depth}] for {trace.vit.name}, got {layers}"
+        )
+    rows = [
+        _injected(trace, layer, trace.attention[layer if own_attention else -1], steps)
+        for layer in range(depth - layers, depth)
+    ]
+    return trace.on_grid(torch.stack(rows).sum(0))
+
+
+def _injected(trace: AttentionTrace, layer: int, attention: Tensor, steps: int) -> Tensor:
+    """(B, N) rollout of positive contributions, averaged while one layer is injected."""
+    total = [torch.zeros_like(a[:, 0]) for a in trace.attention]
+    points = torch.arange(steps + 1, dtype=trace.images.dtype) / steps
+    for alpha, owner in along(trace, points):
+        contributions = _contributions(trace, layer, alpha * attention[owner], owner)
+        for summed, contribution in zip(total, contributions, strict=True):
+            summed.index_add_(0, owner, contribution)
+    return rollout([t / len(points) for t in total], trace.readout, normalize=True)
+
+
+def _contributions(
+    trace: AttentionTrace, layer: int, attention: Tensor, owner: Tensor
+) -> list[Tensor]:
+    """L tensors (M, N, N): head mean of relu(A G), with `attention` used in one layer."""
+
+    def edit(current: int, own: Tensor) -> Tensor:
+        return attention if current == layer else own
+
+    with torch.inference_mode(False), torch.enable_grad():
+        with capture(trace.vit, edit=edit) as recording:
+            logits = trace.vit.module(trace.images[owner])
+        loss = objective_of(trace, logits, owner).sum()
+        gradients = torch.autograd.grad(loss, recording.attention, materialize_grads=True)
+    pairs = zip(recording.attention, gradients, strict=True)
+    return [gradient.mul_(a.detach()).clamp_(min=0).mean(1) for a, gradient in pairs]
