@@ -1,0 +1,98 @@
+"""Transformer input sampling: how the class fares when only some tokens are let in.
+
+Englebert, Stassin, Nanfack, Mahmoudi, Siebert, Cornu, De Vleeschouwer, "Explaining through
+Transformer Input Sampling", ICCV workshops 2023.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attnguide.capture import AttentionTrace
+from attnguide.clustering import k_means
+from attnguide.sampling import check_sampling, class_score, divided, progress, unit_range
+from attnguide.tokens import check_free_tokens, kept_logits, layers, visit
+from attnguide.types import ViT
+
+
+def explain(
+    trace: AttentionTrace,
+    *,
+    n_masks: int = 1024,
+    tokens_ratio: float = 0.5,
+    normalise: bool = True,
+    seed: int = 0,
+    batch_size: int = 128,
+) -> Tensor:
+    """(B, rows, cols): mean class probability of the masks that keep a patch.
+
+    One sweep serves all targets. Images are treated one by one, so a batch changes nothing.
+
+    Args:
+        trace: The shared pass.
+        n_masks: Masks per image.
+        tokens_ratio: Share of the patches that a mask keeps, in (0, 1].
+        normalise: Rescale the map to [0, 1], as published.
+        seed: Of the k-means that makes the masks; the same for every image.
+        batch_size: Masks per forward pass.
+
+    Raises:
+        ValueError: settings out of range; a model that cannot do without some of its tokens.
+    """
+    _check(trace.vit, n_masks, tokens_ratio)
+    check_sampling("tis", seed, batch_size)
+    check_free_tokens("tis", trace.vit)
+
+    def sweep() -> list[tuple[Tensor, Tensor]]:
+        passes = len(trace.images) * -(-n_masks // batch_size)
+        with progress("tis", passes) as bar:
+            results = []
+            for image in trace.images.split(1):
+                keep = token_masks(trace.vit, image, n_masks, tokens_ratio, seed)
+                logits = kept_logits(trace.vit, image, keep, batch_size, bar.update)
+                results.append((keep, logits))
+        return results
+
+    sweeps = trace.once(("tis", n_masks, tokens_ratio, seed), sweep)
+    maps = torch.stack(
+        [
+            mean_over_masks(class_score(trace, logits, index), keep)
+            for index, (keep, logits) in enumerate(sweeps)
+        ]
+    )
+    return (unit_range(maps) if normalise else maps).unflatten(-1, trace.vit.grid)
+
+
+def token_masks(vit: ViT, image: Tensor, n_masks: int, tokens_ratio: float, seed: int) -> Tensor:
+    """(M, P) bool: each mask keeps the patches where a cluster of channels is largest.
+
+    Channels are those of every layer's output; image is (1, 3, H, W).
+    """
+    outputs = [output[0, vit.num_prefix :] for _, output in visit(vit, image, layers(vit))]
+    centroids = k_means(torch.cat(outputs, -1).T.contiguous(), n_masks, seed)
+    count = int(tokens_ratio * centroids.shape[-1])
+    largest = centroids.argsort(dim=-1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(centroids, dtype=torch.bool).scatter_(-1, largest, True)
+
+
+def mean_over_masks(score: Tensor, keep: Tensor) -> Tensor:
+    """(P,) mean score (M,) of the masks (M, P) that keep a patch; 0 where none does."""
+    keep = keep.to(score)
+    return divided(score @ keep, keep.sum(0))
+
+
+def _check(vit: ViT, n_masks: int, tokens_ratio: float) -> None:
+    rows, cols = vit.grid
+    if not 0 < tokens_ratio <= 1 or int(tokens_ratio * rows * cols) < 1:
+        raise ValueError(
+            f"tokens_ratio of tis must lie in (0, 1] and keep at least one of {rows * cols} "
+            f"patches, got {tokens_ratio}; the publication uses 0.5"
+        )
+    blocks = layers(vit)
+    width = next(blocks[0].parameters()).shape[-1]  # of a norm or of a projection of the tokens
+    if not 1 <= n_masks <= len(blocks) * width:
+        raise ValueError(
+            f"n_masks of tis must lie in [1, {len(blocks) * width}] for {vit.name} "
+            f"({len(blocks)} layers x {width} channels to make masks from), got {n_masks}"
+        )
