@@ -70,9 +70,17 @@ def draw_pipeline(shown: Pipeline) -> Figure:
             row = shown.matrices[name][-1][0, shown.num_prefix :].reshape(shown.relevance.shape)
             _tile(page, left + (_TILE - _SMALL) / 2, _LOWER, _SMALL, overlay(image, row))
         _film(page, lefts[3], shown.rows)
-        _words(page, lefts[3], _TILE, r"$\bar A^{(L)}\cdots\bar A^{(1)}$", f"rollout: the class row\nafter layers {len(shown.rows)} to 1")
+        _words(
+            page,
+            lefts[3],
+            _TILE,
+            r"$\bar A^{(L)}\cdots\bar A^{(1)}$",
+            f"rollout: the class row\nafter layers {len(shown.rows)} to 1",
+        )
         _tile(page, last, _TOP, _TILE, overlay(image, shown.relevance))
-        _words(page, last, _TILE, r"$S\,/\,\max|S|$", "relevance: red for the target,\nblue against it")
+        _words(
+            page, last, _TILE, r"$S\,/\,\max|S|$", "relevance: red for the target,\nblue against it"
+        )
         _lower_words(page, lefts[0], shown)
         for left in (*lefts[:3], lefts[3], last):
             _arrow(page, left - _GAP + 0.06, left)
