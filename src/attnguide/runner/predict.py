@@ -119,6 +119,10 @@ class _Step(pl.LightningModule):
         with torch.enable_grad():
             return self.step(batch[0])
 
+    def transfer_batch_to_device(self, batch: Any, *_: Any) -> Any:
+        """Steps move what they need; Lightning refuses frozen records."""
+        return batch
+
 
 class _Writer(BasePredictionWriter):
     """Each batch's rows to disk, before the next batch starts."""
@@ -203,7 +207,7 @@ def _through_lightning(
     cuda = job.device.type == "cuda"
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "(?s).*(many workers|`srun` command|GPU available)")
+        warnings.filterwarnings("ignore", "(?s).*(many workers|`srun`|GPU available|LeafSpec|batch indices)")
         trainer = pl.Trainer(
             accelerator="gpu" if cuda else "cpu",
             devices=[job.device.index or 0] if cuda else 1,
