@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -207,7 +208,7 @@ def _through_lightning(
     cuda = job.device.type == "cuda"
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "(?s).*(many workers|`srun`|GPU available|LeafSpec|batch indices)")
+        warnings.filterwarnings("ignore", "(?s).*(many workers|`srun`|GPU available|LeafSpec|batch indices|returned None)")
         trainer = pl.Trainer(
             accelerator="gpu" if cuda else "cpu",
             devices=[job.device.index or 0] if cuda else 1,
@@ -224,6 +225,7 @@ def _through_lightning(
         try:
             trainer.predict(step, batches, return_predictions=False)
         except SystemExit:
-            if trainer.interrupted:  # Lightning turns Ctrl-C into an exit
+            if trainer.interrupted:  # Lightning turns Ctrl-C into an exit, and itself deaf to it
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 raise KeyboardInterrupt from None
             raise
