@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -70,32 +70,46 @@ def check_model(name: str, checkpoint: str | Path | None = None) -> None:
 
 def wrap_model(
     module: Any,
-    preprocess: Callable[..., Tensor] | None = None,
+    preprocess: Any = None,
     class_names: Sequence[str] | None = None,
     *,
     name: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
     weights_sha256: str = "",
 ) -> ViT:
-    """The user's own timm-like network, ready to be explained.
+    """The user's own network, ready to be explained.
 
-    The network itself is kept (not copied) and put in evaluation mode.
+    A timm-like network is kept (not copied) and put in evaluation mode. Of another library's
+    network a copy in timm's form is kept, after comparing their logits; it itself stays as it is,
+    and later changes of its weights are not seen.
 
     Args:
-        module: A timm `VisionTransformer` or one with the same parts: `patch_embed`, `blocks`,
-            `num_prefix_tokens`.
-        preprocess: PIL images to (B, 3, H, W); by default from the weights' own timm settings.
-        class_names: One per class; by default ImageNet's for 1,000 classes, else "class 0", ...
+        module: A timm `VisionTransformer` or one with the same parts (`patch_embed`, `blocks`,
+            `num_prefix_tokens`); HuggingFace's image classifiers of ViT, DeiT and DINOv2;
+            torchvision's `VisionTransformer`.
+        preprocess: PIL images to (B, 3, H, W), HuggingFace's image processor or torchvision's
+            preset; by default that of timm's, or of the library's published weights
+            (`attnguide.adapters`), from which fine-tuned ones may differ.
+        class_names: One per class; by default its own, ImageNet's of 1,000, or "class 0", ...
         name: What records call it.
+        image_size: (height, width) in pixels that HuggingFace's network is to take.
         weights_sha256: Checksum for the records.
 
     Raises:
         TypeError: not a network.
-        ValueError: a network without these parts; class names that do not match its classes.
+        ValueError: none of these; logits that are not reproduced; names or sizes that differ.
     """
+    from attnguide.adapters import adapt, as_preprocess, check_size
+
     if not isinstance(module, nn.Module):
         raise TypeError(f"expected a torch module, got {type(module).__name__}")
-    net: Any = module
     label = name or type(module).__name__
+    preprocess = as_preprocess(preprocess)
+    converted = adapt(module, preprocess, image_size)
+    if converted is not None:
+        module, preprocess = converted.module, preprocess or converted.preprocess
+        class_names = converted.class_names if class_names is None else class_names
+    net: Any = module
     embed: Any = getattr(module, "patch_embed", None)
     missing = [
         part for part in ("patch_embed", "blocks", "num_prefix_tokens") if not hasattr(module, part)
@@ -107,6 +121,7 @@ def wrap_model(
             "networks (Swin, ConvNeXt) have no token-to-token attention over the whole image"
         )
     size = _pair(getattr(embed, "img_size", None) or (224, 224))
+    check_size(label, size, image_size, preprocess)
     patch = _pair(embed.patch_size)
     tokens = net.num_prefix_tokens + (size[0] // patch[0]) * (size[1] // patch[1])
     module.eval()
@@ -249,7 +264,7 @@ def _names(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Class names, and wnids for ImageNet's 1,000 classes."""
     head = getattr(module, "head", None)
-    count = int(getattr(module, "num_classes", None) or getattr(head, "out_features", 0))
+    count: int = getattr(module, "num_classes", 0) or getattr(head, "out_features", 0)
     if given is not None:
         if count and len(given) != count:
             raise ValueError(f"{label} has {count} classes, got {len(given)} class names")
@@ -274,6 +289,9 @@ def _readout(module: Any, tokens: int) -> Tensor | None:
         return None
     if pool == "token":
         row[0] = 1
+        return row
+    if pool == "class_and_mean":  # DINOv2: see attnguide.adapters.network.ClassAndMean
+        row[0], row[prefix:] = 0.5, 0.5 / (tokens - prefix)
         return row
     if pool == "avg":
         first = 0 if getattr(module, "pool_include_prefix", False) else prefix

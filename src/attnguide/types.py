@@ -29,8 +29,8 @@ class ViT:
         image_size: (height, width) of the input in pixels.
         num_prefix: tokens before the patches (class, distillation, register tokens).
         readout: (N,) share of each token in the pooled feature that the head reads: one-hot for a
-            class token, uniform over the patches for average pooling; None where the head pools
-            in another way.
+            class token, uniform over the patches for average pooling, half and half where the
+            head reads both (DINOv2); None where the head pools in another way.
         wnids: WordNet id per class, empty where the classes are not ImageNet's.
         weights_sha256: checksum of the weights file, empty where there is none.
     """

@@ -52,12 +52,12 @@ def _start(trace: AttentionTrace) -> Tensor:
 def _unpool(relevance: Tensor, tokens: Tensor, readout: Tensor) -> Tensor:
     """(B, N, D) from relevance (B, K D) of what K heads read.
 
-    One head reads the pooled feature; several heads read one prefix token each.
+    One head reads the pooled feature. Of two features the first is the class token, the second
+    the rest of the readout: the distillation token, or DINOv2's mean of the patches.
     """
     features = torch.unflatten(relevance, -1, (-1, tokens.shape[-1])).unbind(1)
-    rows = torch.eye(len(readout)).to(readout)[: len(features)]
-    if len(features) == 1:
-        rows = readout.unsqueeze(0)
+    first = torch.eye(len(readout)).to(readout)[0]
+    rows = [readout] if len(features) == 1 else [first, 2 * readout - first]
     pairs = zip(features, rows, strict=True)
     return torch.stack([rules.mean(feature, tokens, row) for feature, row in pairs]).sum(0)
 
