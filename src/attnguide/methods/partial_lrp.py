@@ -11,13 +11,18 @@ from attnguide.capture import AttentionTrace
 from attnguide.lrp import SEPARATE, descend, record
 
 
-def explain(trace: AttentionTrace) -> Tensor:
+def explain(trace: AttentionTrace, *, start_layer: int = 0) -> Tensor:
     """(B, rows, cols), non-negative: mean over heads of the positive relevance of the class row.
 
     Only the last block is entered; the original descends through all blocks for the same map.
 
+    Args:
+        trace: The shared pass.
+        start_layer: Where the descent may end, 0-based, as in `lrp`; the map is read at the last
+            layer, before any of them, so every valid one gives the same map.
+
     Raises:
-        ValueError: blocks without published relevance rules.
+        ValueError: start_layer beyond the depth; blocks without published relevance rules.
     """
-    last = next(descend(trace, record(trace, "partial_lrp"), SEPARATE))
+    last = next(descend(trace, record(trace, "partial_lrp", start_layer), SEPARATE))
     return trace.on_grid(trace.readout @ last.attention.clamp(min=0).mean(1))
