@@ -20,7 +20,7 @@ from tiny import pictures, tiny
 from torch import nn
 from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSwin
 
-from attnguide import adapters, explain_many, list_methods, wrap_model
+from attnguide import adapters, explain_many, list_methods, perturb, wrap_model
 from attnguide.capture import AttentionTrace
 
 # HuggingFace computes the softmax of float64 models in float32
@@ -79,6 +79,20 @@ def test_every_method_explains_networks_with_other_heads(case):
     methods = [m for m in list_methods() if case == "teacher" or m != "grad_eclip"]
     for name, explanation in maps(vit, pictures(vit, 2), methods).items():
         assert explanation.relevance.std() > 0, name
+
+
+@pytest.mark.parametrize("case", ["teacher", "registers"])
+def test_perturbation_follows_the_original(case):
+    """Patches filled in the converted network equal patches filled in the original's images."""
+    module = huggingface(case).eval()
+    vit = wrap_model(module)
+    images = pictures(vit, 1)
+    relevance = torch.arange(16.0).flip(0).view(1, 4, 4)
+    curve = perturb(vit, images, relevance, [3], order="positive", fractions=(0, 0.25), fill="zero")
+    filled = images.clone()
+    filled[:, :, :4] = 0  # the first row of patches is the most relevant quarter
+    expected = torch.stack([module(x).logits[:, 3] for x in (images, filled)], 1)
+    assert_close(curve.logit.double(), expected.detach())
 
 
 def test_relevance_of_a_concatenated_head_reaches_its_tokens():
