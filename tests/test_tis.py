@@ -1,5 +1,7 @@
 """Transformer input sampling, and the k-means that makes its masks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import timm
@@ -172,6 +174,12 @@ def test_k_means_keeps_a_centroid_that_lost_its_samples():
     assert torch.equal(k_means(samples, 3, 0), samples[:3])
 
 
+def test_published_count_means_every_channel_of_a_small_model():
+    vit = tiny(depth=3)
+    every = explain(vit, pictures(vit), 1, method="tis", n_masks=72).relevance
+    assert torch.equal(explain(vit, pictures(vit), 1, method="tis").relevance, every)
+
+
 def test_bad_settings_are_refused_before_the_forward_pass():
     check_refused("tis", r"n_masks of tis must lie in \[1, 72\].*3 layers x 24.*got 73", n_masks=73)
     check_refused("tis", "got 0", n_masks=0)
@@ -184,6 +192,17 @@ def test_bad_settings_are_refused_before_the_forward_pass():
 def test_positions_inside_the_attention_are_refused_by_name():
     vit = wrap_model(timm.create_model("vit_relpos_small_patch16_224"), name="relative")
     check_refused("tis", r"tis removes tokens.*relative depends.*vit_cx", vit=vit)
+    eva = timm.create_model("eva02_tiny_patch14_224", num_classes=5, depth=1)
+    check_refused("tis", r"Eva.rope", vit=wrap_model(eva))
+
+
+@pytest.mark.parametrize("method", ["tis", "vit_cx"])
+def test_a_convolutional_stem_is_refused_by_name(method):
+    vit = replace(tiny(), patch_size=(2, 2))
+    with pytest.raises(
+        ValueError, match=r"expected tokens \(B, 65, D\) in tiny.*saw \(1, 17, 24\)"
+    ):
+        explain(vit, pictures(vit), 1, method=method, seed=1)
 
 
 @pytest.mark.parametrize("terminal", [False, True])

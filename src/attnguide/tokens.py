@@ -30,7 +30,11 @@ def layers(vit: ViT) -> list[nn.Module]:
 
 
 def visit(vit: ViT, images: Tensor, parts: Sequence[nn.Module]) -> list[tuple[Tensor, Tensor]]:
-    """Input and output (B, N, D) of every part, from one forward pass without gradients."""
+    """Input and output (B, N, D) of every part, from one forward pass without gradients.
+
+    Raises:
+        ValueError: a part that sees other tokens than the model's grid has.
+    """
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def keep(part: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
@@ -43,6 +47,13 @@ def visit(vit: ViT, images: Tensor, parts: Sequence[nn.Module]) -> list[tuple[Te
     finally:
         for handle in handles:
             handle.remove()
+    for tokens, _ in seen.values():
+        if tokens.ndim != 3 or tokens.shape[1] != vit.num_tokens:
+            raise ValueError(
+                f"expected tokens (B, {vit.num_tokens}, D) in {vit.name} ({vit.grid} patches and "
+                f"{vit.num_prefix} prefix tokens), saw {tuple(tokens.shape)}; use a timm "
+                "VisionTransformer whose patches are cut from the image itself"
+            )
     return [seen[part] for part in parts]
 
 

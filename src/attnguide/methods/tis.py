@@ -15,6 +15,8 @@ from attnguide.sampling import check_sampling, class_score, divided, progress, u
 from attnguide.tokens import check_free_tokens, kept_logits, layers, visit
 from attnguide.types import ViT
 
+PUBLISHED_MASKS = 1024
+
 
 def explain(
     trace: AttentionTrace,
@@ -31,7 +33,8 @@ def explain(
 
     Args:
         trace: The shared pass.
-        n_masks: Masks per image.
+        n_masks: Masks per image. The published default means as many as there are channels in all
+            layers where there are fewer.
         tokens_ratio: Share of the patches that a mask keeps, in (0, 1].
         normalise: Rescale the map to [0, 1], as published.
         seed: Of the k-means that makes the masks; the same for every image.
@@ -40,7 +43,8 @@ def explain(
     Raises:
         ValueError: settings out of range; a model that cannot do without some of its tokens.
     """
-    _check(trace.vit, n_masks, tokens_ratio)
+    _check_ratio(trace.vit, tokens_ratio)
+    n_masks = _possible_masks(trace.vit, n_masks)
     check_sampling("tis", seed, batch_size)
     check_free_tokens("tis", trace.vit)
 
@@ -82,17 +86,24 @@ def mean_over_masks(score: Tensor, keep: Tensor) -> Tensor:
     return divided(score @ keep, keep.sum(0))
 
 
-def _check(vit: ViT, n_masks: int, tokens_ratio: float) -> None:
+def _check_ratio(vit: ViT, tokens_ratio: float) -> None:
     rows, cols = vit.grid
     if not 0 < tokens_ratio <= 1 or int(tokens_ratio * rows * cols) < 1:
         raise ValueError(
             f"tokens_ratio of tis must lie in (0, 1] and keep at least one of {rows * cols} "
             f"patches, got {tokens_ratio}; the publication uses 0.5"
         )
+
+
+def _possible_masks(vit: ViT, n_masks: int) -> int:
     blocks = layers(vit)
     width = next(blocks[0].parameters()).shape[-1]  # of a norm or of a projection of the tokens
-    if not 1 <= n_masks <= len(blocks) * width:
+    most = len(blocks) * width
+    if n_masks == PUBLISHED_MASKS:
+        return min(n_masks, most)
+    if not 1 <= n_masks <= most:
         raise ValueError(
-            f"n_masks of tis must lie in [1, {len(blocks) * width}] for {vit.name} "
-            f"({len(blocks)} layers x {width} channels to make masks from), got {n_masks}"
+            f"n_masks of tis must lie in [1, {most}] for {vit.name} ({len(blocks)} layers x "
+            f"{width} channels to make masks from), got {n_masks}"
         )
+    return n_masks
