@@ -169,7 +169,6 @@ def test_shards_merge_to_the_rows_of_one_run(tmp_path):
         ({"method": {"rollout": {"start_layer": "one"}}}, "start_layer must be of type int"),
         ({"method": {"rollout": {"normalize": 1}}}, "normalize must be of type bool"),
         ({"loss": "logits"}, "unknown loss 'logits'; did you mean logit"),
-        ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"device": "cuda:99"}, "CUDA devices; pass device=cpu"),
         ({"model": ModelConfig("vit_tyni_patch16_224")}, "did you mean vit_tiny_patch16_224"),
         ({"model": ModelConfig("vit_tiny_patch16_224", "gone.safetensors")}, "is not a file"),

@@ -84,7 +84,7 @@ def folder_name(words: Sequence[str], number: int) -> str:
     """What one job of a sweep calls its folder: its settings, so that the same command finds it."""
     free = (*FREE, "data.root", "model.checkpoint")
     named = sorted(word for word in words if not word.startswith(tuple(f"{key}=" for key in free)))
-    name = re.sub(r"[^\w=.,\[\]-]+", "_", ",".join(named)).replace("..", "_")
+    name = re.sub(r"(\.\.|[^\w=.,\[\]-])+", "_", ",".join(named))
     if len(name) > 120:
         name = f"{name[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return name or str(number)
@@ -161,7 +161,7 @@ def _check_key(key: str, conf: Path) -> None:
     wrong = key[depth:]
     if not near:
         raise ValueError(f"unknown key {key!r}; {parent} has no settings")
-    raise unknown_name(f"key {key!r}:" if parent else "key", wrong, sorted(near))
+    raise unknown_name(f"setting of {parent}" if parent else "key", wrong, sorted(near))
 
 
 def _schema_keys(node: type, prefix: str) -> Iterator[str]:

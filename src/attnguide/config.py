@@ -5,6 +5,7 @@ Nothing here imports torch or Hydra, so that a wrong setting is answered at once
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -127,6 +128,8 @@ def check(config: Config) -> Config:
         ValueError: the first setting that is not, what it may be, and what came.
     """
     _check_fields(config, "")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
+        raise unknown_name("device", config.device, ["auto", "cpu", "cuda", "cuda:0"])
     if config.data.shard >= config.data.num_shards:
         raise ValueError(
             f"data.shard must lie in [0, {config.data.num_shards - 1}] with data.num_shards="

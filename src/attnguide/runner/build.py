@@ -130,8 +130,6 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or not (index or "0").isdigit():
-        raise unknown_name("device", name, ["auto", "cpu", "cuda", "cuda:0"])
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; pass "

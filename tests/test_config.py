@@ -1,0 +1,130 @@
+"""Every choice composes, means what its name says, and is refused where it cannot be."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf, open_dict
+
+import run
+from attnguide.config import check
+
+GROUPS = ("data", "experiment", "guide", "logger", "loss", "method", "model", "rule")
+CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in (run.CONF / group).glob("*.yaml")]
+FOLDER = ["data.root=pictures"]
+SAMPLE = ["scale=sample", "model.checkpoint=w.safetensors", *FOLDER]
+
+
+def config(*words):
+    """The checked config of a command line, as `run.py` makes it."""
+    with initialize_config_dir(str(run.CONF), version_base="1.3"):
+        cfg = compose("config", list(words), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return check(OmegaConf.to_object(cfg))
+
+
+@pytest.mark.parametrize("choice", sorted(CHOICES))
+def test_every_choice_composes(choice):
+    group, name = choice.split("=")
+    made = config(choice, *FOLDER)
+    chosen = {
+        "experiment": made.experiment,
+        "loss": made.loss,
+        "method": ",".join(made.method),
+        "rule": made.rule and made.rule.name,
+        "guide": made.guide.layout,
+        "logger": made.logger.name,
+    }
+    assert chosen.get(group, name) == name
+
+
+def test_the_default_is_the_embedded_study_of_two_methods():
+    made = config("experiment=fig12_perturbation")
+    assert (made.scale, made.model.name, made.data.name) == ("embedded", "creatures", "creatures")
+    assert list(made.method) == ["complete", "gae"]
+    assert Path(made.run_dir).parent == Path("outputs/fig12_perturbation")
+
+
+def test_sample_and_paper_choose_model_data_and_logger():
+    sample = config(*SAMPLE)
+    assert sample.models == (("vit_tiny_patch16_224", "w.safetensors"),)
+    assert (sample.data.name, sample.logger.name) == ("folder", "files")
+    paper = config("scale=paper")
+    names = [name for name, _ in paper.models]
+    assert [name.split("_")[1] for name in names] == ["base", "large"]
+    assert {name.partition(".")[2] for name in names} == {"augreg_in21k_ft_in1k"}
+    assert (paper.data.name, paper.data.num_images, paper.logger.name) == (
+        "imagenet_val",
+        5000,
+        "wandb",
+    )
+
+
+def test_the_command_line_overrides_a_scale():
+    made = config("scale=paper", "logger=files", "model=vit_base_patch16_224", "data.num_images=10")
+    assert (made.logger.name, len(made.models), made.data.num_images) == ("files", 1, 10)
+
+
+def test_imagenet_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
+    assert config("scale=paper").data.root == "/data/imagenet"
+    assert config("scale=paper", "data.root=mine").data.root == "mine"
+
+
+@pytest.mark.parametrize(
+    ("rule", "method"),
+    [
+        ("positive", "gae"),
+        ("complete", "complete"),
+        ("absolute", "absolute"),
+        ("identity", "rollout"),
+    ],
+)
+def test_a_rule_is_its_method(rule, method):
+    assert config(f"rule={rule}").method == {method: {}}
+
+
+def test_methods_merge_with_their_settings():
+    made = config("method=[gae,rollout]", "method.rollout.normalize=true")
+    assert made.method == {"gae": {}, "rollout": {"normalize": True, "start_layer": 0}}
+
+
+def test_a_target_may_be_an_index_or_a_name():
+    assert config("target=340").target == "340"
+    assert config("target=long-tailed crane").target == "long-tailed crane"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["scale=sample"], "pass model.checkpoint=FILE"),
+        (["scale=sample", "model.checkpoint=f"], "pass data.root=DIR"),
+        (["data.shard=4", "data.num_shards=4"], r"must lie in \[0, 3\].*got 4"),
+        (["data.num_images=0"], "data.num_images must be at least 1, got 0"),
+        (["data.on_error=skipp"], "unknown data.on_error 'skipp'; did you mean skip?"),
+        (["guide.layout=rigth"], "unknown guide.layout 'rigth'; did you mean right?"),
+        (["guide.fraction=50"], "must lie in .* got 50; pass 0.5"),
+        (["batch_size=-1"], "batch_size must be at least 1, got -1"),
+        (["device=gpu"], "unknown device 'gpu'; did you mean cpu?"),
+        (["precision=fp16"], "unknown precision 'fp16'"),
+        (["stage=drow"], "unknown stage 'drow'; did you mean draw?"),
+        (["model.name=[]"], "must be a name or a list of names"),
+        (["model.name=[a,b]", "model.checkpoint=[c]"], r"one file per model \(2: a, b\), got 1"),
+        (["method.gae=3"], "method.gae must hold settings by name, got 3"),
+    ],
+)
+def test_impossible_values_are_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        config(*words)
+
+
+@pytest.mark.parametrize(
+    "words", [["seed=one"], ["data.workers=2.5"], ["guide.fraction=half"], ["logger.tags=7"]]
+)
+def test_values_of_the_wrong_type_are_refused(words):
+    with pytest.raises(ConfigCompositionException, match=words[0]):
+        config(*words)
