@@ -40,12 +40,12 @@ class Fig12Perturbation(Runner):
     Attributes:
         fill: "zero", "black", "mean" or "blur" (`evaluation.masking.filled`).
         fractions: Shares of the patches that are filled.
-        unguided: Run the same study on the pictures alone, too.
+        unguided_every: Run the same study without a guide on every n-th picture; 0 for none.
     """
 
     fill: str = "zero"
     fractions: list[float] = field(default_factory=lambda: list(FRACTIONS))
-    unguided: bool = True
+    unguided_every: int = 3
 
     title: ClassVar[str] = "Figure 12: perturbation of guided images"
     claim: ClassVar[str] = (
@@ -57,8 +57,10 @@ class Fig12Perturbation(Runner):
 
     def check(self, job: Job) -> None:
         """Guide, fill and data, before any weights are loaded."""
-        if job.guide is None and not self.unguided:
-            raise ValueError("guide=none with runner.unguided=false leaves nothing to compute")
+        if self.unguided_every < 0:
+            raise ValueError(
+                f"runner.unguided_every must be 0 (none) or a number n, got {self.unguided_every}"
+            )
         if job.guide is not None:
             check_guide(job.guide.layout, job.guide.fraction, job.guide.fit)
         check_fill(self.fill)
@@ -79,14 +81,16 @@ class Fig12Perturbation(Runner):
                     labels: Sequence[int] = labels,
                     guides: Sequence[str] = tuple(views),
                 ) -> pd.DataFrame:
-                    numbers = [number for number, _ in batch]
-                    pictures = torch.stack([views for _, views in batch], 1)
-                    parts = [
-                        perturbation_rows(
+                    parts = []
+                    for column, guide in enumerate(guides):
+                        seen = [item for item in batch if self._sees(job, guide, item[0])]
+                        if not seen:
+                            continue
+                        rows = perturbation_rows(
                             vit,
-                            images,
-                            [ids[number] for number in numbers],
-                            torch.tensor([labels[number] for number in numbers]),
+                            torch.stack([pictures[column] for _, pictures in seen]),
+                            [ids[number] for number, _ in seen],
+                            torch.tensor([labels[number] for number, _ in seen]),
                             methods=job.methods,
                             target=job.target,
                             loss=job.loss,
@@ -94,9 +98,8 @@ class Fig12Perturbation(Runner):
                             fractions=self.fractions,
                             fill=self.fill,
                             seed=job.seed,
-                        ).assign(guide=guide)
-                        for guide, images in zip(guides, pictures, strict=True)
-                    ]
+                        )
+                        parts.append(rows.assign(guide=guide))
                     return pd.concat(parts, ignore_index=True)
 
                 def look(
@@ -107,13 +110,18 @@ class Fig12Perturbation(Runner):
 
                 predict(job, vit, step, IndexedImages(source, look), results)
 
+    def _sees(self, job: Job, guide: str, number: int) -> bool:
+        """Whether this picture is studied in this way."""
+        if guide != ALONE or job.guide is None:
+            return True
+        return self.unguided_every > 0 and number % self.unguided_every == 0
+
     def _views(
         self, job: Job, vit: ViT
     ) -> tuple[dict[str, Callable[[Image.Image], Tensor]], tuple[int, ...]]:
         """Ways to look at a picture, each to (1, 3, H, W), and the classes to leave out."""
-        alone = {ALONE: vit.preprocess} if self.unguided or job.guide is None else {}
         if job.guide is None:
-            return alone, ()
+            return {ALONE: vit.preprocess}, ()
         settings = job.guide
         guide = open_guide(settings.image, vit, data=job.data.name, root=job.data.root)
         beside = vit.preprocess.normalize(guide.picture)
@@ -131,7 +139,7 @@ class Fig12Perturbation(Runner):
             )[0]
 
         excluded = () if guide.label is None else (guide.label,)
-        return {settings.layout: guided, **alone}, excluded
+        return {settings.layout: guided, ALONE: vit.preprocess}, excluded
 
     def draw(self, run_dir: Path, settings: dict[str, Any]) -> Findings:
         """Curves with bands, areas with intervals, paired differences, sentences."""
