@@ -80,6 +80,11 @@ class Cases(Dataset["Case | None"]):
             return None
 
 
+def as_cases(cases: Sequence[Case]) -> Cases:
+    """Cases that are there already."""
+    return Cases([case.id for case in cases], list(cases).__getitem__)
+
+
 def class_indices(vit: ViT, names: Sequence[str | int]) -> list[int]:
     """The model's number of every class.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 def is_creatures(data: DataConfig) -> bool:
     """Whether the pictures are drawn, not found."""
     return data.name in ("creatures", "creature_pairs") and data.root is None
+
+
+def of_kind(data: DataConfig, creature: Sequence[str], photographed: Sequence[str]) -> list[str]:
+    """The classes that a figure names for pictures of this kind."""
+    return list(creature if is_creatures(data) else photographed)
 
 
 def creature_case(vit: ViT, scene: creatures.Scene, name: str) -> Case:
@@ -98,6 +104,18 @@ def pair_cases(vit: ViT, data: DataConfig) -> Cases:
         return side_by_side(vit, *(_photograph(vit, source, labels, i) for i in both[number]))
 
     return Cases(ids, stitch, source.unreadable, note)
+
+
+def composed_case(vit: ViT, data: DataConfig, case: Case, other: int) -> Case:
+    """A scene of a creature of the case's class and one of class `other`, drawn together.
+
+    Raises:
+        ValueError: the same class twice.
+    """
+    labels = [creatures.CLASS_NAMES.index(vit.class_names[t]) for t in (case.targets[0], other)]
+    number = int(case.id.rpartition("-")[2])
+    scene = creatures.pair(data.seed, number, (labels[0], labels[1]))
+    return replace(creature_case(vit, scene, f"{case.id}@composed"), targets=case.targets)
 
 
 def side_by_side(vit: ViT, left: Case, right: Case) -> Case:

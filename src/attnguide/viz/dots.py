@@ -143,6 +143,7 @@ def _draw_panel(axes: Axes, panel: DotPanel, height: float) -> None:
     axes.set_yticks(ticks, names)
     axes.set_title(panel.title, loc="left", pad=5)
     axes.grid(axis="x", color=HAIRLINE, linewidth=0.4, alpha=0.7)
+    axes.locator_params(axis="x", nbins=4)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -162,7 +163,7 @@ def _draw_dot(axes: Axes, dot: Dot, y: float) -> None:
     )
     axes.annotate(
         f"{dot.value:.2f}".replace("-", "\N{MINUS SIGN}"),
-        (1.015, y),
+        (1.03, y),
         xycoords=axes.get_yaxis_transform(),
         size=SMALL,
         color=QUIET,
