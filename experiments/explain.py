@@ -191,7 +191,9 @@ def _sentences(rows: pd.DataFrame, methods: Sequence[str], skipped: Sequence[str
     labelled = once[once["label"].notna()]
     if len(labelled):
         right = int((labelled["label"] == labelled["prediction"]).sum())
-        told.append(f"The model predicts the label in {right} of the {len(labelled)} that have one.")
+        told.append(
+            f"The model predicts the label in {right} of the {len(labelled)} that have one."
+        )
     for method in methods:
         share = rows.loc[rows["method"] == method, "positive_share"]
         told.append(

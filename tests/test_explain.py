@@ -201,9 +201,11 @@ def test_wrong_class_name_gets_the_closest_ones(folder, tmp_path):
         run(config(folder, target="star-marked fsh"), tmp_path / "run")
 
 
-def test_broken_picture_is_refused_if_asked_for(folder, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_picture_is_refused_if_asked_for(folder, tmp_path, workers):
+    data = DataConfig(root=str(folder), on_error="raise", workers=workers)
     with pytest.raises(UnreadableImage, match=r"eagle/broken.jpg: not a picture"):
-        run(config(data=DataConfig(root=str(folder), on_error="raise")), tmp_path / "run")
+        run(config(data=data), tmp_path / "run")
 
 
 def test_nothing_readable_is_an_error(folder, tmp_path):

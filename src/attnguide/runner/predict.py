@@ -18,6 +18,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter, Callback
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
+from attnguide.data.pictures import UnreadableImage
 from attnguide.results import Results
 from attnguide.runner.job import Job
 from attnguide.types import ViT
@@ -87,7 +88,10 @@ def predict(
 
 
 class _Batches(Dataset[Any]):
-    """Whole batches as items: (collated or None, number of images, ids of those skipped)."""
+    """Whole batches as items: (collated, number of images, ids of those skipped).
+
+    In place of a batch stands None if all of it was skipped, or the error that refuses a picture.
+    """
 
     def __init__(
         self, images: Images, chunks: list[list[int]], collate: Callable[[list[Any]], Any]
@@ -99,7 +103,10 @@ class _Batches(Dataset[Any]):
 
     def __getitem__(self, number: int) -> tuple[Any, int, list[str]]:
         chunk = self.chunks[number]
-        items = [self.images[index] for index in chunk]
+        try:
+            items = [self.images[index] for index in chunk]
+        except UnreadableImage as error:  # a worker's exception would come out as another kind
+            return error, len(chunk), []
         skipped = [
             self.images.ids[index] for index, item in zip(chunk, items, strict=True) if item is None
         ]
@@ -117,6 +124,8 @@ class _Step(pl.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> pd.DataFrame | None:  # noqa: ARG002
         if batch[0] is None:
             return None
+        if isinstance(batch[0], UnreadableImage):
+            raise batch[0]
         with torch.enable_grad():
             return self.step(batch[0])
 
@@ -208,7 +217,8 @@ def _through_lightning(
     cuda = job.device.type == "cuda"
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "(?s).*(many workers|`srun`|GPU available|LeafSpec|batch indices|returned None)")
+        needless = "many workers|`srun`|GPU available|LeafSpec|batch indices|returned None"
+        warnings.filterwarnings("ignore", f"(?s).*({needless})")
         trainer = pl.Trainer(
             accelerator="gpu" if cuda else "cpu",
             devices=[job.device.index or 0] if cuda else 1,
