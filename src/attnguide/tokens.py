@@ -30,11 +30,7 @@ def layers(vit: ViT) -> list[nn.Module]:
 
 
 def visit(vit: ViT, images: Tensor, parts: Sequence[nn.Module]) -> list[tuple[Tensor, Tensor]]:
-    """Input and output (B, N, D) of every part, from one forward pass without gradients.
-
-    Raises:
-        ValueError: a part that sees other tokens than the model's grid has.
-    """
+    """First input and output of every part, from one forward pass without gradients."""
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def keep(part: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
@@ -47,14 +43,26 @@ def visit(vit: ViT, images: Tensor, parts: Sequence[nn.Module]) -> list[tuple[Te
     finally:
         for handle in handles:
             handle.remove()
-    for tokens, _ in seen.values():
+    return [seen[part] for part in parts]
+
+
+def visit_tokens(
+    vit: ViT, images: Tensor, parts: Sequence[nn.Module]
+) -> list[tuple[Tensor, Tensor]]:
+    """As `visit`, of parts that take and give tokens (B, N, D).
+
+    Raises:
+        ValueError: a part that sees other tokens than the model's grid has.
+    """
+    seen = visit(vit, images, parts)
+    for tokens, _ in seen:
         if tokens.ndim != 3 or tokens.shape[1] != vit.num_tokens:
             raise ValueError(
                 f"expected tokens (B, {vit.num_tokens}, D) in {vit.name} ({vit.grid} patches and "
                 f"{vit.num_prefix} prefix tokens), saw {tuple(tokens.shape)}; use a timm "
                 "VisionTransformer whose patches are cut from the image itself"
             )
-    return [seen[part] for part in parts]
+    return seen
 
 
 def check_free_tokens(method: str, vit: ViT) -> None:

@@ -18,7 +18,7 @@ from attnguide.feedback import (
     reasoning_feedback,
 )
 from attnguide.sampling import divided
-from attnguide.tokens import layers, visit
+from attnguide.tokens import layers, visit_tokens
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 7, steps: int = 20) -> Tensor:
@@ -53,7 +53,7 @@ def _token_shares(trace: AttentionTrace) -> list[Tensor]:
             f"bi_token needs the values and the output projection of every attention, which "
             f"{vit.name} does not show; use a timm VisionTransformer, or bi_head"
         )
-    stream = visit(vit, trace.images, blocks)
+    stream = visit_tokens(vit, trace.images, blocks)
     shares = []
     for value, weight, (tokens, _) in zip(values, weights, stream, strict=True):
         offer = value.detach().transpose(1, 2).flatten(2) @ weight.mT

@@ -12,7 +12,7 @@ from torch import Tensor
 from attnguide.capture import AttentionTrace
 from attnguide.clustering import k_means
 from attnguide.sampling import check_sampling, class_score, divided, progress, unit_range
-from attnguide.tokens import check_free_tokens, kept_logits, layers, visit
+from attnguide.tokens import check_free_tokens, kept_logits, layers, visit_tokens
 from attnguide.types import ViT
 
 PUBLISHED_MASKS = 1024
@@ -73,7 +73,7 @@ def token_masks(vit: ViT, image: Tensor, n_masks: int, tokens_ratio: float, seed
 
     Channels are those of every layer's output; image is (1, 3, H, W).
     """
-    outputs = [output[0, vit.num_prefix :] for _, output in visit(vit, image, layers(vit))]
+    outputs = [output[0, vit.num_prefix :] for _, output in visit_tokens(vit, image, layers(vit))]
     centroids = k_means(torch.cat(outputs, -1).T.contiguous(), n_masks, seed)
     count = int(tokens_ratio * centroids.shape[-1])
     largest = centroids.argsort(dim=-1, descending=True, stable=True)[:, :count]

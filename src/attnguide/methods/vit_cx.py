@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from attnguide.capture import AttentionTrace, unchanged
 from attnguide.clustering import complete_linkage
 from attnguide.sampling import check_sampling, class_score, divided, progress, unit_range
-from attnguide.tokens import layers, visit
+from attnguide.tokens import layers, visit_tokens
 from attnguide.types import ViT
 
 
@@ -72,7 +72,7 @@ def masks_of(vit: ViT, image: Tensor, distance_threshold: float) -> Tensor:
 
     Channels are those of the normalised input of the last attention. Constant ones are left out.
     """
-    [(tokens, _)] = visit(vit, image, [_last_attention(vit)])
+    [(tokens, _)] = visit_tokens(vit, image, [_last_attention(vit)])
     channels = tokens[0, vit.num_prefix :].T
     varied = channels[channels.amax(-1) > channels.amin(-1)]  # before rounding makes up a contrast
     enlarged = F.interpolate(
