@@ -36,6 +36,7 @@ from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.style import method_label, render
 
 INPUTS, PANELS = "inputs", "panels"  # folders of the run
+LONGEST_ROW, BLOCK_WIDTH = 8, 5  # panels
 SUMMARY = [
     *("image_id", "method", "target", "target_name", "probability", "logit"),
     *("prediction", "prediction_name", "label", "positive_share"),
@@ -150,14 +151,26 @@ def _explain(
 
 def _store_panel(run_dir: Path, name: str, part: pd.DataFrame) -> None:
     """The panel of one picture: itself, then its map by each method."""
+    store_picture(run_dir, PANELS, name, render(_alone(run_dir, name, part)))
+
+
+def _alone(run_dir: Path, name: str, part: pd.DataFrame) -> Figure:
+    """One picture: a row, or a block where the methods are many."""
     titles = ["image", *map(method_label, part["method"])]
-    figure = draw_panels([_panels(run_dir, part)], column_titles=titles, title=name)
-    store_picture(run_dir, PANELS, name, render(figure))
+    panels = [
+        replace(panel, title=title)
+        for panel, title in zip(_panels(run_dir, part), titles, strict=True)
+    ]
+    wide = len(panels) if len(panels) <= LONGEST_ROW else BLOCK_WIDTH
+    rows = [panels[start : start + wide] for start in range(0, len(panels), wide)]
+    return draw_panels(rows, title=name)
 
 
 def _overview(run_dir: Path, pictures: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     """Several panels in one figure, two beside each other where the methods are few."""
     methods = pictures[0][1]["method"]
+    if len(pictures) == 1:
+        return _alone(run_dir, *pictures[0])
     beside = min(len(pictures), 2 if len(methods) <= 2 else 1)
     panels = [
         [replace(first, title=name), *others]
