@@ -22,6 +22,7 @@ from attnguide.evaluation.shares import (
     summarise,
     text,
 )
+from attnguide.methods import list_methods
 from attnguide.names import unknown_name
 from attnguide.runner import Findings, Job, Runner
 from attnguide.runner.maps import KEY, check_choice, measure, read_rows
@@ -73,8 +74,8 @@ class Fig13MethodComparison(Runner):
                 f"this figure compares class-sensitive methods; leave out {', '.join(blind)}"
             )
         for name in self.limits:
-            if name not in job.methods:
-                raise unknown_name("method in runner.limits", name, list(job.methods))
+            if name not in list_methods():
+                raise unknown_name("method in runner.limits", name, list_methods())
         check_choice(job, self.pictures, classes=2)
 
     def compute(self, job: Job) -> None:
