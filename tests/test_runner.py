@@ -2,7 +2,9 @@
 
 import errno
 import json
+import logging
 import sys
+import warnings
 
 import fake_study
 import pandas as pd
@@ -141,6 +143,19 @@ def test_unreadable_images_are_named_and_counted(tmp_path, capsys):
     assert len(read(tmp_path)) == 10
     assert provenance(tmp_path)["skipped"] == ["image 02", "image 07"]
     assert "skipped 2 unreadable of 12 images" in capsys.readouterr().out
+
+
+def test_warnings_and_log_lines_are_plain_lines(tmp_path, study, monkeypatch, capsys):
+    def speak(*_):
+        warnings.warn("maps mean little here", stacklevel=1)
+        logging.getLogger("attnguide.data").info("600 pictures [in] a folder")
+
+    monkeypatch.setattr(study.FakeStudy, "check", speak)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        run(config(runner={"count": 3}), tmp_path)
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == ["warning: maps mean little here", "600 pictures [in] a folder"]
 
 
 def test_shards_merge_to_the_rows_of_one_run(tmp_path):

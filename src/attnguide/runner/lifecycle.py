@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
 from attnguide.config import Config
@@ -23,6 +23,8 @@ from attnguide.runner.build import build_job, build_runner, plain, seed_everythi
 from attnguide.runner.job import Job, Runner
 from attnguide.runner.record import Provenance, load_config, open_run
 from attnguide.viz.style import render
+
+PRINTED_ROWS = 40  # of the summary; summary.csv holds all
 
 
 def run(config: Config, run_dir: Path) -> None:
@@ -36,6 +38,7 @@ def run(config: Config, run_dir: Path) -> None:
     if not console.is_terminal:
         console = Console(width=160)  # a log file has no edge
     _speak_through(console)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Lightning would swallow it
     try:
         if config.stage == "run":
             _run(config, run_dir, console)
@@ -130,7 +133,10 @@ def _finish(
 
 def _tell(findings: Findings, run_dir: Path, report: Path, console: Console) -> None:
     console.print()
-    console.print(_table(findings.summary, findings.title))
+    console.print(_table(findings.summary.head(PRINTED_ROWS), findings.title))
+    more = len(findings.summary) - PRINTED_ROWS
+    if more > 0:
+        console.print(f"... and {more} more rows in summary.csv")
     for sentence in findings.found:
         console.print(f"- {sentence}", markup=False, highlight=False, soft_wrap=True)
     console.print()
@@ -148,15 +154,28 @@ def _table(summary: pd.DataFrame, title: str) -> Table:
     return table
 
 
+class _Lines(logging.Handler):
+    """Log records as plain lines, above a progress bar where there is one."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bad = record.levelno >= logging.WARNING
+        text = f"warning: {record.getMessage()}" if bad else record.getMessage()
+        style = "yellow" if bad else None
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 def _speak_through(console: Console) -> None:
-    """Warnings and log lines of ours as plain lines, above a progress bar where there is one."""
+    """Warnings as log records, and ours as plain lines."""
+    lines = _Lines(console)
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+        lines.handle(logging.makeLogRecord({"msg": str(message), "levelno": logging.WARNING}))
 
     warnings.showwarning = show
-    handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
     log = logging.getLogger("attnguide")
-    log.handlers = [handler]
+    log.handlers = [lines]
     log.setLevel(logging.INFO)
-    log.propagate = False
