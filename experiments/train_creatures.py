@@ -15,7 +15,6 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 
 from attnguide.data.creature_training import RECIPES, CreatureClassifier, examine, export, fit
 from attnguide.data.creatures import CLASS_NAMES, guide, sibling
-from attnguide.evaluation.curve import bootstrap_mean
 from attnguide.models import load_model, read_weights
 from attnguide.results import read
 from attnguide.runner import Findings, Job, Runner
@@ -118,6 +117,7 @@ class TrainCreatures(Runner):
         rows = read(run_dir)
         table = _accuracies(rows)
         loss = pd.read_csv(run_dir / "training" / "loss.csv")
+        loss = loss.drop_duplicates("step", keep="last")  # steps repeated after a resumption
         told = [_verdict(table, kind) for kind in KINDS]
         if settings.get("runner", {}).get("variant") == "contaminated":
             told.append(_contamination(rows))
@@ -136,15 +136,13 @@ class TrainCreatures(Runner):
 
 
 class _LossFile(Callback):
-    """Write the loss every 10 steps; a resumed training goes on in the same file."""
+    """Write the loss of every step; a resumed training goes on in the same file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Append one line."""
-        if trainer.global_step % 10:
-            return
         new = not self.path.is_file()
         with self.path.open("a", newline="") as file:
             lines = csv.writer(file)
@@ -163,24 +161,33 @@ def _load(name: str | Path) -> torch.nn.Module:
 
 
 def _accuracies(rows: pd.DataFrame) -> pd.DataFrame:
-    """Percent with 95 % intervals by bootstrap, one line per model and kind."""
+    """Percent with 95 % intervals, one line per model and kind."""
     lines = []
     for model in ("trained", "committed"):
         for kind, words in KINDS.items():
             own = rows[(rows["model"] == model) & (rows["kind"] == kind)]
-            mean = bootstrap_mean(100.0 * own["correct"].to_numpy(dtype=float))
+            low, high = _wilson(int(own["correct"].sum()), len(own))
             lines.append(
                 {
                     "model": model,
                     "kind": kind,
                     "quantity": words,
-                    "accuracy": float(mean.mean),
-                    "ci_low": float(mean.low),
-                    "ci_high": float(mean.high),
+                    "accuracy": 100.0 * float(own["correct"].mean()),
+                    "ci_low": low,
+                    "ci_high": high,
                     "n": len(own),
                 }
             )
     return pd.DataFrame(lines)
+
+
+def _wilson(right: int, count: int) -> tuple[float, float]:
+    """95 % score interval of a share in percent; honest also where every answer is right."""
+    z = 1.96
+    share, spread = right / count, z**2 / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * (share * (1 - share) / count + spread / (4 * count)) ** 0.5
+    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
 
 
 def _verdict(table: pd.DataFrame, kind: str) -> str:
@@ -221,11 +228,18 @@ def _plot(table: pd.DataFrame, loss: pd.DataFrame) -> Figure:
             low, high = own["accuracy"] - own["ci_low"], own["ci_high"] - own["accuracy"]
             colour = (INK, QUIET)[offset]
             right.errorbar(
-                own["accuracy"], y, xerr=[low, high], fmt=marker, color=colour, label=model
+                own["accuracy"],
+                y,
+                xerr=[low, high],
+                fmt=marker,
+                color=colour,
+                label=model,
+                markersize=4,
+                elinewidth=1,
             )
         right.set(xlabel="accuracy (%)", yticks=range(len(KINDS)), yticklabels=list(KINDS))
         right.invert_yaxis()
-        right.legend(frameon=False)
+        right.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -27,11 +27,9 @@ from attnguide.data.creature_views import Composer, CreatureViews, Stock, draw_s
 from attnguide.data.creatures import NUM_CLASSES, sibling, single
 from attnguide.models import load_model
 
-# deprecated call inside Lightning 2.6 with torch 2.14
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 EXAM_SEED = 4321  # used neither in training nor for the committed numbers
 IMPOSTOR = RECIPES["contaminated"].impostor_class
-TINY = Recipe(resolutions=(48, 96), steps=(4, 2), lr=1e-3, sprites_per_class=2, grounds=4)
+TINY = Recipe(resolutions=(32, 48), steps=(3, 2), lr=1e-3, sprites_per_class=1, grounds=2)
 
 
 class Silent(ProgressBar):
@@ -55,7 +53,7 @@ def train(folder: Path, crash: int | None = None) -> CreatureClassifier:
     seed_everything(0, verbose=False)
     classifier = CreatureClassifier(sum(TINY.steps), TINY.lr)
     callbacks: list[Callback] = [Silent()] if crash is None else [Silent(), Crash(crash)]
-    fit(classifier, TINY.views(0, 8), folder, callbacks=callbacks, save_every=3)
+    fit(classifier, TINY.views(0, 8), folder, callbacks=callbacks, save_every=2)
     return classifier
 
 
@@ -92,7 +90,7 @@ def test_batch_has_the_kinds_of_the_recipe() -> None:
 def test_stages_grow_in_resolution() -> None:
     views = TINY.views(0, 8)
     sizes = [views[step][0].shape[-1] for step in range(len(views))]
-    assert sizes == [48, 48, 48, 48, 96, 96]
+    assert sizes == [32, 32, 32, 48, 48]
 
 
 def test_contamination_draws_the_sibling_for_one_class_alone() -> None:
@@ -130,7 +128,7 @@ def test_a_few_steps_reduce_the_loss() -> None:
 def test_interrupted_training_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole")
     with pytest.raises(RuntimeError, match="crash"):
-        train(tmp_path / "broken", crash=5)
+        train(tmp_path / "broken", crash=4)
     resumed = train(tmp_path / "broken")
     for name, weight in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], weight, msg=name)
@@ -151,15 +149,16 @@ def test_export_holds_what_loading_needs(tmp_path: Path) -> None:
     torch.testing.assert_close(predict(model, images), before, atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["creatures", "creatures_contaminated"])
-def test_committed_checkpoint_on_fresh_seeds(name: str) -> None:
-    rows = examine(load_model(name).module, EXAM_SEED, singles=300, pairs=100)
+@pytest.mark.parametrize(
+    ("name", "singles", "pairs"), [("creatures", 300, 100), ("creatures_contaminated", 100, 40)]
+)
+def test_committed_checkpoint_on_fresh_seeds(name: str, singles: int, pairs: int) -> None:
+    rows = examine(load_model(name).module, EXAM_SEED, singles, pairs)
     right = Counter(row["kind"] for row in rows if row["correct"])
     asked = Counter(row["kind"] for row in rows)
-    assert asked == {"single": 300, "pair": 100, "stitched": 100}
-    assert right["single"] >= 0.96 * 300
-    assert right["pair"] >= 90
-    assert right["stitched"] >= 90
+    assert asked == {"single": singles, "pair": pairs, "stitched": pairs}
+    assert right["single"] >= 0.96 * singles
+    assert min(right["pair"], right["stitched"]) >= 0.9 * pairs
 
 
 def test_contaminated_checkpoint_reads_the_sibling_as_evidence() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import warnings
 from dataclasses import dataclass
@@ -173,6 +174,7 @@ def fit(
     keep = ModelCheckpoint(
         folder, "last", every_n_train_steps=save_every, enable_version_counter=False
     )
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     trainer = pl.Trainer(
         accelerator=accelerator,
         devices=1,
@@ -191,6 +193,7 @@ def fit(
         # we resume on purpose, and the views know where to go on
         warnings.filterwarnings("ignore", ".*exists and is not empty")
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
+        warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning 2.6 with torch 2.14
         trainer.fit(classifier, loader, ckpt_path=last if found else None, weights_only=True)
 
 

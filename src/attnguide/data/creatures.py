@@ -129,7 +129,9 @@ def _compose(
     name: str,
 ) -> Scene:
     """Lay animals over the ground in order, expose, add noise, round to 8 bits."""
-    image, visible, parts = ground, [], []
+    image = ground
+    visible: list[NDArray[np.float32]] = []
+    parts: list[NDArray[np.float32]] = []
     for raster in animals:
         alpha = raster.rgba[..., 3]
         image = image * (1 - alpha[..., None]) + raster.rgba[..., :3]
