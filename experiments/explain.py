@@ -198,7 +198,7 @@ def _sentences(rows: pd.DataFrame, methods: Sequence[str], skipped: Sequence[str
     told = [f"{len(once)} pictures were explained with {', '.join(map(method_label, methods))}."]
     if skipped:
         told.append(
-            f"{len(skipped)} could not be read and were skipped: {', '.join(skipped[:10])}"
+            f"Skipped, because unreadable ({len(skipped)}): {', '.join(skipped[:10])}"
             f"{', ...' if len(skipped) > 10 else ''}."
         )
     labelled = once[once["label"].notna()]

@@ -107,9 +107,7 @@ def test_every_picture_has_a_panel_and_the_broken_one_is_named(finished, folder)
     assert min(width for width, _ in sizes) > 800
     broken = f"{CLASS_NAMES[EAGLE]}/broken.jpg"
     assert json.loads((finished / "provenance.json").read_text())["skipped"] == [broken]
-    assert (
-        f"1 could not be read and were skipped: {broken}." in (finished / "report.html").read_text()
-    )
+    assert f"Skipped, because unreadable (1): {broken}." in (finished / "report.html").read_text()
     for name in ("config.yaml", "results.parquet", "figure.png", "figure.pdf", "maps.npz"):
         assert (finished / name).is_file()
 

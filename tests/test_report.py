@@ -150,7 +150,9 @@ def test_small_and_empty_tables(findings, tmp_path):
         "Tiny numbers": pd.DataFrame({"p": [1.5e-5, 0.0]}),
         "Nothing": pd.DataFrame({"a": []}),
         "Flags": pd.DataFrame({"ok": [True, False], "whole": [3.0, 40.0]}),
+        "Gaps": pd.DataFrame({"label": pd.array([None, 7], "Int64"), "name": ["x", None]}),
     }
     path = write_report(tmp_path, replace(findings, tables=tables), {}, {})
     words = Page(path.read_text(encoding="utf-8")).words
-    assert {"1.5e-05", "0", "yes", "no", "3", "40"} <= set(words)
+    assert {"1.5e-05", "0", "yes", "no", "3", "40", "7"} <= set(words)
+    assert words.count("–") == 3  # two gaps, and one in the summary

@@ -144,7 +144,8 @@ def _figure(png: bytes, caption: str = "", alt: str = "") -> str:
 
 
 def _table(table: pd.DataFrame) -> str:
-    shown = table.head(MAX_ROWS)
+    shown = table.head(MAX_ROWS).astype(object)
+    shown = shown.where(shown.notna(), None)
     columns = [_column(list(shown.iloc[:, number])) for number in range(shown.shape[1])]
     side = [" class='number'" if numeric else "" for _, numeric in columns]
     head = "".join(f"<th{c}>{escape(str(n))}</th>" for n, c in zip(table, side, strict=True))
