@@ -14,6 +14,8 @@ from attnguide.methods import Method, check_settings, get_method
 from attnguide.types import Explanation, ViT
 
 Target = int | str | Sequence[int] | Sequence[str] | Tensor
+_Chosen = tuple[str, Method, dict[str, Any]]
+CPU_CHUNK = 4  # images per pass: more leave the cache, and hold more memory
 
 
 def explain(
@@ -85,33 +87,58 @@ def _explain_many(
 ) -> dict[str, Explanation]:
     chosen = [_method(entry) for entry in _entries(methods)]
     images = _check_images(vit, images)
-    batch = len(images)
     get_loss(loss)
-    trace = AttentionTrace(vit, images, torch.empty(0), loss=loss)
-    if reference is not None:
-        trace.reference = _resolve(vit, reference, batch, trace).to(images.device)
-    elif isinstance(loss, str) and loss in TWO_CLASS:
+    if reference is None and isinstance(loss, str) and loss in TWO_CLASS:
         raise ValueError(f"loss {loss!r} compares two classes; pass reference=<second class>")
-    targets = _resolve(vit, target, batch, trace).to(images.device)
-    columns = targets.unsqueeze(1) if targets.ndim == 1 else targets
-    _check_reference(loss, trace.reference, columns)
+    targets = _resolve(vit, target, len(images))
+    references = None if reference is None else _resolve(vit, reference, len(images))
+    if references is not None and references.ndim != 1:
+        raise ValueError("reference takes one class per image, got several")
+    if targets is not None and references is not None:
+        _check_reference(loss, references, targets.reshape(len(images), -1))
 
-    maps: dict[str, list[Tensor]] = {name: [] for name, _, _ in chosen}
-    for column in columns.unbind(1):
-        aimed = trace.retarget(column)
-        for name, method, settings in chosen:
-            maps[name].append(_finite(name, vit, method(aimed, **settings).detach()))
+    size = CPU_CHUNK if images.device.type == "cpu" else len(images)
+    parts = []
+    for rows in torch.arange(len(images), device=images.device).split(size):
+        trace = AttentionTrace(vit, images[rows], rows, loss=loss)
+        own = trace.logits.argmax(-1)
+        trace.reference = _of_chunk(references, rows, own) if reference is not None else None
+        parts.append(_explain_chunk(vit, trace, _of_chunk(targets, rows, own), chosen))
+    logits, target_parts, map_parts = zip(*parts, strict=True)
     extra = {"loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "callable")}
     return {
         name: Explanation(
-            relevance=maps[name][0] if targets.ndim == 1 else torch.stack(maps[name], 1),
-            target=targets,
-            logits=trace.logits,
+            relevance=torch.cat([maps[name] for maps in map_parts]),
+            target=torch.cat(target_parts),
+            logits=torch.cat(logits),
             method=name,
             settings=extra | settings,
         )
         for name, _, settings in chosen
     }
+
+
+def _explain_chunk(
+    vit: ViT, trace: AttentionTrace, targets: Tensor, chosen: list[_Chosen]
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Logits (B, C), targets (B,) or (B, T), and the map of each method for them."""
+    columns = targets.unsqueeze(1) if targets.ndim == 1 else targets
+    _check_reference(trace.loss, trace.reference, columns)
+    maps: dict[str, list[Tensor]] = {name: [] for name, _, _ in chosen}
+    for column in columns.unbind(1):
+        aimed = trace.retarget(column)
+        for name, method, settings in chosen:
+            maps[name].append(_finite(name, vit, method(aimed, **settings).detach()))
+    joined = {
+        name: parts[0] if targets.ndim == 1 else torch.stack(parts, 1)
+        for name, parts in maps.items()
+    }
+    return trace.logits, targets, joined
+
+
+def _of_chunk(given: Tensor | None, rows: Tensor, predicted: Tensor) -> Tensor:
+    """The classes of these images: given ones, or the model's own answer."""
+    return predicted if given is None else given.to(rows.device)[rows]
 
 
 def _entries(methods: Sequence[Any] | Mapping[str, Mapping[str, Any]]) -> list[Any]:
@@ -123,7 +150,7 @@ def _entries(methods: Sequence[Any] | Mapping[str, Mapping[str, Any]]) -> list[A
     return entries
 
 
-def _method(entry: Any) -> tuple[str, Method, dict[str, Any]]:
+def _method(entry: Any) -> _Chosen:
     name, settings = entry if isinstance(entry, tuple) else (entry, {})
     full = check_settings(name, dict(settings))
     return getattr(name, "__name__", str(name)), get_method(name), full
@@ -149,10 +176,10 @@ def _check_images(vit: ViT, images: Tensor) -> Tensor:
     return images.to(device=vit.device, dtype=vit.dtype).clone()
 
 
-def _resolve(vit: ViT, target: Target, batch: int, trace: AttentionTrace) -> Tensor:
-    """(B,) or (B, T) int64 on the CPU."""
+def _resolve(vit: ViT, target: Target, batch: int) -> Tensor | None:
+    """(B,) or (B, T) int64 on the CPU; None for the model's own answer."""
     if isinstance(target, str) and target == "predicted":
-        return trace.logits.argmax(-1).cpu()
+        return None
     if isinstance(target, int | str):
         return torch.full((batch,), vit.class_index(target), dtype=torch.int64)
     if isinstance(target, Tensor):
@@ -182,8 +209,6 @@ def _index(vit: ViT, entry: Any) -> Any:
 def _check_reference(loss: str | Loss, reference: Tensor | None, targets: Tensor) -> None:
     if reference is None or loss == "logit":
         return
-    if reference.ndim != 1:
-        raise ValueError("reference takes one class per image, got several")
     if bool((reference.unsqueeze(1) == targets).any()):
         raise ValueError(
             "target and reference are the same class for at least one image; a two-class loss "
