@@ -172,7 +172,7 @@ def _accuracies(rows: pd.DataFrame) -> pd.DataFrame:
                     "model": model,
                     "kind": kind,
                     "quantity": words,
-                    "accuracy": 100.0 * float(own["correct"].mean()),
+                    "accuracy": 100 * (int(own["correct"].sum()) / len(own)),
                     "ci_low": low,
                     "ci_high": high,
                     "n": len(own),
@@ -187,7 +187,7 @@ def _wilson(right: int, count: int) -> tuple[float, float]:
     share, spread = right / count, z**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * (share * (1 - share) / count + spread / (4 * count)) ** 0.5
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
+    return 100 * min(share, max(0.0, middle - half)), 100 * max(share, min(1.0, middle + half))
 
 
 def _verdict(table: pd.DataFrame, kind: str) -> str:
