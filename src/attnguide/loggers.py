@@ -9,11 +9,15 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
+from PIL import Image
+
 from attnguide.config import LoggerConfig
 from attnguide.findings import Findings
+from attnguide.viz.style import render
 
 
 class RunLogger(Protocol):
@@ -90,10 +94,11 @@ class WandB:
     def log(self, findings: Findings) -> None:
         """Summary as a table, figures as pictures."""
         figures = {"figure": findings.figure, **findings.figures}
+        pictures = {name: Image.open(BytesIO(render(fig))) for name, fig in figures.items()}
         self.run.log(
             {
                 "summary": self._wandb.Table(dataframe=findings.summary),
-                **{name: self._wandb.Image(figure) for name, figure in figures.items()},
+                **{name: self._wandb.Image(picture) for name, picture in pictures.items()},
             }
         )
 
