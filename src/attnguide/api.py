@@ -101,9 +101,9 @@ def _explain_many(
     parts = []
     for rows in torch.arange(len(images), device=images.device).split(size):
         trace = AttentionTrace(vit, images[rows], rows, loss=loss)
-        own = trace.logits.argmax(-1)
-        trace.reference = _of_chunk(references, rows, own) if reference is not None else None
-        parts.append(_explain_chunk(vit, trace, _of_chunk(targets, rows, own), chosen))
+        if reference is not None:
+            trace.reference = _of_chunk(references, rows, trace)
+        parts.append(_explain_chunk(vit, trace, _of_chunk(targets, rows, trace), chosen))
     logits, target_parts, map_parts = zip(*parts, strict=True)
     extra = {"loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "callable")}
     return {
@@ -136,9 +136,9 @@ def _explain_chunk(
     return trace.logits, targets, joined
 
 
-def _of_chunk(given: Tensor | None, rows: Tensor, predicted: Tensor) -> Tensor:
+def _of_chunk(given: Tensor | None, rows: Tensor, trace: AttentionTrace) -> Tensor:
     """The classes of these images: given ones, or the model's own answer."""
-    return predicted if given is None else given.to(rows.device)[rows]
+    return trace.logits.argmax(-1) if given is None else given.to(rows.device)[rows]
 
 
 def _entries(methods: Sequence[Any] | Mapping[str, Mapping[str, Any]]) -> list[Any]:

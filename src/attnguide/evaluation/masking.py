@@ -108,9 +108,7 @@ class MaskedForward:
         return self.head(torch.where(mask.bool(), clean, fill))
 
 
-def has_separable_patches(
-    module: Any, own_grid: tuple[int, int], grid: tuple[int, int]
-) -> bool:
+def has_separable_patches(module: Any, own_grid: tuple[int, int], grid: tuple[int, int]) -> bool:
     """Whether every patch is embedded on its own, so that masks may act on tokens."""
     from timm.layers import PatchEmbed
     from timm.models.vision_transformer import VisionTransformer
