@@ -63,11 +63,11 @@ def test_single_creatures_are_the_scenes_with_their_masks(creatures):
 def test_classes_are_left_out_and_counted(creatures, imagenet, folder):
     found = cases.single_cases(creatures, DataConfig(num_images=32), exclude=[6])
     assert len(found) == 30
-    assert found.note == "2 pictures of the guide's class left out."
+    assert found.note == "Pictures of the guide's class that were left out: 2."
     assert 6 not in {found[n].targets[0] for n in range(30)}
     photographs = cases.single_cases(imagenet, folder, exclude=[imagenet.class_index("snail")])
     assert [photographs[n].names for n in range(2)] == [("tusker",), ("zebra",)]
-    assert photographs.note.startswith("2 pictures")
+    assert photographs.note.endswith("left out: 2.")
 
 
 def test_shards_share_the_cases(creatures):

@@ -98,7 +98,7 @@ def pair_cases(vit: ViT, data: DataConfig) -> Cases:
         raise ValueError(f"no two pictures of different classes in {source.form}; add some")
     ids = [f"{source.ids[i]}+{source.ids[j]}" for i, j in both]
     same = len(source) - len(both)
-    note = f"{same} pairs of one class twice left out." if same else ""
+    note = f"Pairs of one class twice that were left out: {same}." if same else ""
 
     def stitch(number: int) -> Case:
         return side_by_side(vit, *(_photograph(vit, source, labels, i) for i in both[number]))
@@ -215,7 +215,7 @@ def _share(numbers: Sequence[int], data: DataConfig) -> Sequence[int]:
 
 def _note(numbers: Sequence[int], kept: Sequence[int]) -> str:
     left = len(numbers) - len(kept)
-    return f"{left} pictures of the guide's class left out." if left else ""
+    return f"Pictures of the guide's class that were left out: {left}." if left else ""
 
 
 def _creature(vit: ViT, seed: int, numbers: Sequence[int], index: int) -> Case:

@@ -87,7 +87,8 @@ def table_panel(
         counts += [int(line["n"]) for line in lines.values()]
         if dots:
             rows.append((name, dots))
-    n = f"n = {min(counts)}" + (f" to {max(counts)}" if min(counts) < max(counts) else "")
+    least, most = min(counts, default=0), max(counts, default=0)
+    n = f"n = {least}" + (f" to {most}" if least < most else "")
     return DotPanel(f"{title} ({n})", x_label, rows, **look)
 
 
