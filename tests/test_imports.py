@@ -17,13 +17,13 @@ LINES = [
     "preprocess commandline",
     "adapters",
     "models rules losses guides propagate results",
-    "capture evaluation data viz",
+    "capture evaluation.perturb evaluation.masking evaluation.curve data viz",
     "tokens clustering attention_descent rewrite report loggers",
     "features feedback lrp",
     "sampling",
     "methods",
     "api",
-    "evaluation.study evaluation.map_study evaluation.transfer",
+    "evaluation",
     "runner",
 ]
 LEVEL = {name: number for number, line in enumerate(LINES) for name in line.split()}
