@@ -131,8 +131,11 @@ def test_another_config_in_the_same_folder_is_refused_by_key(tmp_path, study):
 
 def test_a_folder_that_is_no_run_is_not_written_to(tmp_path):
     (tmp_path / "results.parquet").write_text("somebody's own")
-    with pytest.raises(ValueError, match="not a run of ours"):
+    with pytest.raises(ValueError, match=r"holds results.parquet but no config.yaml"):
         run(config(), tmp_path)
+    with pytest.raises(ValueError, match="is a file"):
+        run(config(), tmp_path / "results.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["results.parquet"]
     with pytest.raises(FileNotFoundError, match="not a run"):
         run(Config(stage="draw"), tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
@@ -204,7 +207,10 @@ def test_secrets_of_the_environment_never_reach_the_disk(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_that_lightning_would_load_is_refused(tmp_path):
-    tmp_path.joinpath("hpc_ckpt_1.ckpt").touch()
+    run(config(), tmp_path)
+    next((tmp_path / "parts").glob("*.parquet")).unlink()
+    (tmp_path / "provenance.json").unlink()
+    (tmp_path / "hpc_ckpt_1.ckpt").touch()
     with pytest.raises(ValueError, match="which Lightning would load"):
         run(config(), tmp_path)
 

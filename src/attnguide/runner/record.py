@@ -44,8 +44,15 @@ def open_run(run_dir: Path, config: Mapping[str, Any]) -> None:
                 "settings to go on with it, or another run_dir"
             )
         return
-    if run_dir.exists() and (not run_dir.is_dir() or (run_dir / "results.parquet").exists()):
-        raise ValueError(f"{run_dir} is not a run of ours: it has no config.yaml; pass another one")
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ValueError(f"run_dir={run_dir} is a file; pass a folder")
+    if run_dir.exists():
+        foreign = [p.name for p in run_dir.glob("[!.]*") if p.name not in ("logs", "multirun.yaml")]
+        if foreign:
+            raise ValueError(
+                f"{run_dir} holds {foreign[0]} but no config.yaml: it is not a run of ours; pass "
+                "a new folder as run_dir"
+            )
     run_dir.mkdir(parents=True, exist_ok=True)
     write_atomic(path, OmegaConf.to_yaml(OmegaConf.create(dict(config))).encode())
 
