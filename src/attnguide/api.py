@@ -125,8 +125,9 @@ def _explain_chunk(
     columns = targets.unsqueeze(1) if targets.ndim == 1 else targets
     _check_reference(trace.loss, trace.reference, columns)
     maps: dict[str, list[Tensor]] = {name: [] for name, _, _ in chosen}
-    for column in columns.unbind(1):
+    for number, column in enumerate(columns.unbind(1), 1):
         aimed = trace.retarget(column)
+        aimed.keep_graph = number < columns.shape[1]
         for name, method, settings in chosen:
             maps[name].append(_finite(name, vit, method(aimed, **settings).detach()))
     joined = {

@@ -171,6 +171,7 @@ class AttentionTrace:
         self.vit, self.images, self.target = vit, images, target
         self.loss, self.reference = loss, reference
         self.shared: dict[Any, Any] = {} if shared is None else shared
+        self.keep_graph = True  # False for the last target: the pass is freed as it is walked
 
     def retarget(self, target: Tensor) -> AttentionTrace:
         """The same images with another target; all that is blind to the class is shared."""
@@ -211,7 +212,7 @@ class AttentionTrace:
             return torch.autograd.grad(
                 self.objective(self._forward[1]).sum(),
                 self.recording.attention,
-                retain_graph=True,
+                retain_graph=self.keep_graph,
                 materialize_grads=True,
             )
 
