@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,8 +16,6 @@ import torch
 from attnguide.capture import AttentionTrace, corrected_rollout
 from attnguide.data.case import Case
 from attnguide.data.cases import pair_cases, shown_pairs
-from attnguide.data.find import find_pictures
-from attnguide.data.named_pictures import check_pictures
 from attnguide.data.views import View, look
 from attnguide.evaluation.explained import store_picture, stored_picture
 from attnguide.evaluation.shares import correlation, pick, summarise, text
@@ -26,7 +24,7 @@ from attnguide.propagate import rollout
 from attnguide.results import read, save_maps, write_atomic
 from attnguide.rules import complete
 from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.predict import predict
+from attnguide.runner.maps import check_choice
 from attnguide.types import ViT
 from attnguide.viz.panels import short_name
 from attnguide.viz.pipeline import Pipeline, draw_pipeline
@@ -44,11 +42,9 @@ class Fig02Pipeline(Runner):
     """Draw one picture's way through the method; measure its steps on many.
 
     Attributes:
-        scenes: How many two-class pictures to measure, at most.
         pictures: The user's own to draw instead: {file: PATH, classes: [NAME, ...]}; the first.
     """
 
-    scenes: int = 48
     pictures: list[dict[str, Any]] = field(default_factory=list)
 
     title: ClassVar[str] = "Figure 2: the pipeline"
@@ -60,15 +56,15 @@ class Fig02Pipeline(Runner):
 
     def check(self, job: Job) -> None:
         """Pictures and data, before any weights are loaded."""
-        check_pictures(self.pictures)
-        find_pictures(job.data.name, job.data.root, num_images=job.data.num_images)
+        check_choice(job, self.pictures)
 
     def compute(self, job: Job) -> None:
         """Rows of every picture; the matrices of the one that is drawn."""
-        count = min(self.scenes, job.data.num_images or self.scenes)
+        from attnguide.runner.predict import predict  # Lightning takes seconds, drawing needs none
+
         with job.results("image_id", "model") as results:
             for vit in job.vits():
-                cases = pair_cases(vit, replace(job.data, num_images=count))
+                cases = pair_cases(vit, job.data)
                 predict(job, vit, partial(_rows, vit), cases, results)
                 if not (job.run_dir / "pipeline.npz").is_file():
                     case = shown_pairs(vit, job.data, 1, self.pictures)[0]

@@ -60,7 +60,6 @@ def rewrite(
     images: Tensor,
     source: Tensor,
     goal: Tensor,
-    *,
     step: float = 0.5,
     max_steps: int = 40,
     confidence: float = 0.938,

@@ -1,0 +1,104 @@
+"""Attention transfer in numbers: where relevance lies while a logit is descended (Figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from attnguide.attention_descent import Descent
+from attnguide.data.views import View
+from attnguide.evaluation.shares import Measure, correlation, masses, regions, summarise
+from attnguide.types import Explanation, ViT
+
+
+def transfer_rows(
+    vit: ViT, views: Sequence[View], found: Descent, own: Explanation
+) -> pd.DataFrame:
+    """One row per picture and step.
+
+    `share_target` and `share_other` are the signed mass on an object over the mass of the whole
+    map, in [-1, 1]; `like_own` is the correlation of the first map with the model's own.
+
+    Args:
+        vit: Names the classes.
+        views: With two targets each: the one that is descended, and the other.
+        found: Of these views.
+        own: The complete correction of the model as it is.
+    """
+    rows = []
+    for index, view in enumerate(views):
+        target, other = view.targets[:2]
+        like = correlation(found.relevance[0, index].cpu(), own.relevance[index].cpu())
+        for step, logits in enumerate(found.logits[:, index].cpu()):
+            mass = masses(found.relevance[step, index].cpu(), regions(view.objects, 0))
+            size = (mass["positive"] + mass["negative"]) or np.nan
+            rows.append(
+                {
+                    "image_id": view.id,
+                    "step": step,
+                    "regions": view.regions,
+                    "target": target,
+                    "other": other,
+                    "target_name": vit.class_names[target],
+                    "other_name": vit.class_names[other],
+                    "logit_target": float(logits[target]),
+                    "logit_other": float(logits[other]),
+                    "prediction": int(logits.argmax()),
+                    "share_target": (mass["positive_target"] - mass["negative_target"]) / size,
+                    "share_other": (mass["positive_other"] - mass["negative_other"]) / size,
+                    "row_error": float(found.row_error[step, index]),
+                    "negative_entries": float(found.negative[step, index]),
+                    "like_own": like,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def crossed(rows: pd.DataFrame) -> pd.Series[float]:
+    """1 from the first step on at which the other's signed share exceeds the target's, else 0.
+
+    NaN for pictures whose attention does not begin on the target, or whose objects are not known.
+    """
+    ahead = (rows["share_other"] > rows["share_target"]).astype(float)
+    ahead = ahead.where(rows["share_other"].notna() & rows["share_target"].notna())
+    series = [rows[name] for name in ("image_id", "model", "lr")]
+    order = rows["step"].sort_values(kind="stable").index
+    since = ahead.loc[order].groupby([one.loc[order] for one in series]).cummax()
+    begins = ahead.where(rows["step"] == 0).groupby(series).transform("max")
+    return since.reindex(rows.index).where(begins == 0)
+
+
+def transfer_summary(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Means with intervals per model, kind of regions and rate: what has happened by the last step."""
+    rows = rows.assign(crossed=crossed(rows))
+    last, first = rows["step"] == rows["step"].max(), rows["step"] == 0
+    start = rows[first].set_index(["image_id", "model", "lr"])
+    key = pd.MultiIndex.from_frame(rows[["image_id", "model", "lr"]])
+    fall = {
+        who: rows[f"logit_{who}"] - start[f"logit_{who}"].reindex(key).to_numpy()
+        for who in ("target", "other")
+    }
+    at = rows["step"].where(rows["crossed"] == 1).groupby([rows[n] for n in key.names])
+    rows = rows.assign(at=at.transform("min"), fall_target=fall["target"], fall_other=fall["other"])
+    begins = (start["share_target"] > start["share_other"]).astype(float)
+    rows["begins"] = begins.reindex(key).to_numpy()
+    rows["is_other"] = (rows["prediction"] == rows["other"]).astype(float)
+    names = {
+        "begins on the target": "begins",
+        "crossed, of those that begin there": "crossed",
+        "step of crossing": "at",
+        "change of the target's logit": "fall_target",
+        "change of the other's logit": "fall_other",
+        "top-1 is the other": "is_other",
+        "largest row-sum error": "row_error",
+        "share of entries below 0": "negative_entries",
+        "correlation of the first map with the model's own": "like_own",
+    }
+    measures = {name: _column(column) for name, column in names.items()}
+    return summarise(rows[last], ["model", "regions", "lr"], measures, seed)
+
+
+def _column(name: str) -> Measure:
+    return lambda rows: rows[name]
