@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import warnings
@@ -124,8 +123,6 @@ def _finish(
     findings = runner.draw(run_dir, settings)
     findings = replace(findings, title=runner.title, claim=runner.claim)
     write_atomic(run_dir / "summary.csv", findings.summary.to_csv(index=False).encode())
-    words = {key: getattr(findings, key) for key in ("title", "claim", "caption", "found")}
-    write_atomic(run_dir / "findings.json", json.dumps(words, indent=2).encode())
     for kind in ("png", "pdf"):
         write_atomic(run_dir / f"figure.{kind}", render(findings.figure, kind))
     report = write_report(run_dir, findings, settings, Provenance(run_dir).values)
