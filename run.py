@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
@@ -10,30 +11,43 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from attnguide.commandline import check_words, folder_name, list_experiments, readable
+from attnguide.commandline import check_words, folder_name, list_experiments, readable, sweep_words
 from attnguide.config import Config, check
 
 CONF = Path(__file__).parent / "conf"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+failed: list[str] = []  # jobs of a sweep; the others go on
 ConfigStore.instance().store("schema", node=Config)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
     """Check the config, then hand it over as plain objects."""
+    job = HydraConfig.get()
+    sweep = job.mode is RunMode.MULTIRUN
     try:
         config = check(OmegaConf.to_object(cfg))
-        job = HydraConfig.get()
         run_dir = Path(config.run_dir)
-        if job.mode is RunMode.MULTIRUN:
-            run_dir /= folder_name(job.overrides.task, job.job.num)
+        if sweep:
+            run_dir = Path(job.sweep.dir) / folder_name(job.overrides.task, job.job.num)
         from attnguide.runner.lifecycle import run  # torch takes seconds, a wrong key should not
 
-        run(config, run_dir)
+        run(config, run_dir, sweep=sweep)
     except Exception as error:
-        if "SUBMITIT_EXECUTOR" in os.environ:  # the launcher collects errors itself
-            raise
-        tell(error)
+        if not sweep:
+            tell(error)
+        report_job(error, f"#{job.job.num} {' '.join(job.overrides.task)}")
+        raise  # to the launcher, which collects errors
+
+
+def report_job(error: Exception, job: str) -> None:
+    """Say at once which job of a sweep failed, and why."""
+    failed.append(job)
+    message = readable(error)
+    if FULL_ERROR or message is None:
+        traceback.print_exception(error)
+        message = repr(error)
+    print(f"error: {message}\n  in job {job}", file=sys.stderr, flush=True)
 
 
 def tell(error: Exception) -> None:
@@ -48,10 +62,13 @@ if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on to us
     try:
         if check_words(sys.argv[1:], CONF):
+            sys.argv += sweep_words(sys.argv[1:])
             main()
         else:
             print(list_experiments(CONF))
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if failed:
+            sys.exit(f"{len(failed)} of the sweep's jobs failed; the same command runs them again")
         tell(error)

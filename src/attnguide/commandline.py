@@ -80,10 +80,23 @@ def list_experiments(conf: Path) -> str:
     return "\n".join(["Experiments, for python run.py experiment=NAME:", *lines])
 
 
+def sweep_words(args: Sequence[str]) -> list[str]:
+    """Where a sweep keeps its jobs, for Hydra: in `run_dir`, or beside the experiment's runs.
+
+    It depends on the words alone, so that the same command goes on with what was interrupted.
+    """
+    given = _overrides(args)
+    if not {"-m", "--multirun"} & set(args) or "hydra.sweep.dir" in given:
+        return []
+    experiment = given.get("experiment", "")
+    beside = f"{experiment}/" if re.fullmatch(r"\w+", experiment) else ""
+    return [f"hydra.sweep.dir={given.get('run_dir') or f'outputs/{beside}sweep'}"]
+
+
 def folder_name(words: Sequence[str], number: int) -> str:
     """What one job of a sweep calls its folder: its settings, so that the same command finds it."""
-    free = (*FREE, "data.root", "model.checkpoint")
-    named = sorted(word for word in words if not word.startswith(tuple(f"{key}=" for key in free)))
+    free = tuple(key + end for key in FREE for end in ("=", "."))
+    named = sorted(word for word in words if not word.startswith(free))
     name = re.sub(r"(\.\.|[^\w=.,\[\]-])+", "_", ",".join(named))
     if len(name) > 120:
         name = f"{name[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -89,9 +89,13 @@ def write_report(
 
 
 def page(
-    findings: Findings, config: Mapping[str, Any], provenance: Mapping[str, Any], figure: bytes
+    findings: Findings,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    figure: bytes,
+    source: str = "results.parquet and summary.csv",
 ) -> str:
-    """The whole document; `figure` is the PNG of the main figure."""
+    """The whole document; `figure` is the PNG of the main figure, `source` the files behind it."""
     found = "".join(f"<li>{escape(sentence)}</li>" for sentence in findings.found)
     sections = [
         f"<div class='text'><p class='kicker'>{escape(_kicker(config))}</p>"
@@ -110,8 +114,7 @@ def page(
         "<h2>How it was made</h2>",
         _facts("Settings", config),
         _facts("Provenance", provenance),
-        "<footer>Every number on this page comes from <code>results.parquet</code> and "
-        "<code>summary.csv</code> beside it.</footer>",
+        f"<footer>Every number on this page comes from {escape(source)} beside it.</footer>",
     ]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"

@@ -19,6 +19,7 @@ from attnguide.findings import Findings
 from attnguide.loggers import RunLogger, open_logger
 from attnguide.report import write_report
 from attnguide.results import merge, write_atomic
+from attnguide.runner.aggregate import aggregate, find_runs, write_aggregate
 from attnguide.runner.build import build_job, build_runner, plain, seed_everything
 from attnguide.runner.job import Job, Runner
 from attnguide.runner.record import Provenance, load_config, open_run
@@ -27,8 +28,16 @@ from attnguide.viz.style import render
 PRINTED_ROWS = 40  # of the summary; summary.csv holds all
 
 
-def run(config: Config, run_dir: Path) -> None:
-    """Do what `config.stage` says: run (and draw), draw, or merge the shards (and draw).
+def run(config: Config, run_dir: Path, *, sweep: bool = False) -> None:
+    """Do what `config.stage` says.
+
+    "run" computes what is missing and draws, "draw" draws, "merge" merges the shards and draws,
+    "aggregate" makes one table and figure of all runs below `run_dir`.
+
+    Args:
+        config: Checked.
+        run_dir: Of the run, or above many.
+        sweep: Leave a run alone that is finished and drawn.
 
     Raises:
         ValueError, TypeError, OSError: what the user asked for cannot be done, and why.
@@ -41,9 +50,11 @@ def run(config: Config, run_dir: Path) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Lightning would swallow it
     try:
         if config.stage == "run":
-            _run(config, run_dir, console)
+            _run(config, run_dir, console, sweep=sweep)
         elif config.stage == "merge":
             _merge(run_dir, console)
+        elif config.stage == "aggregate":
+            _aggregate(run_dir, console)
         else:
             _finish(_stored(run_dir), run_dir, console)
     except KeyboardInterrupt:
@@ -55,12 +66,15 @@ def run(config: Config, run_dir: Path) -> None:
         raise SystemExit(130) from None
 
 
-def _run(config: Config, run_dir: Path, console: Console) -> None:
+def _run(config: Config, run_dir: Path, console: Console, *, sweep: bool) -> None:
     runner = build_runner(config)
     job = build_job(config, run_dir, console)
     runner.check(job)
     open_run(run_dir, job.config)
     provenance = Provenance(run_dir, job.data.shard, job.data.num_shards)
+    if provenance.finished and sweep and (run_dir / "report.html").is_file():
+        console.print(f"{run_dir} is finished already; skipped.", soft_wrap=True)
+        return
     if provenance.finished:
         console.print(f"{run_dir} is finished already; drawing it again from what it stored.")
     else:
@@ -128,19 +142,28 @@ def _finish(
     report = write_report(run_dir, findings, settings, Provenance(run_dir).values)
     if logger is not None:
         logger.log(findings)
-    _tell(findings, run_dir, report, console)
+    _tell(findings, run_dir / "figure.png", report, console)
 
 
-def _tell(findings: Findings, run_dir: Path, report: Path, console: Console) -> None:
+def _aggregate(root: Path, console: Console) -> None:
+    """One table, figure and page of all finished runs below a folder."""
+    runs, unfinished = find_runs(root)
+    for name, why in unfinished:
+        console.print(f"left out: {name} ({why})", markup=False, highlight=False, soft_wrap=True)
+    write_aggregate(root, runs, findings := aggregate(runs), unfinished)
+    _tell(findings, root / "aggregate.png", root / "aggregate.html", console)
+
+
+def _tell(findings: Findings, figure: Path, report: Path, console: Console) -> None:
     console.print()
     console.print(_table(findings.summary.head(PRINTED_ROWS), findings.title))
     more = len(findings.summary) - PRINTED_ROWS
     if more > 0:
-        console.print(f"... and {more} more rows in summary.csv")
+        console.print(f"... and {more} more rows in the csv beside the figure")
     for sentence in findings.found:
         console.print(f"- {sentence}", markup=False, highlight=False, soft_wrap=True)
     console.print()
-    for name, path in (("Figure", run_dir / "figure.png"), ("Report", report)):
+    for name, path in (("Figure", figure), ("Report", report)):
         console.print(f"{name}  {path}", markup=False, highlight=False, soft_wrap=True)
 
 

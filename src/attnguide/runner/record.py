@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ def open_run(run_dir: Path, config: Mapping[str, Any]) -> None:
     """
     path = run_dir / "config.yaml"
     if path.is_file():
-        stored, now = dict(_flat(load_config(run_dir))), dict(_flat(config))
+        stored, now = flat(load_config(run_dir)), flat(config)
         keys = [key for key in {**stored, **now} if not key.startswith(FREE)]
         differ = [
             f"{key} (there {stored.get(key)}, now {now.get(key)})"
@@ -173,9 +173,12 @@ def _git() -> tuple[str | None, bool | None]:
     return commit, bool(changes)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names, as the command line writes them."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value
+            found[f"{prefix}{key}"] = value
+    return found
