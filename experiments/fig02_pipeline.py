@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from attnguide.capture import AttentionTrace, corrected_rollout
 from attnguide.data.case import Case
 from attnguide.data.cases import pair_cases, shown_pairs
 from attnguide.data.views import View, look
@@ -25,6 +24,7 @@ from attnguide.results import read, save_maps, write_atomic
 from attnguide.rules import complete
 from attnguide.runner import Findings, Job, Runner
 from attnguide.runner.maps import check_choice
+from attnguide.trace import AttentionTrace, corrected_rollout
 from attnguide.types import ViT
 from attnguide.viz.panels import short_name
 from attnguide.viz.pipeline import Pipeline, draw_pipeline

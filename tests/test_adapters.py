@@ -21,7 +21,7 @@ from torch import nn
 from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSwin
 
 from attnguide import adapters, explain_many, list_methods, perturb, wrap_model
-from attnguide.capture import AttentionTrace
+from attnguide.trace import AttentionTrace
 
 # HuggingFace computes the softmax of float64 models in float32
 assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)

@@ -101,7 +101,7 @@ def test_callables_serve_as_method_and_loss():
         images,
         1,
         method=lambda trace: trace.on_grid(trace.gradient[0].sum((1, 2))),
-        loss=lambda logits, target, reference: logits[:, 0] * 0 + logits[:, 1],  # noqa: ARG005
+        loss=lambda logits, target, reference: logits[:, 0] * 0 + logits[:, 1],
     )
     assert own.relevance.shape == (3, 4, 4)
 

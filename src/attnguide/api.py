@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace
 from attnguide.losses import TWO_CLASS, Loss, get_loss
 from attnguide.methods import Method, check_settings, get_method
+from attnguide.trace import AttentionTrace
 from attnguide.types import Explanation, ViT
 
 Target = int | str | Sequence[int] | Sequence[str] | Tensor

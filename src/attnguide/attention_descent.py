@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from attnguide import rules
-from attnguide.capture import AttentionTrace, capture, corrected_rollout
+from attnguide.capture import Pass, capture
+from attnguide.trace import AttentionTrace, corrected_rollout
 from attnguide.types import ViT
 
 
@@ -82,7 +83,7 @@ def _trace(
 
     with torch.inference_mode(False), torch.enable_grad(), capture(vit, edit=edit) as recording:
         logits = vit.module(images)
-    return AttentionTrace(vit, images, target, shared={"forward": (recording, logits)})
+    return AttentionTrace(vit, images, target, shared={"forward": Pass(recording, logits)})
 
 
 def _row_error(attention: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from attnguide.capture import AttentionTrace, unchanged
+from attnguide.capture import unchanged
 from attnguide.tokens import layers
+from attnguide.trace import AttentionTrace
 
 
 def patch_features(trace: AttentionTrace, layer: int, method: str) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace, capture
+from attnguide.capture import capture
 from attnguide.losses import get_loss
 from attnguide.tokens import layers
+from attnguide.trace import AttentionTrace
 from attnguide.types import ViT
 
 PUBLISHED_DEPTH = 12

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace
 from attnguide.feedback import objective_of
+from attnguide.trace import AttentionTrace
 
 
 def class_score(trace: AttentionTrace, logits: Tensor, image: int) -> Tensor:

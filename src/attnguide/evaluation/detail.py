@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from attnguide import rules
-from attnguide.capture import AttentionTrace, corrected_rollout
 from attnguide.data.case import Case
 from attnguide.data.views import look
 from attnguide.evaluation.shares import Measure, correlation
 from attnguide.losses import LOSSES
+from attnguide.trace import AttentionTrace, corrected_rollout
 from attnguide.types import ViT
 
 EQ8 = "relative_contrast"

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace
 from attnguide.lrp import rules
 from attnguide.lrp.record import BlockRecord, Record
 from attnguide.lrp.rules import Family
+from attnguide.trace import AttentionTrace
 
 
 class Step(NamedTuple):

@@ -10,9 +10,10 @@ from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
-from attnguide.capture import AttentionTrace, capture, layers_from
+from attnguide.capture import capture
 from attnguide.lrp.rules import Linear
 from attnguide.tokens import layers, visit
+from attnguide.trace import AttentionTrace, layers_from
 from attnguide.types import ViT
 
 Seen = dict[nn.Module, tuple[Tensor, Tensor]]

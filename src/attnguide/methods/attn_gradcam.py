@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace
 from attnguide.features import positive_evidence
+from attnguide.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace) -> Tensor:

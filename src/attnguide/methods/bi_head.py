@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace
 from attnguide.feedback import (
     chain,
     chain_start,
@@ -18,6 +17,7 @@ from attnguide.feedback import (
     reasoning_feedback,
 )
 from attnguide.sampling import divided
+from attnguide.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 4, steps: int = 20) -> Tensor:

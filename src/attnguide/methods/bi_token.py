@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace
 from attnguide.feedback import (
     chain,
     chain_start,
@@ -19,6 +18,7 @@ from attnguide.feedback import (
 )
 from attnguide.sampling import divided
 from attnguide.tokens import layers, visit_tokens
+from attnguide.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 7, steps: int = 20) -> Tensor:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace, capture
+from attnguide.capture import capture
 from attnguide.feedback import along, check_steps, objective_of
 from attnguide.propagate import rollout
 from attnguide.tokens import layers as blocks_of
+from attnguide.trace import AttentionTrace
 
 
 def explain(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnguide.capture import AttentionTrace
 from attnguide.feedback import last_gradient, last_layer, read_rows
 from attnguide.sampling import unit_range
+from attnguide.trace import AttentionTrace
 from attnguide.types import unknown_name
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace
 from attnguide.features import patch_features, positive_evidence
+from attnguide.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, layer: int = -1) -> Tensor:

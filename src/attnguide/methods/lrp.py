@@ -12,8 +12,8 @@ import torch
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
-from attnguide.capture import AttentionTrace
 from attnguide.lrp import SEPARATE, descend, record, rules, warn_float32
+from attnguide.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 0, pixels: bool = False) -> Tensor:

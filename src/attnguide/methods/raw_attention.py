@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace
+from attnguide.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace
 from attnguide.feedback import (
     chain,
     chain_start,
@@ -17,6 +16,7 @@ from attnguide.feedback import (
     read_rows,
     reasoning_feedback,
 )
+from attnguide.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 4, steps: int = 20) -> Tensor:

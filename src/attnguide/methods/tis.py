@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnguide.capture import AttentionTrace
 from attnguide.clustering import k_means
 from attnguide.sampling import check_sampling, class_score, divided, progress, unit_range
 from attnguide.tokens import check_free_tokens, kept_logits, layers, visit_tokens
+from attnguide.trace import AttentionTrace
 from attnguide.types import ViT
 
 PUBLISHED_MASKS = 1024

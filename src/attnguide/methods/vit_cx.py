@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnguide.capture import AttentionTrace, unchanged
+from attnguide.capture import unchanged
 from attnguide.clustering import complete_linkage
 from attnguide.sampling import check_sampling, class_score, divided, progress, unit_range
 from attnguide.tokens import layers, visit_tokens
+from attnguide.trace import AttentionTrace
 from attnguide.types import ViT
 
 
