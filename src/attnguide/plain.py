@@ -92,7 +92,7 @@ class PlainPass(Pass):
         return middle + block.ls2(mlp.fc2(mlp.act(hidden)))
 
     def _leave_mlp(self, block: Any, saved: _Block, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """D loss / d middle (B, R, D), and d loss / d (attention @ value) (B * H, R, d)."""
+        """The gradients of `middle` (B, R, D) and of attention @ value (B * H, R, d)."""
         attn, mlp = block.attn, block.mlp
         hidden = _aten.gelu_backward(
             _scaled(block.ls2, flow) @ mlp.fc2.weight,
@@ -107,7 +107,7 @@ class PlainPass(Pass):
     def _leave_attention(
         self, block: Any, saved: _Block, flow: Tensor, out: Tensor, gradient: Tensor
     ) -> Tensor:
-        """D loss / d entered (B, N, D)."""
+        """The gradient of `entered` (B, N, D)."""
         attn, rows = block.attn, flow.shape[1]
         q, k, v = saved.qkv
         attention = saved.attention[:, :rows]
