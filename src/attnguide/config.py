@@ -96,7 +96,13 @@ class Config:
     seed: int = _at_least(0, 0)
     device: str = "auto"
     precision: str = _one_of("fp32", "tf32", "bf16", default="fp32")
-    batch_size: int = _at_least(1, 16)
+    devices: int = _at_least(1, 1)
+    batch_size: Any = 16  # a number, or "auto": what fits into memory
+
+    @property
+    def fit_batch(self) -> bool:
+        """Whether the batch size is to be found from the free memory."""
+        return self.batch_size in (None, "auto")
 
     @property
     def models(self) -> tuple[tuple[str, str | None], ...]:
@@ -130,6 +136,11 @@ def check(config: Config) -> Config:
     _check_fields(config, "")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
         raise unknown_name("device", config.device, ["auto", "cpu", "cuda", "cuda:0"])
+    size = config.batch_size
+    if not config.fit_batch and (not isinstance(size, int) or isinstance(size, bool)):
+        raise ValueError(f"batch_size must be a number of images or auto, got {size!r}")
+    if not config.fit_batch and size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {size}")
     if config.data.shard >= config.data.num_shards:
         raise ValueError(
             f"data.shard must lie in [0, {config.data.num_shards - 1}] with data.num_shards="

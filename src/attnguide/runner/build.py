@@ -69,6 +69,7 @@ def build_job(config: Config, run_dir: Path, console: Console) -> Job:
     get_loss(config.loss)
     for name, checkpoint in config.models:
         check_model(name, checkpoint)
+    devices = _devices(config.device, config.devices)
     return Job(
         experiment=str(config.experiment),
         scale=config.scale,
@@ -81,9 +82,11 @@ def build_job(config: Config, run_dir: Path, console: Console) -> Job:
         guide=None if config.guide.layout == "none" else config.guide,
         run_dir=run_dir,
         seed=config.seed,
-        device=_device(config.device),
+        device=devices[0] if len(devices) == 1 else torch.device("cpu"),
+        devices=devices,
         precision=config.precision,
-        batch_size=config.batch_size,
+        batch_size=16 if config.fit_batch else int(config.batch_size),
+        fit_batch=config.fit_batch,
         config=plain(config),
         console=console,
     )
@@ -126,13 +129,19 @@ def _check_types(name: str, given: dict[str, Any]) -> dict[str, Any]:
     return full
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _devices(name: str, count: int) -> tuple[torch.device, ...]:
+    """The devices of a run; asking how many there are does not start CUDA."""
+    present = torch.cuda.device_count()
     kind, _, index = name.partition(":")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+    if kind == "auto":
+        kind = "cuda" if present else "cpu"
+    if kind == "cpu":
+        return (torch.device("cpu"),) * count
+    if index and count > 1:
+        raise ValueError(f"device={name} is one device; pass device=cuda with devices={count}")
+    if int(index or 0) + count > present:
+        asked = f"device={name}" + (f" devices={count}" if count > 1 else "")
         raise ValueError(
-            f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; pass "
-            "device=cpu or device=auto"
+            f"{asked}: this machine has {present} CUDA devices; pass device=cpu or device=auto"
         )
-    return torch.device(name)
+    return tuple(torch.device("cuda", int(index or 0) + number) for number in range(count))

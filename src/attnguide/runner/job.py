@@ -15,6 +15,7 @@ from attnguide.data.source import ImageSource, open_source
 from attnguide.findings import Findings
 from attnguide.models import load_model
 from attnguide.results import Results
+from attnguide.runner.memory import fitting_batch
 from attnguide.types import ViT
 
 
@@ -33,13 +34,16 @@ class Job:
         guide: how to stitch, or None for pictures as they are.
         run_dir: where everything goes.
         seed: of every random choice that belongs to the run.
-        device: where the model runs.
+        device: where models are loaded.
+        devices: where steps of `predict` run; with several, each has a process of its own.
         precision: "fp32", "tf32" or "bf16".
         batch_size: images per step.
+        fit_batch: find `batch_size` from the free memory as soon as a model is loaded.
         config: everything of the above as plain values, for the records.
         console: where to tell the user something.
         weights: checksum of the weights file by model name, filled in by `vits`.
         skipped: ids of the pictures that could not be read.
+        cuda_peak: most bytes of CUDA memory that one device held.
     """
 
     experiment: str
@@ -60,12 +64,18 @@ class Job:
     console: Console = field(default_factory=Console)
     weights: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    devices: tuple[torch.device, ...] = (torch.device("cpu"),)
+    fit_batch: bool = False
+    cuda_peak: int = 0
 
     def vits(self) -> Iterator[ViT]:
         """Load the models, one after the other."""
         for name, checkpoint in self.models:
             vit = load_model(name, checkpoint, device=self.device)
             self.weights[vit.name] = vit.weights_sha256
+            if self.fit_batch:
+                self.batch_size = fitting_batch(vit, self.devices)
+                self.console.print(f"{vit.name}: {self.batch_size} images at once fit into memory")
             yield vit
 
     def source(self, vit: ViT, exclude: Iterable[int] = ()) -> ImageSource:

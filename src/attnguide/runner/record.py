@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from attnguide.commandline import FREE
 from attnguide.results import write_atomic
 from attnguide.runner.job import Job
+from attnguide.runner.memory import device_name
 
 PACKAGES = ("attnguide", "torch", "timm", "pytorch-lightning", "numpy", "pandas", "pillow")
 
@@ -101,7 +102,7 @@ class Provenance:
             "versions": {"python": platform.python_version(), **_versions()},
             "weights_sha256": {},
             "seed": job.seed,
-            "device": _device_name(job),
+            "device": device_name(job.devices),
             "precision": job.precision,
             "started": self.values.get("started") or _now(),
             "finished": None,
@@ -116,8 +117,12 @@ class Provenance:
         self.values["skipped"] = sorted(set(job.skipped))
         self.values["finished"] = _now() if finished else None
         self.values["seconds"] += round(time.monotonic() - self._begun, 1)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self.values["batch_size"] = job.batch_size
+        processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        peak = max(resource.getrusage(process).ru_maxrss for process in processes)
         self.values["peak_memory_mb"] = round(peak / (2**20 if sys.platform == "darwin" else 1024))
+        if job.cuda_peak:
+            self.values["peak_cuda_memory_mb"] = round(job.cuda_peak / 2**20)
         self._store()
 
     def gather(self, shards: Sequence[Provenance]) -> None:
@@ -146,14 +151,6 @@ def _versions() -> dict[str, str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _device_name(job: Job) -> str:
-    import torch
-
-    if job.device.type == "cuda":
-        return torch.cuda.get_device_name(job.device)
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def _git() -> tuple[str | None, bool | None]:
