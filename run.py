@@ -11,7 +11,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from attnguide.commandline import check_words, folder_name, list_experiments, readable, sweep_words
+from attnguide.commandline import (
+    JobError,
+    check_launcher,
+    check_words,
+    folder_name,
+    list_experiments,
+    readable,
+    sweep_words,
+)
 from attnguide.config import Config, check
 
 CONF = Path(__file__).parent / "conf"
@@ -37,6 +45,8 @@ def main(cfg: DictConfig) -> None:
         if not sweep:
             tell(error)
         report_job(error, f"#{job.job.num} {' '.join(job.overrides.task)}")
+        if message := readable(error):
+            raise JobError(message) from error
         raise  # to the launcher, which collects errors
 
 
@@ -62,6 +72,7 @@ if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on to us
     try:
         if check_words(sys.argv[1:], CONF):
+            check_launcher(sys.argv[1:])
             sys.argv += sweep_words(sys.argv[1:])
             main()
         else:

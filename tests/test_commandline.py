@@ -10,7 +10,15 @@ import time
 import pytest
 
 import run
-from attnguide.commandline import check_words, folder_name, list_experiments, readable
+from attnguide import commandline
+from attnguide.commandline import (
+    JobError,
+    check_launcher,
+    check_words,
+    folder_name,
+    list_experiments,
+    readable,
+)
 from attnguide.names import unknown_name
 
 FIG12 = "experiment=fig12_perturbation"
@@ -115,6 +123,25 @@ def test_what_hydra_refuses_is_one_message_without_traceback(words, message, tmp
     assert message in err
     assert err.startswith("error: ")
     assert "Traceback" not in err
+
+
+def test_a_sweep_on_slurm_without_a_cluster_is_one_line(tmp_path):
+    words = [FIG12, "hydra/launcher=slurm", "method=gae,complete", f"run_dir={tmp_path / 'run'}"]
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    status, out, err = answer("--multirun", *words, PATH=str(tmp_path))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("error: hydra/launcher=slurm finds no SLURM here (no sbatch on PATH)")
+    assert not (tmp_path / "run").exists()
+
+
+def test_slurm_is_for_sweeps_and_needs_its_plugin(monkeypatch):
+    with pytest.raises(ValueError, match="submits a sweep; add --multirun"):
+        check_launcher([FIG12, "hydra/launcher=slurm"])
+    monkeypatch.setattr(commandline, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"needs a plugin; run pip install '.\[slurm\]'"):
+        check_launcher(["-m", FIG12, "hydra/launcher=slurm"])
+    check_launcher(["-m", FIG12, "hydra/launcher=local"])
+    assert readable(JobError("seed must be at least 0")) == "seed must be at least 0"
 
 
 def test_the_whole_traceback_is_there_on_demand():

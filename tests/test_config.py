@@ -126,3 +126,14 @@ def test_impossible_values_are_refused(words, message):
 def test_values_of_the_wrong_type_are_refused(words):
     with pytest.raises(ConfigCompositionException, match=words[0]):
         config(*words)
+
+
+def test_sweeps_on_slurm_are_requeued_and_go_on():
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ["experiment=fig12_perturbation", "hydra/launcher=slurm"]
+    with initialize_config_dir(str(run.CONF), version_base="1.3"):
+        launcher = compose("config", words, return_hydra_config=True).hydra.launcher
+    assert launcher._target_.endswith(".SlurmLauncher")
+    assert launcher.max_num_timeout >= 3
+    assert launcher.additional_parameters.requeue is True
+    assert 600 < 60 * launcher.timeout_min > 2 * launcher.signal_delay_s

@@ -7,7 +7,9 @@ import re
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any, get_type_hints
 
 from omegaconf import OmegaConf
@@ -17,6 +19,10 @@ from attnguide.names import unknown_name
 
 # Settings that say where and how fast, not what: a run may be resumed with other values of these.
 FREE = ("run_dir", "stage", "device", "batch_size", "logger", "data.workers", "data.shard")
+
+
+class JobError(ValueError):
+    """What the user can mend, found by a job of a sweep."""
 
 
 def _overrides(args: Sequence[str]) -> dict[str, str]:
@@ -72,6 +78,26 @@ def check_words(args: Sequence[str], conf: Path) -> bool:
     return True
 
 
+def check_launcher(args: Sequence[str]) -> None:
+    """Refuse a sweep on SLURM where none can be submitted.
+
+    Raises:
+        ValueError: not a sweep, no plugin, or no cluster.
+    """
+    given = _overrides(args)
+    if given.get("hydra/launcher") != "slurm":
+        return
+    if not {"-m", "--multirun"} & set(args) and given.get("hydra.mode") != "MULTIRUN":
+        raise ValueError("hydra/launcher=slurm submits a sweep; add --multirun")
+    if not find_spec("hydra_plugins") or not find_spec("hydra_plugins.hydra_submitit_launcher"):
+        raise ValueError("hydra/launcher=slurm needs a plugin; run pip install '.[slurm]'")
+    if which("sbatch") is None:
+        raise ValueError(
+            "hydra/launcher=slurm finds no SLURM here (no sbatch on PATH); run it on a login node, "
+            "or leave hydra/launcher out to sweep on this machine"
+        )
+
+
 def list_experiments(conf: Path) -> str:
     """Name and first comment line of every experiment."""
     files = sorted((conf / "experiment").glob("*.yaml"))
@@ -112,6 +138,8 @@ def readable(error: BaseException) -> str | None:
     home = type(error).__module__.partition(".")[0]
     if home in ("hydra", "omegaconf"):
         return _from_hydra(error)
+    if home == "submitit" or isinstance(error, JobError):  # what sbatch or the job said
+        return str(error).strip()
     if isinstance(error, OSError):
         return error.strerror if error.strerror and not error.filename else str(error)
     if isinstance(error, ValueError | TypeError):
