@@ -19,7 +19,7 @@ LINES = [
     "models rules losses guides propagate results",
     "capture",
     "plain",
-    "trace evaluation.perturb evaluation.masking evaluation.curve data viz",
+    "trace evaluation.perturb evaluation.masking evaluation.curve data viz mirror",
     "tokens clustering attention_descent rewrite report loggers",
     "features feedback lrp",
     "sampling",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +43,7 @@ class Job:
         console: where to tell the user something.
         weights: checksum of the weights file by model name, filled in by `vits`.
         skipped: ids of the pictures that could not be read.
+        progress: told model, images and images per second now and then.
         cuda_peak: most bytes of CUDA memory that one device held.
     """
 
@@ -66,6 +67,7 @@ class Job:
     skipped: list[str] = field(default_factory=list)
     devices: tuple[torch.device, ...] = (torch.device("cpu"),)
     fit_batch: bool = False
+    progress: Callable[[str, int, float], None] = lambda *_: None
     cuda_peak: int = 0
 
     def vits(self) -> Iterator[ViT]:

@@ -75,14 +75,18 @@ def _run(config: Config, run_dir: Path, console: Console, *, sweep: bool) -> Non
     if provenance.finished and sweep and (run_dir / "report.html").is_file():
         console.print(f"{run_dir} is finished already; skipped.", soft_wrap=True)
         return
-    if provenance.finished:
-        console.print(f"{run_dir} is finished already; drawing it again from what it stored.")
-    else:
-        _compute(runner, job, provenance)
-    if job.data.num_shards == 1:
-        with open_logger(config.logger, run_dir, job.config) as logger:
+    alone = job.data.num_shards == 1
+    group = "/".join(run_dir.resolve().parts[-3:-1]) if sweep else None
+    shard = None if alone else job.data.shard
+    with open_logger(config.logger, run_dir, job.config, shard=shard, group=group) as logger:
+        job.progress = logger.progress
+        if provenance.finished:
+            console.print(f"{run_dir} is finished already; drawing it again from what it stored.")
+        else:
+            _compute(runner, job, provenance)
+        if alone:
             _finish(config, run_dir, console, logger)
-    else:
+    if not alone:
         console.print(
             f"Shard {job.data.shard} of {job.data.num_shards} is stored. When all are: "
             f"python run.py stage=merge run_dir={run_dir}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -34,7 +35,8 @@ class Bar(Callback):
     """Images done by all devices, images per second, time left; the first process shows it."""
 
     def __init__(self, job: Job, name: str, tally: Tally, stored: int, total: int) -> None:
-        self.console, self.name, self.tally = job.console, name, tally
+        self.console, self.name, self.tally, self.tell = job.console, name, tally, job.progress
+        self.parent = os.getpid()
         self.stored, self.total = stored, total
         self.begun = self.told = time.monotonic()
         self.bar = Progress(
@@ -64,6 +66,8 @@ class Bar(Callback):
         if now - self.told >= SECONDS_BETWEEN_LINES and done < self.total:
             self.told = now
             self._say(done, rate, f"{(self.total - done) / rate:.0f} s left")
+            if os.getpid() == self.parent:  # a logger's connection does not survive a fork
+                self.tell(self.name, done, rate)
 
     def on_predict_end(self, *_: Any) -> None:
         """Give the terminal back."""
@@ -76,7 +80,9 @@ class Bar(Callback):
     def finish(self) -> None:
         """Say how long it took, when the last device is done."""
         spent, new = time.monotonic() - self.begun, int(self.tally.done.sum())
-        self._say(self.stored + new, new / max(spent, 1e-9), f"{spent:.0f} s")
+        rate = new / max(spent, 1e-9)
+        self._say(self.stored + new, rate, f"{spent:.0f} s")
+        self.tell(self.name, self.stored + new, rate)
 
     def _say(self, done: int, rate: float, clock: str) -> None:
         if not self.console.is_terminal:
