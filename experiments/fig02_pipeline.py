@@ -73,7 +73,7 @@ class Fig02Pipeline(Runner):
     def draw(self, run_dir: Path, settings: dict[str, Any]) -> Findings:
         """The drawing, and the numbers."""
         summary = summarise(read(run_dir), ["model"], MEASURES, int(settings.get("seed", 0)))
-        with np.load(run_dir / "pipeline.npz") as stored:
+        with np.load(run_dir / "pipeline.npz", allow_pickle=False) as stored:
             kept = {name: stored[name] for name in stored.files}
         shown = Pipeline(
             stored_picture(run_dir, "shown", "pipeline"),

@@ -19,6 +19,8 @@ from attnguide.names import unknown_name
 
 # Settings that say where and how fast, not what: a run may be resumed with other values of these.
 FREE = ("run_dir", "stage", "device", "batch_size", "logger", "data.workers", "data.shard")
+# What in a config makes Hydra or logging call something, or fetch configs from elsewhere.
+CALLS = ("_target_", "searchpath", '"()"', "'()'", "():")
 
 
 class JobError(ValueError):
@@ -58,11 +60,13 @@ def check_words(args: Sequence[str], conf: Path) -> bool:
     given = _overrides(args)
     if not args:
         return False
+    _check_folders(args)
     if not {"experiment", "stage"} & given.keys() and not any(word[0] == "-" for word in args):
         raise ValueError(f"no experiment is named\n{list_experiments(conf)}")
     for key, value in given.items():
-        if "_target_" in f"{key}={value}":
-            raise ValueError(f"{key}: `_target_` is not accepted; settings are names and numbers")
+        for word in CALLS:
+            if word in f"{key}={value}":
+                raise ValueError(f"{key}: `{word}` is not accepted; settings are names and numbers")
         if key.split("/")[0].split(".")[0] == "hydra":
             continue
         folder = conf / key
@@ -96,6 +100,23 @@ def check_launcher(args: Sequence[str]) -> None:
             "hydra/launcher=slurm finds no SLURM here (no sbatch on PATH); run it on a login node, "
             "or leave hydra/launcher out to sweep on this machine"
         )
+
+
+def _check_folders(args: Sequence[str]) -> None:
+    """Refuse folders of configs from elsewhere that would make Hydra call or load something."""
+    for number, word in enumerate(args):
+        flag, equals, value = word.partition("=")
+        if flag not in ("--config-dir", "-cd", "--config-path", "-cp"):
+            continue
+        folder = Path(value if equals else "".join(args[number + 1 : number + 2]))
+        for path in sorted(folder.rglob("*.y*ml")):
+            text = path.read_text(errors="replace")
+            for call in CALLS:
+                if call in text:
+                    raise ValueError(
+                        f"{path} holds `{call}`, which would run code; configs hold names and "
+                        "numbers only"
+                    )
 
 
 def list_experiments(conf: Path) -> str:

@@ -134,6 +134,8 @@ def check(config: Config) -> Config:
         ValueError: the first setting that is not, what it may be, and what came.
     """
     _check_fields(config, "")
+    for name in ("runner", "method"):
+        _refuse_targets(getattr(config, name), name)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
         raise unknown_name("device", config.device, ["auto", "cpu", "cuda", "cuda:0"])
     size = config.batch_size
@@ -163,6 +165,16 @@ def check(config: Config) -> Config:
             raise ValueError(f"method.{name} must hold settings by name, got {settings!r}")
     config.models  # noqa: B018  raises where names and checkpoints do not match
     return config
+
+
+def _refuse_targets(node: Any, name: str) -> None:
+    """Settings are names and numbers: nothing in a config is called."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if re.fullmatch(r"_\w+_", str(key)):
+            raise ValueError(
+                f"{name}.{key}: `{key}` is not accepted; settings are names and numbers"
+            )
+        _refuse_targets(value, f"{name}.{key}")
 
 
 def _check_fields(node: Any, prefix: str) -> None:
