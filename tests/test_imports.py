@@ -14,7 +14,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__in
 LINES = [
     "names",
     "types config findings",
-    "preprocess commandline",
+    "preprocess commandline storage",
     "adapters",
     "models rules losses guides propagate results",
     "capture",

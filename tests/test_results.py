@@ -71,24 +71,31 @@ def test_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
     assert (broken / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
 
 
-def test_a_torn_part_is_named_and_its_images_computed_again(tmp_path):
+@pytest.mark.parametrize(
+    "hurt", [lambda d: d[:-20], lambda d: b"", lambda d: d[:40] + b"x" + d[41:]]
+)
+def test_a_damaged_part_is_named_and_its_images_computed_again(tmp_path, hurt):
     with Results(tmp_path, KEY) as results:
         results.append(rows("a"))
         results.append(rows("b"))
     torn = sorted((tmp_path / "parts").glob("*.parquet"))[1]
-    torn.write_bytes(torn.read_bytes()[:-20])
-    (tmp_path / "parts" / "foreign.parquet").write_bytes(b"not ours")
-    with (
-        Results(tmp_path, KEY) as results,
-        pytest.warns(UserWarning, match=f"{torn.name}|foreign") as told,
-    ):
+    torn.write_bytes(hurt(torn.read_bytes()))
+    with pytest.raises(ValueError, match=f"1 parts of .* do not match .*{torn.name}.* anew"):
+        merge(tmp_path)
+    named = pytest.warns(UserWarning, match=f"{torn.name} does not match its checksum: set aside")
+    with named, Results(tmp_path, KEY) as results:
         assert results.done() == {"a"}
         results.append(rows("b"))
-        assert set(merge(tmp_path)["image_id"]) == {"a", "b"}
-    assert {str(w.message).split(" is ignored")[0].split("/")[-1] for w in told} == {
-        torn.name,
-        "foreign.parquet",
-    }
+    assert set(merge(tmp_path)["image_id"]) == {"a", "b"}
+    assert torn.with_suffix(".damaged").exists()
+
+
+def test_a_foreign_file_is_named_and_ignored(tmp_path):
+    with Results(tmp_path, KEY) as results:
+        results.append(rows("a"))
+    (tmp_path / "parts" / "foreign.parquet").write_bytes(b"not ours")
+    with pytest.warns(UserWarning, match="foreign.parquet is ignored"):
+        assert set(merge(tmp_path)["image_id"]) == {"a"}
 
 
 def test_a_full_disk_loses_nothing_and_leaves_nothing(tmp_path, monkeypatch):

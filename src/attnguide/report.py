@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnguide.findings import Findings
+from attnguide.storage import write_atomic
 from attnguide.viz.style import render
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def write_report(
     """
     path, drawn = Path(run_dir) / "report.html", Path(run_dir) / "figure.png"
     figure = drawn.read_bytes() if drawn.is_file() else render(findings.figure)
-    path.write_text(page(findings, config, provenance, figure), encoding="utf-8")
+    write_atomic(path, page(findings, config, provenance, figure).encode())
     return path
 
 

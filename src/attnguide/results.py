@@ -1,33 +1,32 @@
 """Results on disk: rows in append-only parts, one merged table, raw maps.
 
 A part is `parts/<shard>-<n>-<sha8>.parquet`: complete or absent, never half there. Whoever reads
-checks the checksum in the name; a part that does not match is named and ignored, so its images are
-computed again. Nothing here depends on the time, so a resumed run ends with the same bytes.
+checks the checksum in the name; a part that does not match is named and set aside, so its images
+are computed again. Nothing here depends on the time, so a resumed run ends with the same bytes.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
-import os
 import re
-import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from attnguide.storage import release_lock, take_lock, write_atomic
+
 PART = re.compile(r"(\d{4})-(\d{6})-([0-9a-f]{8})\.parquet")
 _KEY = b"attnguide.key"
-_locks: set[int] = set()
 
 
 class Results:
@@ -51,15 +50,27 @@ class Results:
         self._lock = -1
 
     def __enter__(self) -> Self:
-        """Take the lock; a crashed owner's is released by the kernel.
+        """Take the lock, a crashed owner's being released by the kernel; set damaged parts aside.
 
         Raises:
             ValueError: another process writes to this shard.
+            OSError: the file system keeps no locks.
         """
         self.parts.mkdir(parents=True, exist_ok=True)
-        self._lock = _take_lock(self.parts / f"{self.shard:04d}.lock", self.shard)
+        path, what = (
+            self.parts / f"{self.shard:04d}.lock",
+            f"shard {self.shard} of {self.parts.parent}",
+        )
+        self._lock = take_lock(path, what)
         for leftover in self.parts.glob(f".{self.shard:04d}-*.tmp"):
             leftover.unlink()
+        for path in _damaged(self.parts, self.shard):
+            path.rename(path.with_suffix(".damaged"))
+            warnings.warn(
+                f"{path} does not match its checksum: set aside as .damaged, its rows are computed "
+                "again",
+                stacklevel=2,
+            )
         return self
 
     def __exit__(
@@ -69,9 +80,7 @@ class Results:
         trace: TracebackType | None,
     ) -> None:
         """Release the lock."""
-        _locks.discard(self._lock)
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
-        os.close(self._lock)
+        release_lock(self._lock)
         self._lock = -1
 
     def append(self, rows: pd.DataFrame) -> None:
@@ -113,8 +122,16 @@ def merge(run_dir: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no part.
-        ValueError: parts of different columns or keys; two rows of one key that disagree.
+        ValueError: a damaged part; parts of different columns or keys; two rows of one key that
+            disagree.
     """
+    damaged = [path.name for path in _damaged(Path(run_dir) / "parts")]
+    if damaged:
+        raise ValueError(
+            f"{len(damaged)} parts of {run_dir} do not match their checksums: "
+            f"{', '.join(damaged[:8])}; run the same command again, it computes them anew (of a "
+            "sharded run the shard that begins their names)"
+        )
     parts = list(_read_parts(Path(run_dir) / "parts"))
     if not parts:
         raise FileNotFoundError(f"no results in {run_dir}; compute them first (stage=run)")
@@ -146,11 +163,26 @@ def read(run_dir: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: nothing merged yet.
+        ValueError: the table is damaged.
     """
     path = Path(run_dir) / "results.parquet"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; finish the run first (stage=run)")
-    return pd.read_parquet(path)
+    try:
+        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); make it again from its parts: "
+            f"python run.py stage=merge run_dir={run_dir}"
+        ) from error
+
+
+def digest(run_dir: Path, shard: int = 0) -> str:
+    """Checksum of what is stored of a shard, intact parts only."""
+    parts = Path(run_dir) / "parts"
+    damaged = set(_damaged(parts, shard))
+    names = sorted(p.name for p in parts.glob(f"{shard:04d}-*.parquet") if p not in damaged)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def save_maps(run_dir: Path, maps: Mapping[str, np.ndarray]) -> None:
@@ -167,84 +199,47 @@ def load_maps(run_dir: Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: no maps.
+        ValueError: the file is damaged.
     """
     path = Path(run_dir) / "maps.npz"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; finish the run first (stage=run)")
-    with np.load(path, allow_pickle=False) as maps:
-        return {name: maps[name] for name in maps.files}
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file completely or not at all, also when the machine stops in between.
-
-    Raises:
-        OSError: what the disk said, and what to do.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            error.errno,
-            f"cannot write {path} ({error.strerror}); what was stored before is complete: mend "
-            "this and run the same command again",
-        ) from error
-
-
-def _take_lock(path: Path, shard: int) -> int:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(lock, 200).decode(errors="replace") or "another process"
-        os.close(lock)
+        with np.load(path, allow_pickle=False) as maps:
+            return {name: maps[name] for name in maps.files}
+    except (BadZipFile, EOFError, ValueError) as error:
         raise ValueError(
-            f"shard {shard} of {path.parent.parent} is being written by {owner}; wait for it, stop "
-            "it, or choose another run_dir"
-        ) from None
-    os.truncate(lock, 0)
-    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
-    _locks.add(lock)
-    return lock
-
-
-def _close_in_child() -> None:
-    """A forked data worker must not keep the lock of an owner that was killed."""
-    while _locks:
-        os.close(_locks.pop())
-
-
-os.register_at_fork(after_in_child=_close_in_child)
+            f"{path} is damaged ({error}); compute it again in another run_dir"
+        ) from error
 
 
 def _read_parts(parts: Path) -> Iterator[tuple[Path, pa.Table]]:
     """The intact parts by name; the others are named in a warning."""
     for path in sorted(parts.glob("*.parquet")):
-        name = PART.fullmatch(path.name)
         data = path.read_bytes()
-        if name is None or hashlib.sha256(data).hexdigest()[:8] != name[3]:
-            why = "its content does not match its checksum" if name else "it is not ours"
-            warnings.warn(f"{path} is ignored: {why}; its rows are computed again", stacklevel=3)
+        if not _matches(path.name, data):
+            warnings.warn(f"{path} is ignored: it does not match its checksum", stacklevel=3)
             continue
         yield path, pq.read_table(io.BytesIO(data))
+
+
+def _damaged(parts: Path, shard: int | None = None) -> list[Path]:
+    """Parts of a shard, or of all, whose content is not what was written."""
+    pattern = "*.parquet" if shard is None else f"{shard:04d}-*.parquet"
+    named = (path for path in sorted(parts.glob(pattern)) if PART.fullmatch(path.name))
+    return [path for path in named if not _matches(path.name, path.read_bytes())]
+
+
+def _matches(name: str, data: bytes) -> bool:
+    part = PART.fullmatch(name)
+    return part is not None and hashlib.sha256(data).hexdigest()[:8] == part[3]
 
 
 def _to_bytes(rows: pd.DataFrame, key: Sequence[str]) -> bytes:
     table = pa.Table.from_pandas(rows, preserve_index=False)
     table = table.replace_schema_metadata({_KEY: json.dumps(list(key)).encode()})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from attnguide.commandline import FREE
 from attnguide.findings import Findings
 from attnguide.report import page
-from attnguide.results import write_atomic
 from attnguide.runner.record import flat, load_config
+from attnguide.storage import write_atomic
 from attnguide.viz.dots import Dot, DotPanel, draw_dots
 from attnguide.viz.style import render
 

@@ -18,8 +18,9 @@ from attnguide.data.views import look
 from attnguide.evaluation.detail import EQ8, detail_maps
 from attnguide.evaluation.explained import store_picture, stored_picture
 from attnguide.preprocess import Preprocess
-from attnguide.results import load_maps, save_maps, write_atomic
+from attnguide.results import load_maps, save_maps
 from attnguide.runner.job import Job
+from attnguide.storage import write_atomic
 from attnguide.types import ViT
 from attnguide.viz.panels import RED_FRAME, Panel, short_name
 

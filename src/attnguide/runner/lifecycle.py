@@ -18,11 +18,12 @@ from attnguide.config import Config
 from attnguide.findings import Findings
 from attnguide.loggers import RunLogger, open_logger
 from attnguide.report import write_report
-from attnguide.results import merge, write_atomic
+from attnguide.results import merge
 from attnguide.runner.aggregate import aggregate, find_runs, write_aggregate
 from attnguide.runner.build import build_job, build_runner, plain, seed_everything
 from attnguide.runner.job import Job, Runner
 from attnguide.runner.record import Provenance, load_config, open_run
+from attnguide.storage import write_atomic
 from attnguide.viz.style import render
 
 PRINTED_ROWS = 40  # of the summary; summary.csv holds all
@@ -85,6 +86,8 @@ def _run(config: Config, run_dir: Path, console: Console, *, sweep: bool) -> Non
         else:
             _compute(runner, job, provenance)
         if alone:
+            if any((run_dir / "parts").glob("*.parquet")):
+                merge(run_dir)
             _finish(config, run_dir, console, logger)
     if not alone:
         console.print(
@@ -100,8 +103,6 @@ def _compute(runner: Runner, job: Job, provenance: Provenance) -> None:
     finished = False
     try:
         runner.compute(job)
-        if job.data.num_shards == 1 and any((job.run_dir / "parts").glob("*.parquet")):
-            merge(job.run_dir)
         finished = True
     finally:
         provenance.end(job, finished=finished)

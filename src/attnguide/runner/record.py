@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,9 +18,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from attnguide.commandline import FREE
-from attnguide.results import write_atomic
+from attnguide.results import digest
 from attnguide.runner.job import Job
 from attnguide.runner.memory import device_name
+from attnguide.storage import write_atomic
 
 PACKAGES = ("attnguide", "torch", "timm", "pytorch-lightning", "numpy", "pandas", "pillow")
 
@@ -83,15 +85,20 @@ class Provenance:
     def __init__(self, run_dir: Path, shard: int = 0, num_shards: int = 1) -> None:
         inside = f"parts/{shard:04d}.json"
         self.path = run_dir / ("provenance.json" if num_shards == 1 else inside)
+        self._run = run_dir, shard
         self.values: dict[str, Any] = {}
         if self.path.is_file():
-            self.values = json.loads(self.path.read_text())
+            try:
+                self.values = json.loads(self.path.read_text())
+            except ValueError:
+                warnings.warn(f"{self.path} is damaged and begun anew", stacklevel=2)
         self._begun = time.monotonic()
 
     @property
     def finished(self) -> bool:
-        """Whether all was computed."""
-        return bool(self.values.get("finished"))
+        """Whether all was computed, and is still there."""
+        stored = self.values.get("parts_sha256")
+        return bool(self.values.get("finished")) and stored in (None, digest(*self._run))
 
     def begin(self, job: Job) -> None:
         """Store what is known before the work; a resumed run keeps its first start."""
@@ -114,6 +121,7 @@ class Provenance:
     def end(self, job: Job, *, finished: bool) -> None:
         """Store what the work brought; `seconds` adds up over all lives of the run."""
         self.values["weights_sha256"] = job.weights
+        self.values["parts_sha256"] = digest(*self._run)
         self.values["skipped"] = sorted(set(job.skipped))
         self.values["finished"] = _now() if finished else None
         self.values["seconds"] += round(time.monotonic() - self._begun, 1)

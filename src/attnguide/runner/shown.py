@@ -16,8 +16,9 @@ from attnguide.data.views import View
 from attnguide.evaluation.map_study import explain_views
 from attnguide.evaluation.shares import masses, regions
 from attnguide.preprocess import Preprocess
-from attnguide.results import load_maps, save_maps, write_atomic
+from attnguide.results import load_maps, save_maps
 from attnguide.runner.job import Job
+from attnguide.storage import write_atomic
 from attnguide.types import ViT
 from attnguide.viz.panels import Panel, short_name
 
