@@ -21,7 +21,7 @@ LINES = [
     "plain",
     "trace evaluation.perturb evaluation.masking evaluation.curve data viz mirror",
     "tokens clustering attention_descent rewrite report loggers",
-    "features feedback lrp",
+    "features feedback lrp dashboard",
     "sampling",
     "methods",
     "api",

@@ -92,7 +92,7 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     runner: dict[str, Any] = field(default_factory=dict)
     run_dir: str = MISSING
-    stage: str = _one_of("run", "draw", "merge", "aggregate", default="run")
+    stage: str = _one_of("run", "draw", "merge", "aggregate", "dashboard", default="run")
     seed: int = _at_least(0, 0)
     device: str = "auto"
     precision: str = _one_of("fp32", "tf32", "bf16", default="fp32")

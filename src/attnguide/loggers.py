@@ -130,7 +130,7 @@ class WandB:
             finish_timeout=FINISH_PATIENCE,
         )
         later = f"later: wandb login, wandb sync {self.run_dir}/wandb/offline-run-*"
-        if mode not in ("offline", "disabled", "dryrun") and not _has_key():
+        if mode not in ("offline", "disabled", "dryrun") and not has_key():
             warnings.warn(
                 f"W&B has no key here, so this run is logged offline; {later}", stacklevel=5
             )
@@ -227,7 +227,8 @@ def _slurm() -> dict[str, Any]:
     return {"slurm": found} if found else {}
 
 
-def _has_key() -> bool:
+def has_key() -> bool:
+    """Whether W&B could log in without asking."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname

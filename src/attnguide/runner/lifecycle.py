@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from attnguide.config import Config
+from attnguide.dashboard import build, publish
 from attnguide.findings import Findings
 from attnguide.loggers import RunLogger, open_logger
 from attnguide.report import write_report
@@ -33,7 +34,8 @@ def run(config: Config, run_dir: Path, *, sweep: bool = False) -> None:
     """Do what `config.stage` says.
 
     "run" computes what is missing and draws, "draw" draws, "merge" merges the shards and draws,
-    "aggregate" makes one table and figure of all runs below `run_dir`.
+    "aggregate" makes one table and figure of all runs below `run_dir`, "dashboard" defines the
+    panels of W&B.
 
     Args:
         config: Checked.
@@ -56,6 +58,8 @@ def run(config: Config, run_dir: Path, *, sweep: bool = False) -> None:
             _merge(run_dir, console)
         elif config.stage == "aggregate":
             _aggregate(run_dir, console)
+        elif config.stage == "dashboard":
+            _dashboard(config, run_dir, console)
         else:
             _finish(_stored(run_dir), run_dir, console)
     except KeyboardInterrupt:
@@ -157,6 +161,14 @@ def _aggregate(root: Path, console: Console) -> None:
         console.print(f"left out: {name} ({why})", markup=False, highlight=False, soft_wrap=True)
     write_aggregate(root, runs, findings := aggregate(runs), unfinished)
     _tell(findings, root / "aggregate.png", root / "aggregate.html", console)
+
+
+def _dashboard(config: Config, run_dir: Path, console: Console) -> None:
+    """Define the panels of W&B for the config's methods and models."""
+    workspace = build(config.logger, list(config.method), [name for name, _ in config.models])
+    folder = run_dir if run_dir.is_dir() else Path("outputs")
+    told = publish(workspace, config.logger, folder)
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _tell(findings: Findings, figure: Path, report: Path, console: Console) -> None:
