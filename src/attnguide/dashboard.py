@@ -12,7 +12,7 @@ from typing import Any
 
 from attnguide.config import LoggerConfig
 from attnguide.loggers import has_key
-from attnguide.results import write_atomic
+from attnguide.storage import write_atomic
 
 ORDERS = {
     "negative": "least relevant first, higher is better",
