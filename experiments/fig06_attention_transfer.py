@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
-from PIL import Image
 
 from attnguide.api import explain
 from attnguide.attention_descent import descend
 from attnguide.data.case import Case, as_cases
 from attnguide.data.cases import is_creatures, pair_cases, shown_pairs
 from attnguide.data.named_pictures import known_pairs
-from attnguide.data.views import View, look
-from attnguide.evaluation.explained import store_picture, stored_picture
-from attnguide.evaluation.shares import pick, summarise, text
-from attnguide.evaluation.transfer import crossed, transfer_rows, transfer_summary
-from attnguide.preprocess import Preprocess
-from attnguide.results import load_maps, read, save_maps, write_atomic
+from attnguide.data.views import look
+from attnguide.evaluation.shares import pick, text
+from attnguide.evaluation.transfer import transfer_rows, transfer_summary
+from attnguide.results import read
 from attnguide.runner import Findings, Job, Runner
+from attnguide.runner.descents import animate, descent_figure, shown_descents, store_descent
 from attnguide.runner.maps import check_choice
 from attnguide.types import ViT
-from attnguide.viz.panels import Panel, draw_panels, short_name
-from attnguide.viz.plots import FIRST, SECOND, Line, Plot, plots_below
-from attnguide.viz.style import INK, QUIET, render
 
 KEY = ("image_id", "model", "lr", "step")
-LIKE = "correlation of the first map with the model's own"
-FRAMES = 7  # of the figure, evenly over the steps
 
 
 @dataclass
@@ -43,8 +33,8 @@ class Fig06AttentionTransfer(Runner):
     """Descend on many two-class pictures, at two rates; show some frames.
 
     Attributes:
-        lr: Learning rate of the frames; the paper's.
-        other_lr: A second rate, measured only.
+        lr: Learning rate; the paper's.
+        other_lr: A second one, for comparison.
         steps: How many.
         shown: How many pictures to show.
         pictures: The user's own to show instead: {file: PATH, classes: [TARGET, OTHER]} each.
@@ -101,7 +91,7 @@ class Fig06AttentionTransfer(Runner):
             parts.append(transfer_rows(vit, views, found, own).assign(lr=lr))
             for index, view in enumerate(views):
                 if view.id in shown:
-                    _store(job, vit, view, lr, found.relevance[:, index])
+                    store_descent(job, vit, view, lr, found.relevance[:, index])
         rows = pd.concat(parts, ignore_index=True)
         places = {name: place for place, name in enumerate(shown)}
         return rows.assign(place=rows["image_id"].map(places).astype("Int64"))
@@ -111,15 +101,13 @@ class Fig06AttentionTransfer(Runner):
         rows, seed = read(run_dir), int(settings.get("seed", 0))
         summary = transfer_summary(rows, seed)
         models = list(dict.fromkeys(rows["model"]))
-        rates = list(dict.fromkeys((self.lr, self.other_lr)))
-        figures = {
-            f"Frames of {model}, rate {lr:g}": self._figure(
-                run_dir, rows[rows["model"] == model], lr, seed
-            )
-            for model in models
-            for lr in rates
-        }
-        _animate(run_dir, self._shown(rows[rows["model"] == models[0]], self.lr), self.steps)
+        figures = {}
+        for model in models:
+            own = rows[rows["model"] == model]
+            for rates in shown_descents(own):
+                name = f"{rates[0]['image_id'].iloc[0]}, {model}"
+                figures[name] = descent_figure(run_dir, own, rates, seed)
+        animate(run_dir, shown_descents(rows[rows["model"] == models[0]]))
         found = [
             sentence
             for keys, own in summary.groupby(["model", "regions", "lr"], sort=False)
@@ -127,38 +115,22 @@ class Fig06AttentionTransfer(Runner):
         ]
         return Findings(
             figure=figures.pop(next(iter(figures))),
-            summary=summary,
+            summary=summary.assign(lr=summary["lr"].map("{:g}".format)),
             caption=(
                 f"{models[0]}: attention after softmax of all layers and heads as the only "
-                f"parameters, plain gradient descent of the logit of the class at the left, "
-                f"learning rate {self.lr:g}. Maps: complete correction at the step above. Plots: "
-                "logit of the target and of the other class; their signed share of the map's "
-                "mass; right, the share of pictures in which the other's signed share has passed "
-                f"the target's, for two rates. {found[0]} The same as animation.gif in this folder."
+                f"parameters, plain gradient descent of the target's logit, at the paper's "
+                f"learning rate {self.lr:g} and at {self.other_lr:g}. "
+                "Maps: complete correction of the model at the step above; red speaks for the "
+                "target. Plots: logits of the target and of the other class, and the signed mass "
+                "on either as a share of all mass (dotted: the other's passes the target's); "
+                "right, over all pictures: how far rows of attention miss a sum of 1, and in which "
+                "share of pictures the other's share has passed the target's. "
+                f"{' '.join(s for s in found if 'crosses' in s)} "
+                "All shown pictures move in animation.gif in this folder."
             ),
             found=tuple(found),
             figures=figures,
         )
-
-    def _shown(self, rows: pd.DataFrame, lr: float) -> list[pd.DataFrame]:
-        """The steps of each picture that is shown, in order."""
-        own = rows[rows["place"].notna() & (rows["lr"] == lr)].sort_values(["place", "step"])
-        return [part for _, part in own.groupby("place")]
-
-    def _figure(self, run_dir: Path, rows: pd.DataFrame, lr: float, seed: int) -> Figure:
-        """Frames of the shown pictures, and their plots."""
-        shown = self._shown(rows, lr)
-        steps = np.unique(np.linspace(0, self.steps, FRAMES).round().astype(int))
-        panels = [_frames(run_dir, part, steps) for part in shown]
-        titles = [f"step {step}" for step in steps]
-        names = [f"target: {short_name(part['target_name'].iloc[0])}" for part in shown]
-        figure = draw_panels(
-            panels, column_titles=["image", *titles], row_titles=names, panel_width=1.02
-        )
-        logits = [_logits(part) for part in shown] + [_drift(rows, lr)]
-        shares = [_shares(part) for part in shown] + [_crossed(rows, seed)]
-        plots_below(figure, [logits, shares])
-        return figure
 
 
 def _swapped(case: Case) -> Case:
@@ -171,111 +143,8 @@ def _swapped(case: Case) -> Case:
     )
 
 
-def _store(job: Job, vit: ViT, view: View, lr: float, relevance: torch.Tensor) -> None:
-    assert isinstance(vit.preprocess, Preprocess)
-    picture = vit.preprocess.denormalize(view.image)
-    store_picture(job.run_dir, "shown", f"{vit.name} {view.id}", picture)
-    several = f"|{vit.name}" if len(job.models) > 1 else ""
-    save_maps(
-        job.run_dir,
-        {
-            f"complete|{view.id}@{lr:g}-{step}|{view.targets[0]}{several}": own.cpu().numpy()
-            for step, own in enumerate(relevance)
-        },
-    )
-
-
-def _maps(run_dir: Path, part: pd.DataFrame) -> list[Any]:
-    """Map of each step of one picture."""
-    maps, first = load_maps(run_dir), part.iloc[0]
-    name = f"complete|{first['image_id']}@{first['lr']:g}"
-    keys = [f"{name}-{step}|{first['target']}" for step in part["step"]]
-    return [maps.get(key, maps.get(f"{key}|{first['model']}")) for key in keys]
-
-
-def _picture(run_dir: Path, part: pd.DataFrame) -> Any:
-    return stored_picture(run_dir, "shown", f"{part['model'].iloc[0]} {part['image_id'].iloc[0]}")
-
-
-def _frames(run_dir: Path, part: pd.DataFrame, steps: Sequence[int]) -> list[Panel]:
-    picture, maps = _picture(run_dir, part), _maps(run_dir, part)
-    first = part.iloc[0]
-    panels = [Panel(picture, note=f"{short_name(first['other_name'])} is the other class")]
-    for step in steps:
-        row = part.iloc[step]
-        note = f"{row['share_target']:+.2f} on target\n{row['share_other']:+.2f} on other"
-        panels.append(Panel(picture, maps[step], note=note.replace("-", "\N{MINUS SIGN}")))
-    return panels
-
-
-def _logits(part: pd.DataFrame) -> Plot:
-    first = part.iloc[0]
-    lines = [
-        Line(short_name(first[f"{who}_name"]), part["step"], part[f"logit_{who}"], colour, dash)
-        for who, colour, dash in (("target", FIRST, "-"), ("other", SECOND, "--"))
-    ]
-    return Plot("Logits", "step", "logit", lines)
-
-
-def _shares(part: pd.DataFrame) -> Plot:
-    lines = [
-        Line(f"on the {who}", part["step"], part[f"share_{who}"], colour, dash)
-        for who, colour, dash in (("target", FIRST, "-"), ("other", SECOND, "--"))
-    ]
-    crossing = part.loc[part["share_other"] > part["share_target"], "step"]
-    return Plot(
-        "Signed share of the map", "step", "share", lines, crossing.head(1).tolist(), zero=True
-    )
-
-
-def _drift(rows: pd.DataFrame, lr: float) -> Plot:
-    """How far the maps have left the distributions they were."""
-    mean = rows[rows["lr"] == lr].groupby("step")[["row_error", "negative_entries"]].mean()
-    lines = [
-        Line("largest row-sum error", mean.index, mean["row_error"]),
-        Line("share of entries below 0", mean.index, mean["negative_entries"], QUIET, "--"),
-    ]
-    return Plot("No longer distributions", "step", "mean over pictures", lines, limits=(0, None))
-
-
-def _crossed(rows: pd.DataFrame, seed: int) -> Plot:
-    lines = []
-    rows = rows.assign(crossed=crossed(rows)).sort_values("step", kind="stable")
-    for (lr, own), dash in zip(rows.groupby("lr"), ("-", "--"), strict=False):
-        means = summarise(own, ["step"], {"crossed": lambda part: part["crossed"]}, seed)
-        band = means["ci_low"], means["ci_high"]
-        lines.append(Line(f"rate {lr:g}", means["step"], means["value"], INK, dash, *band))
-    title = f"Attention has crossed, n = {rows['image_id'].nunique()}"
-    return Plot(title, "step", "share of pictures", lines, limits=(-0.02, 1.02))
-
-
-def _animate(run_dir: Path, shown: Sequence[pd.DataFrame], steps: int) -> None:
-    """Write animation.gif: the maps of the shown pictures, step after step."""
-    kept = [(_picture(run_dir, part), _maps(run_dir, part), part) for part in shown]
-    frames: list[Image.Image] = []
-    for step in range(steps + 1):
-        panels = []
-        for picture, maps, part in kept:
-            row = part.iloc[step]
-            lines = [
-                f"{short_name(row[f'{who}_name'])}: logit {row[f'logit_{who}']:.1f}, "
-                f"share {row[f'share_{who}']:+.2f}"
-                for who in ("target", "other")
-            ]
-            note = "\n".join(lines).replace("-", "\N{MINUS SIGN}")
-            panels.append(Panel(picture, maps[step], note=note))
-        figure = draw_panels([panels], title=f"step {step}", panel_width=2.0, colour_bar=False)
-        page = Image.open(io.BytesIO(render(figure))).convert("RGB")
-        size = (page.width // 2, page.height // 2)
-        frames.append(page.resize(size if not frames else frames[0].size))
-    buffer = io.BytesIO()
-    pauses = [1200, *[180] * (len(frames) - 2), 1800]
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
-    write_atomic(run_dir / "animation.gif", buffer.getvalue())
-
-
 def _sentences(summary: pd.DataFrame, model: str, where: str, lr: float, steps: int) -> list[str]:
-    """Whether attention crosses, and what becomes of the maps."""
+    """Whether attention moves and crosses, and what becomes of the maps."""
 
     def at(measure: str) -> dict[str, Any]:
         return pick(summary, measure=measure)
@@ -283,18 +152,37 @@ def _sentences(summary: pd.DataFrame, model: str, where: str, lr: float, steps: 
     who = f"{model} ({where or 'objects not known'}), rate {lr:g}"
     begins, over = at("begins on the target"), at("crossed, of those that begin there")
     when = at("step of crossing")
+    mine, others = at("change of the target's share"), at("change of the other's share")
     fall, other = at("change of the target's logit"), at("change of the other's logit")
     error, below = at("largest row-sum error"), at("share of entries below 0")
-    verdict = "as claimed" if over["ci_low"] > 0.5 else "NOT in most pictures"
-    first = (
-        f"{who}: relevance begins on the target in {text(begins)}; of these it has "
-        f"moved to the other object within {steps} steps in {text(over)}: {verdict}"
-        + (f" (mean step {when['value']:.0f})." if when["n"] else ".")
-    )
-    return [
-        first.replace("-", "\N{MINUS SIGN}"),
-        f"{who}: the target's logit changes by {fall['value']:+.1f}, the other's by "
-        f"{other['value']:+.1f}; at the end rows miss a sum of 1 by up to {error['value']:.2f} and "
-        f"{below['value']:.0%} of the entries are negative. The first map correlates with the "
-        f"model's own {at(LIKE)['value']:.2f}.",
+    like = at("correlation of the first map with the model's own")
+    moves = others["ci_low"] > max(0.0, mine["ci_high"])
+    told = [
+        f"{who}: the target's logit changes by {fall['value']:+.1f} in {steps} steps, the other's "
+        f"by {other['value']:+.1f}; rows then miss a sum of 1 by up to {error['value']:.2f} and "
+        f"{below['value']:.0%} of the entries are negative. The first map correlates "
+        f"{like['value']:.2f} with the model's own.",
     ]
+    if begins["n"]:
+        told = [
+            f"{who}: the signed share on the other object changes by {text(others)}, on the "
+            f"target by {mine['value']:+.2f}: attention "
+            f"{'moves towards the other, as claimed' if moves else 'does NOT move to the other'}.",
+            f"{who}: it lies on the target at first in {begins['value']:.2f} of the pictures; in "
+            f"{text(over)} of these it crosses to the other within {steps} steps"
+            + (f" (mean step {when['value']:.0f}): " if when["n"] else ": ")
+            + f"{_verdict(over)}.",
+            *told,
+        ]
+    return [
+        sentence.replace(" -", " \N{MINUS SIGN}").replace("[-", "[\N{MINUS SIGN}")
+        for sentence in told
+    ]
+
+
+def _verdict(share: Mapping[str, Any]) -> str:
+    if share["ci_low"] > 0.5:
+        return "in most, as claimed"
+    if share["ci_high"] < 0.5:
+        return "NOT in most, against the claim"
+    return "neither clearly in most nor clearly not"

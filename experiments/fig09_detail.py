@@ -145,7 +145,7 @@ class Fig09Detail(Runner):
             row_titles=[names.get(r["model"], "") if r["framed"] else "" for r in records],
             panel_width=1.3,
         )
-        framed = next((sentence for sentence in found if sentence.startswith("Signed")), "")
+        framed = [sentence for sentence in found if sentence.startswith("Signed")]
         return Findings(
             figure=figure,
             summary=summary,
@@ -156,7 +156,7 @@ class Fig09Detail(Runner):
                 "alternatives; then an example of the second class, and another pair. Eq. 8 is "
                 "meaningful only where both logits are positive; the note says where not. "
                 f"{found[0]} Framed: a picture whose class was mixed with another in training. "
-                f"{framed}"
+                f"{' '.join(framed[:1] + framed[2:])}"
             ).strip(),
             found=tuple(found),
         )
@@ -230,10 +230,10 @@ def _contamination(rows: pd.DataFrame, summary: pd.DataFrame, seed: int) -> Iter
     if "contamination" not in set(rows["study"]):
         return
     for study, loss, words in (
-        ("contamination", EQ8, "alone, Eq. 8, contaminated class against the true one"),
-        ("contamination", "difference", "alone, l1 \N{MINUS SIGN} l2"),
-        ("guided", "logit", "beside another animal, logit of the contaminated class"),
-        ("control", "logit", "the same for the sibling classes of all other species"),
+        ("contamination", EQ8, "contaminated class against the true one, Eq. 8"),
+        ("contamination", "difference", "the same, l1 \N{MINUS SIGN} l2"),
+        ("guided", "logit", "logit of the contaminated class, another animal beside it"),
+        ("control", "logit", "the same for the siblings of all other species"),
     ):
         own = rows[(rows["study"] == study) & (rows["loss"] == loss)]
         clean, mixed = (own[own["model"] == model] for model in (CLEAN, CONTAMINATED))
@@ -242,12 +242,13 @@ def _contamination(rows: pd.DataFrame, summary: pd.DataFrame, seed: int) -> Iter
             pick(summary, study=study, loss=loss, model=model, measure=SIGNED)
             for model in (CLEAN, CONTAMINATED)
         )
-        red = "turns red" if after["ci_low"] > 0 else "does NOT turn red"
-        seen = "no change" if gap["ci_low"] <= 0 <= gap["ci_high"] else "a change"
+        red = "is red" if after["ci_low"] > 0 else "is NOT red"
+        up, down = gap["ci_low"] > 0, gap["ci_high"] < 0
+        change = "rises" if up else "falls" if down else "does not change"
         sentence = (
             f"Signed share of the part that differs ({words}): {before['value']:+.2f} with clean "
-            f"labels, {after['value']:+.2f} with contaminated ones, change {text(gap)}: the part "
-            f"{red}, {seen} is seen."
+            f"labels, {after['value']:+.2f} with contaminated ones: with these the part {red}, "
+            f"and its share {change}, {text(gap)}."
         )
         yield sentence.replace(" -", " \N{MINUS SIGN}").replace("[-", "[\N{MINUS SIGN}")
     yield (

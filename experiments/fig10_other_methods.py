@@ -23,9 +23,16 @@ from attnguide.data.contaminated import (
     rivals,
 )
 from attnguide.data.views import look
-from attnguide.evaluation.detail import EQ8, detail_maps, net_share, part_masses, where_in
+from attnguide.evaluation.detail import (
+    EQ8,
+    contamination_changes,
+    detail_maps,
+    net_share,
+    part_masses,
+    where_in,
+)
 from attnguide.evaluation.explained import store_picture, stored_picture
-from attnguide.evaluation.shares import paired, summarise, text
+from attnguide.evaluation.shares import summarise, text
 from attnguide.methods import list_methods
 from attnguide.names import unknown_name
 from attnguide.preprocess import Preprocess
@@ -40,7 +47,10 @@ from attnguide.viz.style import method_label
 KEY = ("image_id", "model", "method", "target")
 DETAIL = "detail"  # complete correction of Eq. 8, the other class as reference
 COLUMNS = 7  # of the figure
-ENOUGH = 5  # pictures that an interval needs to count
+FOR_THE_EYE = (
+    "Whether a map uncovers the mixture in a photograph is for the eye; it cannot be measured "
+    "without the part's mask."
+)
 NET = {"signed share of the part": net_share("part")}
 
 
@@ -153,7 +163,7 @@ class Fig10OtherMethods(Runner):
         rows, seed = read(run_dir), int(settings.get("seed", 0))
         methods = [DETAIL, *(m for m in settings["method"] if m in set(rows["method"]))]
         summary = summarise(rows, ["model", "method", "role"], NET, seed)
-        changes = _changes(rows, methods, seed)
+        changes = contamination_changes(rows, methods, (CLEAN, CONTAMINATED), seed)
         models = [m for m in dict.fromkeys(rows["model"]) if m != CLEAN or len(changes) == 0]
         models += [m for m in dict.fromkeys(rows["model"]) if m not in models]
         framed = rows[rows["framed"]]
@@ -222,18 +232,6 @@ def _maps(run_dir: Path, framed: pd.DataFrame, methods: Sequence[str]) -> Figure
     return draw_panels(rows, panel_width=1.15)
 
 
-def _changes(rows: pd.DataFrame, methods: Sequence[str], seed: int) -> pd.DataFrame:
-    """Signed share of the part for the mixed class, contaminated minus clean, on equal pictures."""
-    lines = []
-    for method in methods:
-        own = rows[(rows["method"] == method) & (rows["role"] == "mixed")]
-        clean, mixed = (own[own["model"] == model] for model in (CLEAN, CONTAMINATED))
-        gap = paired(mixed, clean, net_share("part"), seed)
-        if gap["n"] > 1:
-            lines.append({"method": method, **gap})
-    return pd.DataFrame(lines)
-
-
 def _dots(changes: pd.DataFrame) -> Figure:
     rows = [
         (
@@ -245,7 +243,7 @@ def _dots(changes: pd.DataFrame) -> Figure:
     reach = 1.1 * float(changes[["ci_low", "ci_high"]].abs().to_numpy().max())
     panel = DotPanel(
         "Contaminated minus clean labels",
-        "change of the part's signed share, mixed class",
+        "signed share of the part, mixed minus shown class",
         rows,
         (-reach, reach),
         chance=0.0,
@@ -258,16 +256,15 @@ def _sentences(framed: pd.DataFrame, changes: pd.DataFrame) -> list[str]:
     told = []
     if len(changes):
         detail = changes[changes["method"] == DETAIL].iloc[0]
-        up = changes[(changes["ci_low"] > 0) & (changes["n"] >= ENOUGH)]
+        up = changes[changes["ci_low"] > 0]
         names = [_label(method) for method in up["method"]]
         rises = "rises, as claimed" if detail["ci_low"] > 0 else "does NOT rise"
         only = "holds" if list(up["method"]) == [DETAIL] else "does NOT hold"
         told.append(
-            "Contaminated minus clean labels, signed share of the distinguishing part for the "
-            f"contaminated class: detail interpretation {text(detail)}; it {rises}. It rises with "
-            f"{', '.join(names) or 'no method'} (intervals above 0, at least {ENOUGH} pictures, "
-            f"{len(up)} of {len(changes)} methods): that ONLY detail interpretation uncovers the "
-            f"mixture {only} here."
+            "Signed share of the part that differs, contaminated class minus the class shown, "
+            f"contaminated minus clean labels: with detail interpretation {text(detail)}; it "
+            f"{rises}. It rises with {', '.join(names) or 'none'} ({len(up)} of {len(changes)} "
+            f"methods): that ONLY detail interpretation uncovers the mixture {only} here."
         )
     told.append(
         "The picture: "
@@ -275,8 +272,7 @@ def _sentences(framed: pd.DataFrame, changes: pd.DataFrame) -> list[str]:
             f"{short_name(row['target_name'])} {row['probability']:.2f} (logit {row['logit']:.1f})"
             for _, row in once.iterrows()
         )
-        + ". Whether a map uncovers the mixture in a photograph is for the eye; it cannot be "
-        "measured without the part's mask."
+        + ("." if len(changes) else f". {FOR_THE_EYE}")
     )
     return [sentence.replace("-0.", "\N{MINUS SIGN}0.") for sentence in told]
 

@@ -164,7 +164,7 @@ class Fig11Rewrite(Runner):
                 f"of length {self.step:g} in normalised units, at most {self.max_steps}, until the "
                 f"goal has {100 * self.confidence:.3g} %{bound}; clamped and rounded to 8 bits, "
                 "then scored again. Beneath: the three most probable classes with probability and "
-                f"logit. The difference is amplified as written. {found[0]}"
+                f"logit. The difference is amplified as written and cut. {found[0]}"
             ),
             found=tuple(found),
             figures=figures,
@@ -196,7 +196,7 @@ def _panels(run_dir: Path, rows: pd.DataFrame) -> Figure:
             stored_picture(run_dir, "shown", f"{name} {which}") for which in ("original", "updated")
         )
         change = updated.astype(int) - original
-        factor = max(1, 127 // max(1, int(np.abs(change).max())))
+        factor = max(1, int(127 // max(1, np.quantile(np.abs(change), 0.99))))
         amplified = (127.5 + factor * change).clip(0, 255).astype(np.uint8)
         lines.append(
             [

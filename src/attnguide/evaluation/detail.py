@@ -19,12 +19,13 @@ from torch import Tensor
 from attnguide import rules
 from attnguide.data.case import Case
 from attnguide.data.views import look
-from attnguide.evaluation.shares import Measure, correlation
+from attnguide.evaluation.shares import Measure, correlation, paired
 from attnguide.losses import LOSSES
 from attnguide.trace import AttentionTrace, corrected_rollout
 from attnguide.types import ViT
 
 EQ8 = "relative_contrast"
+ENOUGH = 5  # pictures that an interval needs to count
 
 
 def where_in(vit: ViT, case: Case) -> dict[str, Tensor]:
@@ -129,3 +130,33 @@ def net_share(region: str) -> Measure:
 def column(name: str) -> Measure:
     """The values of a column, as a measure."""
     return lambda rows: rows[name].astype(float)
+
+
+def contamination_changes(
+    rows: pd.DataFrame, methods: Sequence[str], models: tuple[str, str], seed: int = 0
+) -> pd.DataFrame:
+    """How much more a part speaks for the class it was mixed into, in a contaminated model.
+
+    Signed share of the part, mixed minus shown class, contaminated minus clean model, on equal
+    pictures. The class shown is taken off, for a method that is blind to classes says the same of
+    both. Methods with fewer than five pictures are left out.
+
+    Args:
+        rows: One per picture, model, method and `role`, which is "mixed" or "shown".
+        methods: Which, in order.
+        models: The clean and the contaminated one.
+        seed: Of the bootstrap.
+    """
+    lines = []
+    for method in methods:
+        own = rows[rows["method"] == method]
+        clean, mixed = (own[own["model"] == model] for model in models)
+        gap = paired(mixed, clean, _mixed_minus_shown, seed)
+        if gap["n"] >= ENOUGH:
+            lines.append({"method": method, **gap})
+    return pd.DataFrame(lines)
+
+
+def _mixed_minus_shown(rows: pd.DataFrame) -> pd.Series[float]:
+    """Twice the signed share, so that the mean over both classes is their difference."""
+    return 2 * net_share("part")(rows).fillna(0.0) * rows["role"].map({"mixed": 1, "shown": -1})

@@ -71,17 +71,17 @@ def crossed(rows: pd.DataFrame) -> pd.Series[float]:
 
 
 def transfer_summary(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Means with intervals per model, kind of regions and rate: what has happened by the last step."""
+    """Means with intervals per model, kind of regions and rate, at the last step."""
     rows = rows.assign(crossed=crossed(rows))
     last, first = rows["step"] == rows["step"].max(), rows["step"] == 0
     start = rows[first].set_index(["image_id", "model", "lr"])
     key = pd.MultiIndex.from_frame(rows[["image_id", "model", "lr"]])
-    fall = {
-        who: rows[f"logit_{who}"] - start[f"logit_{who}"].reindex(key).to_numpy()
-        for who in ("target", "other")
+    change = {
+        f"{what}_change": rows[what] - start[what].reindex(key).to_numpy()
+        for what in ("logit_target", "logit_other", "share_target", "share_other")
     }
     at = rows["step"].where(rows["crossed"] == 1).groupby([rows[n] for n in key.names])
-    rows = rows.assign(at=at.transform("min"), fall_target=fall["target"], fall_other=fall["other"])
+    rows = rows.assign(at=at.transform("min"), **change)
     begins = (start["share_target"] > start["share_other"]).astype(float)
     rows["begins"] = begins.reindex(key).to_numpy()
     rows["is_other"] = (rows["prediction"] == rows["other"]).astype(float)
@@ -89,8 +89,10 @@ def transfer_summary(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         "begins on the target": "begins",
         "crossed, of those that begin there": "crossed",
         "step of crossing": "at",
-        "change of the target's logit": "fall_target",
-        "change of the other's logit": "fall_other",
+        "change of the target's logit": "logit_target_change",
+        "change of the other's logit": "logit_other_change",
+        "change of the target's share": "share_target_change",
+        "change of the other's share": "share_other_change",
         "top-1 is the other": "is_other",
         "largest row-sum error": "row_error",
         "share of entries below 0": "negative_entries",
