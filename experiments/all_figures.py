@@ -17,9 +17,9 @@ from PIL import Image, ImageOps
 from attnguide.config import Config
 from attnguide.data.find import find_pictures
 from attnguide.names import unknown_name
-from attnguide.overview import overview_html, overview_markdown, read_run
 from attnguide.results import write_atomic
 from attnguide.runner import Findings, Job, Runner
+from attnguide.runner.overview import overview_html, read_run
 from attnguide.viz.panels import Panel, draw_panels
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +76,7 @@ class AllFigures(Runner):
             if error:
                 failed[name] = error
             write_atomic(job.run_dir / "failed.json", json.dumps(failed).encode())
-            _write_pages(job.run_dir)
+            _write_page(job.run_dir)
         if failed:
             raise ValueError(
                 f"{len(failed)} of {len(chosen)} figures failed: "
@@ -87,7 +87,7 @@ class AllFigures(Runner):
 
     def draw(self, run_dir: Path, settings: dict[str, Any]) -> Findings:  # noqa: ARG002
         """A sheet of all figures, a line for each, and the page again."""
-        runs = _write_pages(run_dir)
+        runs = _write_page(run_dir)
         panels = [Panel(_thumb(run_dir, run["name"]), title=run["title"]) for run in runs]
         return Findings(
             figure=draw_panels(
@@ -133,7 +133,7 @@ def _run(job: Job, name: str) -> str:
     command = [sys.executable, str(ROOT / "run.py"), *words, *passed_on(job.config)]
     path = job.run_dir / f"{name}.log"
     with path.open("w") as log:
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+        status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT)
     if status == 0:
         return ""
     lines = [line for line in path.read_text().splitlines() if line.strip()]
@@ -141,14 +141,13 @@ def _run(job: Job, name: str) -> str:
     return told.removeprefix("error: ") or f"exit status {status}, see {path}"
 
 
-def _write_pages(run_dir: Path) -> list[dict[str, Any]]:
-    """Write index.html and gallery.md of the figures that are there; returns what these told."""
+def _write_page(run_dir: Path) -> list[dict[str, Any]]:
+    """Write index.html of the figures that are there; returns what these told."""
     folders = [name for name in known_figures() if (run_dir / name / "findings.json").is_file()]
     runs = [read_run(run_dir, name) for name in folders]
     path = run_dir / "failed.json"
     failed = json.loads(path.read_text()) if path.is_file() else {}
     write_atomic(run_dir / "index.html", overview_html(runs, failed).encode())
-    write_atomic(run_dir / "gallery.md", overview_markdown(runs).encode())
     return runs
 
 

@@ -156,7 +156,8 @@ def _sentences(
             )
         if {"complete", "gae"} <= set(methods):
             part = {m: own[own["method"] == m] for m in ("complete", "gae")}
-            for region in ("other", "background"):
+            filled = bool((own["area_background"] == 0).all())  # two halves leave no background
+            for region in ("other",) if filled else ("other", "background"):
                 gap = paired(part["complete"], part["gae"], positive_share(region), seed)
                 less = gap["ci_high"] < 0
                 told.append(

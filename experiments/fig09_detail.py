@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from attnguide.data.case import Case
+from attnguide.data.case import Case, class_indices
 from attnguide.data.cases import is_creatures, shown_singles, single_cases
 from attnguide.data.contaminated import (
     CLEAN,
@@ -24,7 +24,7 @@ from attnguide.data.contaminated import (
     sibling_of,
 )
 from attnguide.data.views import look
-from attnguide.evaluation.detail import EQ8, column, detail_rows, net_share
+from attnguide.evaluation.detail import EQ8, FOR_THE_EYE, column, detail_rows, net_share
 from attnguide.evaluation.shares import paired, pick, positive_share, summarise, text
 from attnguide.results import read
 from attnguide.runner import Findings, Job, Runner
@@ -119,12 +119,13 @@ class Fig09Detail(Runner):
         """Store what the figure shows; of several models, the last one's."""
         drawn = is_creatures(job.data)
         wanted = self.creatures if drawn else self.photographs
+        shown, mixed = self.framed_creature if drawn else self.framed_photograph
+        class_indices(vit, () if self.pictures else [*wanted, shown, mixed])  # names all unknown
         records = [
             store_comparison(job, vit, case, _against(vit, case))
             for case in shown_singles(vit, job.data, wanted, self.pictures)
         ]
         if not self.pictures:
-            shown, mixed = self.framed_creature if drawn else self.framed_photograph
             case = shown_singles(vit, job.data, [shown])[0]
             one = vit.class_index(mixed), vit.class_index(shown)
             for model in [*rivals(job.data, job.device, job.weights)] or [vit]:
@@ -156,7 +157,7 @@ class Fig09Detail(Runner):
                 "alternatives; then an example of the second class, and another pair. Eq. 8 is "
                 "meaningful only where both logits are positive; the note says where not. "
                 f"{found[0]} Framed: a picture whose class was mixed with another in training. "
-                f"{' '.join(framed[:1] + framed[2:])}"
+                f"{' '.join(framed[:1] + framed[2:]) or FOR_THE_EYE}"
             ).strip(),
             found=tuple(found),
         )
@@ -228,6 +229,7 @@ def _detail(rows: pd.DataFrame, summary: pd.DataFrame, seed: int) -> Iterator[st
 def _contamination(rows: pd.DataFrame, summary: pd.DataFrame, seed: int) -> Iterator[str]:
     """What the two models say of the part, in the paper's form and beside another animal."""
     if "contamination" not in set(rows["study"]):
+        yield FOR_THE_EYE
         return
     for study, loss, words in (
         ("contamination", EQ8, "contaminated class against the true one, Eq. 8"),

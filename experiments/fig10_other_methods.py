@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from attnguide.api import explain_many
-from attnguide.data.case import Case, as_cases
+from attnguide.data.case import Case, as_cases, class_indices
 from attnguide.data.cases import is_creatures, shown_singles
 from attnguide.data.contaminated import (
     CLEAN,
@@ -25,6 +25,7 @@ from attnguide.data.contaminated import (
 from attnguide.data.views import look
 from attnguide.evaluation.detail import (
     EQ8,
+    FOR_THE_EYE,
     contamination_changes,
     detail_maps,
     net_share,
@@ -47,10 +48,6 @@ from attnguide.viz.style import method_label
 KEY = ("image_id", "model", "method", "target")
 DETAIL = "detail"  # complete correction of Eq. 8, the other class as reference
 COLUMNS = 7  # of the figure
-FOR_THE_EYE = (
-    "Whether a map uncovers the mixture in a photograph is for the eye; it cannot be measured "
-    "without the part's mask."
-)
 NET = {"signed share of the part": net_share("part")}
 
 
@@ -112,8 +109,8 @@ class Fig10OtherMethods(Runner):
             return shown_singles(vit, job.data, (), self.pictures)[0]
         drawn = is_creatures(job.data)
         shown, mixed = self.framed_creature if drawn else self.framed_photograph
+        targets = tuple(class_indices(vit, [shown, mixed]))
         case = shown_singles(vit, job.data, [shown])[0]
-        targets = (vit.class_index(shown), vit.class_index(mixed))
         names = tuple(vit.class_names[index] for index in targets)
         return Case(case.id, case.picture, targets, names, case.masks, case.parts, case.regions)
 
@@ -127,7 +124,7 @@ class Fig10OtherMethods(Runner):
         reverse, _ = detail_maps(vit, images, *targets.flip(1).unbind(1), [EQ8])
         rows = []
         for index, case in enumerate(batch):
-            number = int(case.id.rsplit("-", 1)[-1]) if case.id != framed else 0
+            number = int(case.id.rsplit("-", 1)[-1]) if case.id != framed else -1
             chosen = {
                 name: settings
                 for name, settings in job.methods.items()
@@ -240,7 +237,7 @@ def _dots(changes: pd.DataFrame) -> Figure:
         )
         for line in changes.itertuples()
     ]
-    reach = 1.1 * float(changes[["ci_low", "ci_high"]].abs().to_numpy().max())
+    reach = 1.1 * float(changes[["ci_low", "ci_high"]].abs().to_numpy().max()) or 1.0
     panel = DotPanel(
         "Contaminated minus clean labels",
         "signed share of the part, mixed minus shown class",

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from attnguide.data.case import Case, as_cases
+from attnguide.data.case import Case, as_cases, class_indices
 from attnguide.data.cases import is_creatures, shown_singles, single_cases
 from attnguide.data.views import look
 from attnguide.evaluation.explained import store_picture, stored_picture
@@ -96,8 +96,9 @@ class Fig11Rewrite(Runner):
         """Pictures whose targets are (class of the picture, class to reach)."""
         if self.pictures:
             return shown_singles(vit, job.data, (), self.pictures)
-        found = []
-        for source, goal in self.creatures if is_creatures(job.data) else self.photographs:
+        found, pairs = [], self.creatures if is_creatures(job.data) else self.photographs
+        class_indices(vit, [name for pair in pairs for name in pair])  # names all unknown ones
+        for source, goal in pairs:
             case = shown_singles(vit, job.data, [source])[0]
             wanted = vit.class_index(goal)
             wanted = wanted if wanted != case.targets[0] else _any_other(vit, case)

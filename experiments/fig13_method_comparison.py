@@ -42,7 +42,7 @@ MEASURES = {
 }
 OTHER = "positive mass on the other"
 CLASS_BLIND = ("absolute", "attention_flow", "raw_attention", "rollout")
-COLUMNS = 8
+COLUMNS = 9
 
 
 @dataclass

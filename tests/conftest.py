@@ -1,10 +1,17 @@
 """What tests share: real inputs where they are, one thread, a small random model."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import tiny
+
+from attnguide import wrap_model
+from attnguide.data.creatures import CLASS_NAMES
+from attnguide.preprocess import Preprocess
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +32,38 @@ def one_thread():
 def tiny_vit():
     """Two random layers, 4 x 4 patches, 5 classes; the same in every test."""
     return tiny()
+
+
+@pytest.fixture
+def small_models(monkeypatch):
+    """Random models of the right classes in the places of the real ones."""
+
+    def load(name, checkpoint=None, *, device="cpu"):
+        if name.startswith("creatures"):
+            vit = tiny(num_classes=16, img_size=96, patch_size=24)
+            return replace(vit, class_names=CLASS_NAMES, name=name)
+        vit = tiny(num_classes=1000, img_size=32, patch_size=8)
+        return wrap_model(vit.module, Preprocess((32, 32)), name=name)
+
+    monkeypatch.setattr("attnguide.runner.job.load_model", load)
+    monkeypatch.setattr("attnguide.data.contaminated.load_model", load)
+    monkeypatch.setattr("attnguide.runner.build.check_model", lambda *_: None)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made, but not turned into pixels, which takes seconds."""
+    empty = bytes(32)
+    monkeypatch.setattr("attnguide.runner.lifecycle.render", lambda *_: empty)
+    monkeypatch.setattr("attnguide.report.render", lambda *_: empty)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Folders of a zebra, a snail, a tusker and a bald eagle, one noisy picture each."""
+    rng = np.random.default_rng(0)
+    for wnid in ("n02391049", "n01944390", "n01871265", "n01614925"):
+        path = tmp_path / "photographs" / wnid / "a.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, (30, 48, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photographs"

@@ -7,16 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from test_config import config
 from tiny import tiny
 
-from attnguide import load_model, wrap_model
+from attnguide import load_model
 from attnguide.data.creatures import CLASS_NAMES
 from attnguide.data.views import View
 from attnguide.evaluation.map_study import map_rows
 from attnguide.evaluation.shares import masses, regions
-from attnguide.preprocess import Preprocess
 from attnguide.results import load_maps, read
 from attnguide.runner.lifecycle import run
 
@@ -29,7 +27,7 @@ FIGURES = (
     "fig13_method_comparison",
 )
 PAIRED = ("fig05_multi_class", "fig13_method_comparison")
-ZEBRA, SNAIL, TUSKER, EAGLE = "n02391049", "n01944390", "n01871265", "n01614925"
+ZEBRA = "n02391049"
 SCALES = {
     "embedded": [],
     "sample": ["scale=sample", "model.checkpoint=weights"],
@@ -37,38 +35,7 @@ SCALES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def models(monkeypatch):
-    """Random models of the right classes in the places of the real ones."""
-
-    def load(name, checkpoint=None, *, device="cpu"):
-        if name == "creatures":
-            vit = tiny(num_classes=16, img_size=96, patch_size=24)
-            return replace(vit, class_names=CLASS_NAMES, name=name)
-        vit = tiny(num_classes=1000, img_size=32, patch_size=8)
-        return wrap_model(vit.module, Preprocess((32, 32)), name=name)
-
-    monkeypatch.setattr("attnguide.runner.job.load_model", load)
-    monkeypatch.setattr("attnguide.runner.build.check_model", lambda *_: None)
-
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch):
-    """Figures are made, but not turned into pixels, which takes seconds."""
-    empty = bytes(32)
-    monkeypatch.setattr("attnguide.runner.lifecycle.render", lambda *_: empty)
-    monkeypatch.setattr("attnguide.report.render", lambda *_: empty)
-
-
-@pytest.fixture
-def photographs(tmp_path):
-    """Wnid folders with one noisy picture each."""
-    rng = np.random.default_rng(0)
-    for wnid in (ZEBRA, SNAIL, TUSKER, EAGLE):
-        path = tmp_path / "photographs" / wnid / "a.png"
-        path.parent.mkdir(parents=True)
-        Image.fromarray(rng.integers(0, 256, (30, 48, 3), dtype=np.uint8)).save(path)
-    return tmp_path / "photographs"
+pytestmark = pytest.mark.usefixtures("small_models", "undrawn")
 
 
 def start(run_dir, figure, *words, **settings):

@@ -49,11 +49,15 @@ def test_a_run_leaves_its_files_and_says_where(tmp_path, capsys):
         "provenance.json",
         "results.parquet",
         "summary.csv",
+        "findings.json",
         "figure.png",
         "figure.pdf",
         "report.html",
         "parts",
     }
+    told = json.loads((tmp_path / "run" / "findings.json").read_text())
+    assert told["title"] == fake_study.FakeStudy.title
+    assert set(told) == {"title", "claim", "caption", "found"}
     rows = read(tmp_path / "run")
     assert list(rows["image_id"]) == [f"image {i:02d}" for i in range(12)]
     assert set(rows["model"]) == {"tiny class_token"}

@@ -25,6 +25,10 @@ from attnguide.trace import AttentionTrace, corrected_rollout
 from attnguide.types import ViT
 
 EQ8 = "relative_contrast"
+FOR_THE_EYE = (
+    "Whether a map uncovers the mixture in a photograph is for the eye; it cannot be measured "
+    "without the part's mask."
+)
 ENOUGH = 5  # pictures that an interval needs to count
 
 
@@ -159,4 +163,5 @@ def contamination_changes(
 
 def _mixed_minus_shown(rows: pd.DataFrame) -> pd.Series[float]:
     """Twice the signed share, so that the mean over both classes is their difference."""
-    return 2 * net_share("part")(rows).fillna(0.0) * rows["role"].map({"mixed": 1, "shown": -1})
+    sign = np.where(rows["role"] == "mixed", 2.0, -2.0)
+    return net_share("part")(rows).fillna(0.0) * sign

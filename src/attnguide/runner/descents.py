@@ -65,7 +65,7 @@ def descent_figure(
         seed: Of the bootstrap.
     """
     last = int(rows["step"].max())
-    steps = np.unique(np.linspace(0, last, FRAMES).round().astype(int))
+    steps = sorted({round(step) for step in np.linspace(0, last, FRAMES).tolist()})
     names = [f"rate {part['lr'].iloc[0]:g}" for part in rates]
     figure = draw_panels(
         [_frames(run_dir, part, steps) for part in rates],
@@ -153,11 +153,13 @@ def _shares(part: pd.DataFrame, rate: str) -> Plot:
 
 def _row_error(rows: pd.DataFrame) -> Plot:
     """How far the maps have left the distributions they were."""
-    lines = []
+    lines, most = [], 0.0
     for (lr, own), dash in zip(rows.groupby("lr"), DASHES, strict=False):
         mean = own.groupby("step")["row_error"].mean()
         lines.append(Line(f"rate {lr:g}", mean.index, mean, INK, dash))
-    return Plot("Rows no longer sum to 1", "step", "largest error, mean", lines, limits=(0, None))
+        most = max(most, float(mean.max()))
+    limits = (0.0, 1.05 * most or 1.0)
+    return Plot("Rows no longer sum to 1", "step", "largest error, mean", lines, limits=limits)
 
 
 def _crossed(rows: pd.DataFrame, seed: int) -> Plot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import warnings
@@ -148,6 +149,8 @@ def _finish(
     write_atomic(run_dir / "summary.csv", findings.summary.to_csv(index=False).encode())
     for kind in ("png", "pdf"):
         write_atomic(run_dir / f"figure.{kind}", render(findings.figure, kind))
+    told = {name: getattr(findings, name) for name in ("title", "claim", "caption", "found")}
+    write_atomic(run_dir / "findings.json", json.dumps(told, indent=1).encode())
     report = write_report(run_dir, findings, settings, Provenance(run_dir).values)
     if logger is not None:
         logger.log(findings)

@@ -1,4 +1,4 @@
-"""One page about many runs: what each claims, shows and found, with links to its own files."""
+"""One page about many figures: what each claims, shows and found, with links to its files."""
 
 from __future__ import annotations
 
@@ -69,31 +69,6 @@ def overview_html(runs: Sequence[Mapping[str, Any]], failed: Mapping[str, str]) 
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>All figures</title><style>{_STYLE}</style></head><body><h1>All figures</h1>"
         f"<table>{''.join(lines)}</table>{''.join(map(_section, runs))}</body></html>\n"
-    )
-
-
-def overview_markdown(
-    runs: Sequence[Mapping[str, Any]], pictures: str = "{name}/figure.png"
-) -> str:
-    """The same for a repository.
-
-    Args:
-        runs: From `read_run`.
-        pictures: Where the picture of a run lies.
-    """
-    return "\n".join(
-        "\n".join(
-            [
-                f"## {run['title']}\n",
-                f"> {run['claim']}\n",
-                f"![{run['title']}]({pictures.format(name=run['name'])})\n",
-                f"{run['caption']}\n",
-                *(f"- {sentence}" for sentence in run["found"]),
-                f"\n`python run.py experiment={run['name']}`, {run['seconds']:.0f} s, "
-                f"{run['peak_memory_mb']} MB.\n",
-            ]
-        )
-        for run in runs
     )
 
 
