@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import warnings
+import weakref
 
 import fake_study
 import pandas as pd
@@ -14,6 +15,7 @@ import torch
 from attnguide.config import Config, DataConfig, GuideConfig, ModelConfig, check
 from attnguide.results import read
 from attnguide.runner.lifecycle import run
+from attnguide.runner.predict import _Step
 
 
 @pytest.fixture(autouse=True)
@@ -234,3 +236,19 @@ def draw_nothing(self, run_dir, settings):
     from attnguide.runner import Findings
 
     return Findings(Figure(), pd.DataFrame({"n": [settings["seed"]]}), "", ())
+
+
+def test_rows_are_let_go_once_they_are_stored(tmp_path, monkeypatch):
+    kept, alive = [], []
+    step = _Step.predict_step
+
+    def watched(self, batch, batch_idx):
+        rows = step(self, batch, batch_idx)
+        kept.append(weakref.ref(rows))
+        alive.append(sum(ref() is not None for ref in kept))
+        return rows
+
+    monkeypatch.setattr(_Step, "predict_step", watched)
+    run(config(batch_size=1), tmp_path)
+    assert len(alive) == 12
+    assert max(alive) <= 2
