@@ -74,7 +74,7 @@ class Cluster:
         end = time.monotonic() + seconds
         while not (answer := what()):
             assert time.monotonic() < end, f"{self.call('squeue')}\n{self.logs()}"
-            time.sleep(0.3)
+            time.sleep(0.5)
         return answer
 
     def empty(self):

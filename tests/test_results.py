@@ -14,6 +14,7 @@ import pytest
 from attnguide.results import Results, load_maps, merge, read, save_maps
 
 KEY = ("image_id", "method", "fraction")
+DAMAGE = [lambda d: d[:-20], lambda d: b"", lambda d: d[:200] + bytes([d[200] ^ 1]) + d[201:]]
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["attnguide.results"])
@@ -71,9 +72,7 @@ def test_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
     assert (broken / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "hurt", [lambda d: d[:-20], lambda d: b"", lambda d: d[:40] + b"x" + d[41:]]
-)
+@pytest.mark.parametrize("hurt", DAMAGE)
 def test_a_damaged_part_is_named_and_its_images_computed_again(tmp_path, hurt):
     with Results(tmp_path, KEY) as results:
         results.append(rows("a"))
@@ -213,3 +212,12 @@ def test_maps_come_back_exactly_and_accumulate(tmp_path):
     assert list(maps) == ["complete|dir/a.png|3", "gae|dir/a.png|3"]
     assert np.array_equal(maps["gae|dir/a.png|3"], first)
     assert maps["complete|dir/a.png|3"].dtype == np.float32
+
+
+@pytest.mark.parametrize("hurt", DAMAGE)
+def test_damaged_maps_are_refused(tmp_path, hurt):
+    save_maps(tmp_path, {"gae|a|3": np.ones((30, 40), np.float32)})
+    path = tmp_path / "maps.npz"
+    path.write_bytes(hurt(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"maps.npz is damaged .* in another run_dir"):
+        load_maps(tmp_path)

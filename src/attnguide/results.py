@@ -205,7 +205,7 @@ def load_maps(run_dir: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; finish the run first (stage=run)")
     try:
-        with np.load(path, allow_pickle=False) as maps:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as maps:
             return {name: maps[name] for name in maps.files}
     except (BadZipFile, EOFError, ValueError) as error:
         raise ValueError(
