@@ -60,9 +60,7 @@ class TrainCreatures(Runner):
     def check(self, job: Job) -> None:  # noqa: ARG002
         """Variant, stages and sizes, before anything is drawn."""
         if self.variant not in RECIPES:
-            raise ValueError(
-                f"runner.variant must be one of {', '.join(RECIPES)}, got {self.variant!r}"
-            )
+            raise ValueError(f"variant must be one of {', '.join(RECIPES)}, got {self.variant!r}")
         stages = RECIPES[self.variant].resolutions
         steps = RECIPES[self.variant].steps if self.steps is None else self.steps
         if len(steps) != len(stages) or min(steps) < 0 or sum(steps) < 1:

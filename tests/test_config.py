@@ -112,6 +112,7 @@ def test_a_target_may_be_an_index_or_a_name():
         (["stage=drow"], "unknown stage 'drow'; did you mean draw?"),
         (["model.name=[]"], "must be a name or a list of names"),
         (["model.name=[a,b]", "model.checkpoint=[c]"], r"one file per model \(2: a, b\), got 1"),
+        (["experiment=fig05_multi_class", "variant=clean"], "fig05_multi_class has no variants"),
         (["method.gae=3"], "method.gae must hold settings by name, got 3"),
     ],
 )
@@ -137,3 +138,11 @@ def test_sweeps_on_slurm_are_requeued_and_go_on():
     assert launcher.max_num_timeout >= 3
     assert launcher.additional_parameters.requeue is True
     assert 600 < 60 * launcher.timeout_min > 2 * launcher.signal_delay_s
+
+
+def test_a_variant_is_a_plain_key_and_the_runners_own():
+    plain = config("experiment=train_creatures", "variant=contaminated")
+    longer = config("experiment=train_creatures", "runner.variant=contaminated")
+    assert plain.runner == longer.runner
+    assert plain.runner["variant"] == "contaminated"
+    assert config("experiment=train_creatures").runner["variant"] == "clean"

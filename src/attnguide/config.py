@@ -90,6 +90,7 @@ class Config:
     reference: str | None = None
     guide: GuideConfig = field(default_factory=GuideConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    variant: str | None = None  # runner.variant, where the experiment has variants
     runner: dict[str, Any] = field(default_factory=dict)
     run_dir: str = MISSING
     stage: str = _one_of("run", "draw", "merge", "aggregate", "dashboard", default="run")
@@ -160,6 +161,13 @@ def check(config: Config) -> Config:
         raise ValueError("data=folder needs a folder of pictures; pass data.root=DIR")
     if config.rule is not None:
         config.method = {config.rule.method: {}}
+    if config.variant is not None:
+        if "variant" not in config.runner:
+            raise ValueError(
+                f"experiment={config.experiment} has no variants, got variant={config.variant}; "
+                "only train_creatures has"
+            )
+        config.runner["variant"] = config.variant
     for name, settings in config.method.items():
         if not isinstance(settings, dict):
             raise ValueError(f"method.{name} must hold settings by name, got {settings!r}")
