@@ -1,7 +1,12 @@
 """Several devices, a found batch size and other precisions: the same rows, each once."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import fake_study
 import numpy as np
@@ -73,6 +78,43 @@ def test_one_device_that_fails_ends_all_and_the_run_goes_on_later(
     run(config(), tmp_path)  # how many devices says how fast, not what
     assert 0 < len(study.computed) < 12
     assert len(read(tmp_path)) == 12
+
+
+ORPHANS = """
+import os, signal, sys, time
+import fake_study
+from pathlib import Path
+from attnguide.config import Config, check
+from attnguide.runner.lifecycle import run
+sys.modules["experiments.fake_study"] = fake_study
+fake_study.FakeStudy.__module__ = "experiments.fake_study"
+explain, parent = fake_study.explain, os.getpid()
+def kill_the_parent(*words, **settings):
+    Path(sys.argv[1], f"{os.getpid()}.pid").touch()
+    if os.getppid() == parent:
+        os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    return explain(*words, **settings)
+fake_study.explain = kill_the_parent
+settings = {"experiment": "fake_study", "method": {"complete": {}}, "device": "cpu", "devices": 2}
+run(check(Config(batch_size=2, **settings)), Path(sys.argv[1], "run"))
+"""
+
+
+def test_processes_whose_parent_was_killed_store_nothing_more(tmp_path):
+    tests = Path(__file__).parent
+    path = [str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]
+    words = [sys.executable, "-c", ORPHANS, str(tmp_path)]
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(path)})
+    assert done.returncode == -signal.SIGKILL
+    orphans = [int(file.stem) for file in tmp_path.glob("*.pid")]
+    deadline = time.monotonic() + 30
+    while any(Path("/proc", str(pid)).exists() for pid in orphans):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert orphans
+    assert not list((tmp_path / "run" / "parts").glob("*.parquet"))
 
 
 def test_the_batch_size_follows_the_free_memory(monkeypatch):

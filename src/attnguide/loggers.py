@@ -24,7 +24,16 @@ from attnguide.mirror import curves, sample, scalars
 from attnguide.results import read
 from attnguide.viz.style import render
 
-TABLES = ("results.parquet", "summary.csv", "config.yaml", "provenance.json")
+FILES = {
+    "results": (
+        "results.parquet",
+        "summary.csv",
+        "config.yaml",
+        "provenance.json",
+        "aggregate.csv",
+    ),
+    "figure": ("figure.png", "figure.pdf", "aggregate.png", "aggregate.pdf"),
+}
 PATIENCE = 15  # seconds for W&B to answer
 FINISH_PATIENCE = 120  # seconds for the last upload
 
@@ -179,7 +188,7 @@ class WandB:
         self.run.log(named)
 
     def _log_files(self, _: Findings) -> None:
-        for kind, names in (("results", TABLES), ("figure", ("figure.png", "figure.pdf"))):
+        for kind, names in FILES.items():
             artifact = self._wandb.Artifact(f"{kind}-{self.id}", type=kind)
             for name in names:
                 if (self.run_dir / name).is_file():

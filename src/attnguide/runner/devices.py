@@ -31,7 +31,7 @@ _NEEDLESS = "many workers|`srun`|GPU available|LeafSpec|batch indices|returned N
 
 
 class _Rank(Callback):
-    """What a process of its own needs before its first batch."""
+    """What a process of its own needs before its first batch, and asks after each."""
 
     def __init__(self, vit: ViT) -> None:
         self.vit, self.parent = vit, os.getpid()
@@ -44,6 +44,11 @@ class _Rank(Callback):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is on disk is whole at any moment
         torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
         self.vit.module.to(trainer.strategy.root_device)
+
+    def on_predict_batch_end(self, *_: Any) -> None:
+        """Before a batch is stored: an orphan ends, as the lock died with its parent."""
+        if os.getpid() != self.parent != os.getppid():
+            os._exit(1)
 
 
 def _error(failure: ProcessRaisedException | ProcessExitedException) -> Exception:

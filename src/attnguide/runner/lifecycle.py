@@ -58,7 +58,7 @@ def run(config: Config, run_dir: Path, *, sweep: bool = False) -> None:
         elif config.stage == "merge":
             _merge(run_dir, console)
         elif config.stage == "aggregate":
-            _aggregate(run_dir, console)
+            _aggregate(config, run_dir, console)
         elif config.stage == "dashboard":
             _dashboard(config, run_dir, console)
         else:
@@ -157,12 +157,14 @@ def _finish(
     _tell(findings, run_dir / "figure.png", report, console)
 
 
-def _aggregate(root: Path, console: Console) -> None:
+def _aggregate(config: Config, root: Path, console: Console) -> None:
     """One table, figure and page of all finished runs below a folder."""
     runs, unfinished = find_runs(root)
     for name, why in unfinished:
         console.print(f"left out: {name} ({why})", markup=False, highlight=False, soft_wrap=True)
     write_aggregate(root, runs, findings := aggregate(runs), unfinished)
+    with open_logger(config.logger, root, {"experiment": "aggregate"}) as logger:
+        logger.log(findings)
     _tell(findings, root / "aggregate.png", root / "aggregate.html", console)
 
 
