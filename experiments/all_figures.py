@@ -23,7 +23,7 @@ from attnguide.runner.overview import overview_html, read_run
 from attnguide.viz.panels import Panel, draw_panels
 
 ROOT = Path(__file__).resolve().parents[1]
-PASSED = ("model", "data", "logger", "seed", "device", "precision", "batch_size")
+PASSED = ("model", "data", "logger", "seed", "device", "devices", "precision", "batch_size")
 COLUMNS, THUMB = 4, (900, 700)
 
 

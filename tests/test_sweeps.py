@@ -108,6 +108,17 @@ def test_runs_become_one_table_with_what_differs_as_columns(tmp_path, capsys):
     }  # fmt: skip
 
 
+def test_runs_inside_a_run_stand_for_it_and_tell_what_they_found(tmp_path):
+    store(tmp_path / "all", 1.0, seed=7)
+    store(tmp_path / "all" / "a", 10.0, seed=0)
+    store(tmp_path / "all" / "b", 20.0, seed=1)
+    (tmp_path / "all" / "b" / "findings.json").write_text('{"found": ["It holds."]}')
+    runs, _ = find_runs(tmp_path)
+    assert [run.name for run in runs] == ["all/a", "all/b"]
+    told = aggregate(runs).tables["What each run found"]
+    assert told.to_dict("list") == {"run": ["all/b"], "found": ["It holds."]}
+
+
 def test_the_figure_has_a_row_per_setting_and_drops_no_run(tmp_path):
     store(tmp_path / "a", 10.0, seed=0)
     store(tmp_path / "b", 20.0, seed=1)

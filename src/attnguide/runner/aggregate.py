@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,13 @@ class StoredRun:
         settings: by dotted name, without those that say where and how fast; `methods` are the
             names of its methods.
         summary: its summary.csv.
+        found: what came out, in sentences.
     """
 
     name: str
     settings: dict[str, Any]
     summary: pd.DataFrame
+    found: tuple[str, ...] = ()
 
 
 def find_runs(root: Path) -> tuple[list[StoredRun], list[tuple[str, str]]]:
@@ -55,12 +57,14 @@ def find_runs(root: Path) -> tuple[list[StoredRun], list[tuple[str, str]]]:
             unfinished.append((name, why))
         else:
             summary = pd.read_csv(folder / "summary.csv")
-            finished.append(StoredRun(name, _settings(load_config(folder)), summary))
+            told = folder / "findings.json"
+            found = json.loads(told.read_text())["found"] if told.is_file() else ()
+            finished.append(StoredRun(name, _settings(load_config(folder)), summary, tuple(found)))
     if not finished:
-        found = "; ".join(f"{name}: {why}" for name, why in unfinished[:8])
+        named = "; ".join(f"{name}: {why}" for name, why in unfinished[:8])
         raise FileNotFoundError(
             f"no finished run below {root}"
-            + (f" ({found}); run these commands again" if found else "; pass run_dir=FOLDER")
+            + (f" ({named}); run these commands again" if named else "; pass run_dir=FOLDER")
         )
     return finished, unfinished
 
@@ -81,12 +85,15 @@ def aggregate(runs: Sequence[StoredRun]) -> Findings:
     panels = _panels(runs, keys)
     left_out = max(len(panels) - MAX_PANELS, 0)
     cut = f" {left_out} further quantities are in the table only." if left_out else ""
+    sentences = [(run.name, sentence) for run in runs for sentence in run.found]
+    told = pd.DataFrame(sentences, columns=["run", "found"])
     differ = ", ".join(keys) or "nothing but the folder"
     return Findings(
         figure=draw_dots(panels[:MAX_PANELS]) if panels else Figure(),
         summary=table,
         caption=f"Means and intervals of {len(runs)} runs, which differ in {differ}.{cut}",
         found=(f"{len(runs)} finished runs, {len(table)} rows; they differ in {differ}.",),
+        tables={"What each run found": told} if len(told) else {},
         title=f"{len(runs)} runs in one table",
     )
 
@@ -117,13 +124,15 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     return [key for key in names if len(values[key]) > 1]
 
 
-def _run_folders(root: Path) -> Iterator[Path]:
-    """Folders with the config of a run; nothing inside them is looked at."""
+def _run_folders(root: Path) -> list[Path]:
+    """Folders with the config of a run; one that holds other runs is stood for by these."""
+    found: list[Path] = []
     for folder, inside, files in os.walk(root):
-        inside[:] = sorted(name for name in inside if name[0] != "." and name != "wandb")
+        inside[:] = sorted(n for n in inside if n[0] != "." and n not in ("wandb", "parts"))
         if "config.yaml" in files:
-            inside.clear()
-            yield Path(folder)
+            found.append(Path(folder))
+    above = {parent for folder in found for parent in folder.parents}
+    return [folder for folder in found if folder not in above]
 
 
 def _what_lacks(folder: Path) -> str:
