@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -31,11 +32,16 @@ class Interval:
 
 def bootstrap_mean(values: NDArray[np.float64], seed: int = 0) -> Interval:
     """Mean over images (axis 0) of (n, ...) with its percentile interval."""
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), RESAMPLES)
-    means = draws @ values.reshape(len(values), -1) / len(values)
+    means = _draws(len(values), seed) @ values.reshape(len(values), -1) / len(values)
     low, high = np.percentile(means, [2.5, 97.5], axis=0).reshape(2, *values.shape[1:])
     return Interval(values.mean(0), low, high)
+
+
+@lru_cache(maxsize=2)  # a table asks for the same draws a hundred times
+def _draws(count: int, seed: int) -> NDArray[np.float64]:
+    """(RESAMPLES, count) how often each image is drawn."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
 
 
 def curves(rows: pd.DataFrame, quantity: str) -> tuple[NDArray[np.float64], pd.DataFrame]:
