@@ -64,12 +64,14 @@ def test_an_offline_run_holds_what_the_files_hold_and_no_secret(tmp_path, monkey
     for name in ("WANDB_API_KEY", "HF_TOKEN"):
         monkeypatch.setenv(name, SECRET)
     model = ModelConfig("creatures")
-    run(config(model=model, data=DataConfig(root=f"of {SECRET}")), tmp_path / "sweep", sweep=True)
+    logger = LoggerConfig("wandb", tags=["mine", f"of {SECRET}"], mode="offline")
+    chosen = config(model=model, data=DataConfig(root=f"of {SECRET}"), logger=logger)
+    run(chosen, tmp_path / "sweep", sweep=True)
     found = read_run(tmp_path / "sweep")
     assert found["run"].project == "attnguide"
     assert found["run"].job_type == "fake_study"
     assert found["run"].run_group == "/".join(tmp_path.resolve().parts[-2:])
-    assert set(found["run"].tags) == {"mine", "embedded", "complete", "creatures"}
+    assert set(found["run"].tags) == {"mine", "of ***", "embedded", "complete", "creatures"}
     assert found["run"].run_id.startswith("fake_study-")
     assert found["config"]["experiment"] == "fake_study"
     assert found["config"]["data"]["root"] == "of ***"
@@ -90,6 +92,15 @@ def test_an_offline_run_holds_what_the_files_hold_and_no_secret(tmp_path, monkey
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]
     told = capsys.readouterr()
     assert SECRET not in told.out + told.err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_shard_tells_of_its_progress_in_a_run_of_its_own(tmp_path):
+    run(config(data=DataConfig(shard=1, num_shards=2)), tmp_path)
+    found = read_run(tmp_path)
+    assert found["run"].run_id.endswith("-shard0001")
+    assert [line["progress/images"] for line in found["history"]] == [6]
+    assert found["artifacts"] == {}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -60,7 +60,7 @@ def open_logger(
     """The chosen logger, open; the files of a run are complete whatever it does.
 
     Args:
-        settings: As on the command line.
+        settings: As on the command line; those in `config`, without secrets, come first.
         run_dir: Of the run.
         config: Plain values without secrets.
         shard: Number of this share where the run has several.
@@ -69,6 +69,7 @@ def open_logger(
     if settings.name == "files":
         yield Files()
         return
+    settings = LoggerConfig(**config["logger"]) if "logger" in config else settings
     logger = WandB(settings, run_dir, config, shard=shard, group=group)
     try:
         yield logger
