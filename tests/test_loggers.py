@@ -11,6 +11,7 @@ import wandb
 from matplotlib.figure import Figure
 from wandb_file import read_run
 
+from attnguide import loggers
 from attnguide.config import Config, DataConfig, LoggerConfig, ModelConfig, check
 from attnguide.findings import Findings
 from attnguide.loggers import WandB, open_logger
@@ -123,25 +124,29 @@ def test_without_a_key_it_is_offline_with_one_warning_and_has_curves_and_areas(t
     assert found["summary"]["auc/negative_accuracy/complete"] == 90.0
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_out_of_reach_is_offline_with_one_warning(tmp_path, monkeypatch):
-    modes = []
-
-    def init(**chosen):
-        modes.append(chosen["mode"])
-        if chosen["mode"] == "online":
-            raise wandb.errors.CommError("timed out")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(loggers, "PATIENCE", 1)
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
-    with (
-        pytest.warns(UserWarning, match="W&B") as told,
-        open_logger(LoggerConfig("wandb"), tmp_path, {}) as logger,
-    ):
-        logger.log(Findings(Figure(), SUMMARY, "", ()))
-    assert modes == ["online", "offline"]
-    assert "out of reach (timed out)" in str(told[0].message)
-    assert "the run goes on without it, and its files are complete" in str(told[1].message)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        with open_logger(LoggerConfig("wandb"), tmp_path, {}) as logger:
+            logger.log(Findings(Figure(), SUMMARY, "", ()))
+    [one] = [str(w.message) for w in told if w.category is UserWarning]
+    assert "out of reach" in one
+    assert "this run is logged offline; later: wandb login" in one
+    assert read_run(tmp_path)["summary"]["auc/negative_accuracy/complete"] == 90.0
+
+
+def test_a_key_is_looked_for_where_wandb_keeps_it(tmp_path, monkeypatch):
+    assert not loggers.has_key()
+    monkeypatch.setenv("NETRC", str(tmp_path / "keys"))
+    (tmp_path / "keys").write_text(f"machine api.wandb.ai login user password {SECRET}\n")
+    (tmp_path / "keys").chmod(0o600)
+    assert loggers.has_key()
+    (tmp_path / "keys").write_text(f"machine elsewhere.org login user password {SECRET}\n")
+    assert not loggers.has_key()
 
 
 def test_whatever_wandb_raises_the_run_is_complete(tmp_path, monkeypatch, capsys):

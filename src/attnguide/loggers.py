@@ -151,8 +151,11 @@ class WandB:
             if mode == "offline":
                 raise
             warnings.warn(
-                f"W&B is out of reach ({error}); this run is logged offline; {later}", stacklevel=5
+                f"W&B is out of reach ({str(error).splitlines()[0]}); this run is logged offline; "
+                f"{later}",
+                stacklevel=5,
             )
+            wandb.teardown()  # its process still holds the id
             self.run = wandb.init(**chosen, mode="offline", settings=quiet)
         for pattern, step in (("curve/*", "fraction"), ("progress/*", "progress/images")):
             self.run.define_metric(step, hidden=True)
@@ -241,8 +244,16 @@ def has_key() -> bool:
     """Whether W&B could log in without asking."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    import wandb
+
+    addresses = (
+        os.environ.get("WANDB_BASE_URL"),
+        wandb.Settings().base_url,
+        "https://api.wandb.ai",
+    )
+    hosts = [str(urlparse(address).hostname) for address in addresses if address]
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(str(host)) is not None
+        known = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(known.authenticators(host) is not None for host in hosts)
