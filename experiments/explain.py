@@ -29,7 +29,6 @@ from attnguide.evaluation.explained import (
 )
 from attnguide.results import read
 from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.predict import predict
 from attnguide.runner.record import Provenance
 from attnguide.types import ViT
 from attnguide.viz.panels import Panel, draw_panels, short_name
@@ -81,6 +80,8 @@ class Explain(Runner):
 
     def compute(self, job: Job) -> None:
         """Rows, maps, the pictures as the model sees them, and their panels, batch by batch."""
+        from attnguide.runner.predict import predict  # Lightning takes seconds, drawing needs none
+
         job = self._choice(job)
         with job.results(*KEY) as results:
             for vit in job.vits():

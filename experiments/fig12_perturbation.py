@@ -22,7 +22,6 @@ from attnguide.evaluation.study import RANDOM, perturbation_rows
 from attnguide.guides import check_guide, stitch
 from attnguide.results import read
 from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.predict import predict
 from attnguide.types import ViT
 from attnguide.viz.curves import Curve, CurvePanel, draw_curves
 from attnguide.viz.style import method_label
@@ -68,6 +67,8 @@ class Fig12Perturbation(Runner):
 
     def compute(self, job: Job) -> None:
         """Rows of every image and model that has none yet."""
+        from attnguide.runner.predict import predict  # Lightning takes seconds, drawing needs none
+
         with job.results(*KEY) as results:
             for vit in job.vits():
                 views, excluded = self._views(job, vit)
