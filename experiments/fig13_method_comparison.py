@@ -26,7 +26,7 @@ from attnguide.methods import list_methods
 from attnguide.names import unknown_name
 from attnguide.runner import Findings, Job, Runner
 from attnguide.runner.maps import KEY, check_choice, measure, read_rows
-from attnguide.runner.shown import Shown, load_shown, notes, show
+from attnguide.runner.shown import Shown, load_shown, notes, show, signed
 from attnguide.viz.dots import draw_dots, table_panel
 from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.style import method_label
@@ -136,7 +136,8 @@ def _maps(shown: Sequence[Shown], methods: Sequence[str]) -> Figure:
 
 def _alike(one: Shown, method: str) -> str:
     maps = [one.maps[method, target] for target in one.targets]
-    return f"r = {correlation(*maps):+.2f}".replace("-", "\N{MINUS SIGN}")
+    alike = correlation(*maps)
+    return f"r = {signed(alike)}" if alike == alike else "a map of zeros"
 
 
 def _dots(summary: pd.DataFrame, names: Sequence[str], methods: Sequence[str]) -> Figure:
