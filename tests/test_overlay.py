@@ -65,7 +65,7 @@ def test_overlay_resizes_bilinearly_and_keeps_directions():
     assert shown[0, 0, 0] > shown[0, 0, 2]  # red at the upper left
     assert shown[0, -1, 2] > shown[0, -1, 0]  # blue at the upper right
     np.testing.assert_allclose(shown[-1, :], 1, atol=1e-6)  # white below
-    # Pixel 3 of 8 lies at 1.25 of patch centres 0.5 and 1.5: a quarter of the way before the middle.
+    # Pixel 3 of 8 lies at 1.25 of patch centres 0.5 and 1.5: a quarter before the middle.
     expected = relevance_colours(np.array([0.25]))
     np.testing.assert_allclose(shown[0, 3], expected[0], atol=1e-6)
 

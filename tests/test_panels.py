@@ -164,8 +164,8 @@ def test_saving_writes_both_kinds_with_the_same_bytes_every_time(tmp_path):
 
 
 def test_drawing_changes_no_global_settings():
-    import matplotlib
+    import matplotlib as mpl
 
-    before = dict(matplotlib.rcParams)
+    before = dict(mpl.rcParams)
     render(long_figure())
-    assert dict(matplotlib.rcParams) == before
+    assert dict(mpl.rcParams) == before

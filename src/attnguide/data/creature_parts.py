@@ -120,7 +120,7 @@ def spiral_shell(s: Sway) -> list[Group]:
 
 def spire_shell(s: Sway) -> list[Group]:
     """Snail: a tall turquoise spire with white whorls."""
-    whorls = []
+    whorls: list[Group] = []
     for step, t in enumerate(np.linspace(0, 1, 6)):
         x, y = 0.58 + (0.16 + s[0]) * t, 0.68 - 0.60 * t
         colour = (0.08, 0.56, 0.62) if step % 2 == 0 else (0.90, 0.95, 0.92)

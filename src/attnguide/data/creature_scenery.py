@@ -15,7 +15,7 @@ def _noise(rng: np.random.Generator, cells: int, size: int) -> NDArray[np.float3
     """Smooth noise in [0, 1] with about `cells` bumps along a side."""
     coarse = Image.fromarray(rng.integers(0, 256, (cells, cells), dtype=np.uint8))
     smooth = coarse.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(smooth, dtype=np.float32) / 255
+    return np.asarray(smooth, dtype=np.float32) / np.float32(255)
 
 
 def texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:

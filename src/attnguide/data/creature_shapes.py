@@ -162,4 +162,5 @@ def _resolve(canvas: Image.Image, palette: dict[tuple[Colour, bool], int], tint:
     coarse = fine.reduce(SUPERSAMPLING)
     rgba = np.frombuffer(coarse.tobytes(), np.uint8).reshape(coarse.height, coarse.width, 4)
     coverage = np.asarray(canvas.point(part.tolist()).reduce(SUPERSAMPLING))
-    return Raster(np.float32(rgba) / 255, np.float32(coverage) / 255)
+    whole = np.float32(255)
+    return Raster(rgba.astype(np.float32) / whole, coverage.astype(np.float32) / whole)

@@ -123,7 +123,8 @@ class CreatureClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with linear warm-up and cosine decay to zero, by step."""
-        decayed, others = [], []
+        decayed: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in self.model.named_parameters():
             free = parameter.ndim <= 1 or name in ("pos_embed", "cls_token")
             (others if free else decayed).append(parameter)

@@ -16,9 +16,10 @@ from attnguide.evaluation.explained import store_picture, stored_picture
 from attnguide.evaluation.shares import summarise
 from attnguide.evaluation.transfer import crossed
 from attnguide.preprocess import Preprocess
-from attnguide.results import load_maps, save_maps, write_atomic
+from attnguide.results import load_maps, save_maps
 from attnguide.runner.job import Job
 from attnguide.runner.shown import signed
+from attnguide.storage import write_atomic
 from attnguide.types import ViT
 from attnguide.viz.animation import animation
 from attnguide.viz.panels import Panel, draw_panels, short_name

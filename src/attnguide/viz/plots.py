@@ -85,8 +85,9 @@ def _draw(axes: Axes, plot: Plot) -> None:
     for line in plot.lines:
         axes.plot(line.x, line.y, line.dash, color=line.colour, linewidth=1.3, label=line.label)
         if line.low is not None and line.high is not None:
-            band = {"color": line.colour, "alpha": 0.14, "linewidth": 0}
-            axes.fill_between(line.x, line.low, line.high, **band)
+            axes.fill_between(
+                line.x, line.low, line.high, color=line.colour, alpha=0.14, linewidth=0
+            )
     if plot.zero:
         axes.axhline(0, color=QUIET, linewidth=0.6, zorder=0)
     for mark in plot.marks:
