@@ -148,8 +148,8 @@ def _lower_words(page: Figure, left: float, shown: Pipeline) -> None:
 
 def _text(page: Figure, x: float, y: float, words: str, **style: Any) -> None:
     width, height = page.get_size_inches()
-    style = {"ha": "center", "va": "center", "linespacing": 1.15, "color": INK} | style
-    page.text(x / width, 1 - y / height, words, **style)
+    look: dict[str, Any] = {"ha": "center", "va": "center", "color": INK} | style
+    page.text(x / width, 1 - y / height, words, linespacing=1.15, **look)
 
 
 def _arrow(page: Figure, start: float, stop: float) -> None:
