@@ -17,9 +17,9 @@ from PIL import Image, ImageOps
 from attnguide.config import Config
 from attnguide.data.find import find_pictures
 from attnguide.names import unknown_name
-from attnguide.results import write_atomic
 from attnguide.runner import Findings, Job, Runner
 from attnguide.runner.overview import overview_html, read_run
+from attnguide.storage import write_atomic
 from attnguide.viz.panels import Panel, draw_panels
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,10 +20,11 @@ from attnguide.evaluation.explained import store_picture, stored_picture
 from attnguide.evaluation.shares import correlation, pick, summarise, text
 from attnguide.preprocess import Preprocess
 from attnguide.propagate import rollout
-from attnguide.results import read, save_maps, write_atomic
+from attnguide.results import read, save_maps
 from attnguide.rules import complete
 from attnguide.runner import Findings, Job, Runner
 from attnguide.runner.maps import check_choice
+from attnguide.storage import write_atomic
 from attnguide.trace import AttentionTrace, corrected_rollout
 from attnguide.types import ViT
 from attnguide.viz.panels import short_name
