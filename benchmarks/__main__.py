@@ -16,7 +16,7 @@ from benchmarks.recipes import WEIGHTS, explain_as_published, perturb_in_a_loop
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "assets"
 WEIGHTS_FILE = SHARED / "vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors"
-ROUNDS = 7
+ROUNDS = 15
 
 
 def main() -> None:

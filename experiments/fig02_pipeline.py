@@ -150,7 +150,7 @@ def _store(job: Job, vit: ViT, view: View) -> None:
     depth = len(trace.attention)
     layers = sorted({0, (depth - 1) // 2, depth - 1})
     matrices = [complete(a, g) for a, g in zip(trace.attention, trace.gradient, strict=True)]
-    rows = [rollout(matrices[layer:], trace.readout) for layer in reversed(range(depth))]
+    rows = [rollout(reversed(matrices[layer:]), trace.readout) for layer in reversed(range(depth))]
     relevance = corrected_rollout(trace, complete)[0].cpu().numpy()
     assert isinstance(vit.preprocess, Preprocess)
     store_picture(job.run_dir, "shown", "pipeline", vit.preprocess.denormalize(view.image))

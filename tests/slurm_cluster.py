@@ -55,7 +55,16 @@ class Cluster:
         (self.home / "waiting" / "sitecustomize.py").write_text(text)
 
     def call(self, *words):
-        done = subprocess.run(
+        done = self._run(words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def tries(self, *words):
+        """Whether it went well."""
+        return self._run(words).returncode == 0
+
+    def _run(self, words):
+        return subprocess.run(
             [*map(str, words)],
             cwd=self.home,
             env=self.environment,
@@ -63,8 +72,6 @@ class Cluster:
             text=True,
             timeout=120,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip()
 
     def logs(self):
         return {path.name: path.read_text() for path in self.home.glob("outputs/*.log")}

@@ -69,7 +69,8 @@ def test_an_array_with_a_time_limit_and_a_preemption_merges_to_a_plain_run(clust
         limit(task, 2 + int(time.monotonic() - begun) // 60)
 
     def limit(task, minutes):
-        cluster.call("scontrol", "update", f"JobId={array}_{task}", f"TimeLimit={minutes}")
+        words = ("scontrol", "update", f"JobId={array}_{task}", f"TimeLimit={minutes}")
+        cluster.until(lambda: cluster.tries(*words))  # not while the task is being requeued
 
     def log(task):
         return (cluster.home / f"outputs/slurm-{array}_{task}.log").read_text()

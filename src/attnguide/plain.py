@@ -81,15 +81,15 @@ class PlainPass(Pass):
         heads = attn.qkv(y).view(batch, tokens, 3, attn.num_heads, attn.head_dim)
         heads = heads.permute(2, 0, 3, 1, 4).contiguous()
         q, k, v = (part.flatten(0, 1) for part in heads.unbind(0))
-        score = torch.baddbmm(q.new_empty(1), q, k.mT, beta=0, alpha=attn.scale)
-        attention = score.softmax(-1)
+        attention = torch.bmm(q * attn.scale, k.mT).softmax(-1)
         out = torch.bmm(attention[:, :rows], v).view(batch, attn.num_heads, rows, attn.head_dim)
-        middle = x[:, :rows] + block.ls1(attn.proj(out.transpose(1, 2).flatten(2)))
+        middle = block.ls1(attn.proj(out.transpose(1, 2).flatten(2))).add_(x[:, :rows])
         y, norm2 = _normalize(block.norm2, middle)
         hidden = mlp.fc1(y)
         self._blocks.append(_Block(x, norm1, (q, k, v), attention, middle, norm2, hidden))
         self.recording.add(attention.unflatten(0, (batch, -1)), *heads)
-        return middle + block.ls2(mlp.fc2(mlp.act(hidden)))
+        left: Tensor = block.ls2(mlp.fc2(mlp.act(hidden))).add_(middle)
+        return left
 
     def _leave_mlp(self, block: Any, saved: _Block, flow: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of `middle` (B, R, D) and of attention @ value (B * H, R, d)."""
@@ -99,7 +99,8 @@ class PlainPass(Pass):
             saved.hidden,
             approximate=mlp.act.approximate,
         )
-        flow = flow + _unnormalize(block.norm2, saved.middle, saved.norm2, hidden @ mlp.fc1.weight)
+        entered = _unnormalize(block.norm2, saved.middle, saved.norm2, hidden @ mlp.fc1.weight)
+        flow = entered.add_(flow)
         out = _scaled(block.ls1, flow) @ attn.proj.weight
         heads = out.unflatten(-1, (attn.num_heads, attn.head_dim)).transpose(1, 2)
         return flow, heads.flatten(0, 1)
@@ -112,12 +113,12 @@ class PlainPass(Pass):
         q, k, v = saved.qkv
         attention = saved.attention[:, :rows]
         score = _aten._softmax_backward_data(gradient, attention, -1, gradient.dtype)
-        score = score.mul_(attn.scale)
         heads = torch.empty(3, *v.shape, dtype=v.dtype, device=v.device)
         if rows < v.shape[1]:
             heads[0, :, rows:] = 0
         torch.bmm(score, k, out=heads[0, :, :rows])
         torch.bmm(score.mT, q[:, :rows], out=heads[1])
+        heads[:2].mul_(attn.scale)
         torch.bmm(attention.mT, out, out=heads[2])
         heads = heads.unflatten(1, (len(flow), -1)).permute(1, 3, 0, 2, 4).flatten(2)
         entered = _unnormalize(block.norm1, saved.entered, saved.norm1, heads @ attn.qkv.weight)

@@ -140,5 +140,6 @@ def layers_from(layers: tuple[T, ...], start_layer: int) -> tuple[T, ...]:
 
 def corrected_rollout(trace: AttentionTrace, rule: Rule) -> Tensor:
     """(B, rows, cols): rollout of every layer's attention corrected by its gradient."""
-    matrices = [rule(a, g) for a, g in zip(trace.attention, trace.gradient, strict=True)]
+    layers = zip(reversed(trace.attention), reversed(trace.gradient), strict=True)
+    matrices = (rule(attention, gradient) for attention, gradient in layers)
     return trace.on_grid(rollout(matrices, trace.readout))

@@ -51,7 +51,7 @@ def _injected(trace: AttentionTrace, layer: int, attention: Tensor, steps: int) 
         contributions = _contributions(trace, layer, alpha * attention[owner], owner)
         for summed, contribution in zip(total, contributions, strict=True):
             summed.index_add_(0, owner, contribution)
-    return rollout([t / len(points) for t in total], trace.readout, normalize=True)
+    return rollout((t / len(points) for t in reversed(total)), trace.readout, normalize=True)
 
 
 def _contributions(

@@ -23,5 +23,6 @@ def explain(trace: AttentionTrace, *, normalize: bool = False, start_layer: int 
     Raises:
         ValueError: start_layer beyond the depth.
     """
-    matrices = [attention.mean(1) for attention in layers_from(trace.attention, start_layer)]
+    layers = layers_from(trace.attention, start_layer)
+    matrices = (attention.mean(1) for attention in reversed(layers))
     return trace.on_grid(rollout(matrices, trace.readout, normalize=normalize))

@@ -34,8 +34,8 @@ def explain(trace: AttentionTrace, *, start_layer: int = 0) -> Tensor:
     gradients = trace.gradient[start_layer:][::-1]
     if trace.images.dtype != torch.float64:
         warn_float32("t_attr")
-    weighted = [
+    weighted = (
         (gradient * step.attention).clamp_(min=0).mean(1)
         for gradient, step in zip(gradients, steps, strict=False)
-    ]
-    return trace.on_grid(rollout(weighted[::-1], trace.readout))
+    )
+    return trace.on_grid(rollout(weighted, trace.readout))
