@@ -14,6 +14,11 @@ from attnguide.data.creatures import CLASS_NAMES
 from attnguide.preprocess import Preprocess
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that mostly wait come first, so that the others run meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_slurm.py")
+
+
 @pytest.fixture(scope="session")
 def shared():
     """Folder of real weights, pictures and reference arrays, beside the project."""

@@ -65,10 +65,8 @@ def test_an_array_with_a_time_limit_and_a_preemption_merges_to_a_plain_run(clust
     def said(words):
         return [task for task in (0, 1) if words in log(task)]
 
-    def near_limit(task):
-        limit(task, 2 + int(time.monotonic() - begun) // 60)
-
-    def limit(task, minutes):
+    def limit(task, minutes=0):
+        minutes = minutes or 2 + int(time.monotonic() - begun) // 60  # near
         words = ("scontrol", "update", f"JobId={array}_{task}", f"TimeLimit={minutes}")
         cluster.until(lambda: cluster.tries(*words))  # not while the task is being requeued
 
@@ -77,13 +75,13 @@ def test_an_array_with_a_time_limit_and_a_preemption_merges_to_a_plain_run(clust
 
     cluster.until(lambda: stored(0) and stored(1))
     assert not stored(2)  # the throttle
-    near_limit(1)
+    limit(1)
     cluster.call(
         "sbatch", "--partition=urgent", "--cpus-per-task=8", "--output=/dev/null", "--wrap=true"
     )
     (preempted,) = cluster.until(lambda: said("stopped from outside"))
     if preempted == 1:
-        near_limit(0)
+        limit(0)
     cluster.until(lambda: said("time is nearly over: requeued"))
     limit(1 - preempted, 120)  # a requeued task keeps its limit
     cluster.until(cluster.empty)
