@@ -188,7 +188,7 @@ def _normalize(norm: Any, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
 
 
 def _unnormalize(norm: Any, x: Tensor, moments: tuple[Tensor, Tensor], flow: Tensor) -> Tensor:
-    """D loss / d x of `_normalize`."""
+    """The gradient of what `_normalize` was given."""
     gradient: Tensor = _aten.native_layer_norm_backward(
         flow, x, norm.normalized_shape, *moments, norm.weight, norm.bias, [True, False, False]
     )[0]

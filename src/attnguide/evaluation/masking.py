@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnguide.plain import rows_read
 from attnguide.types import ViT, unknown_name
 
 FILLS = ("zero", "black", "mean", "blur")
@@ -133,18 +134,17 @@ def token_forward(module: Any) -> Callable[[Tensor], Tensor]:
     from timm.models.vision_transformer import Block
 
     last = module.blocks[-1]
-    reads_prefix = (
-        module.attn_pool is None
-        and module.global_pool == "token"
-        and type(last) is Block
+    known = (
+        type(last) is Block
         and type(last.attn) is Attention
         and getattr(last.attn, "gate", None) is None
     )
 
     def forward(tokens: Tensor) -> Tensor:
         x = module.norm_pre(module._pos_embed(tokens))
-        if reads_prefix:
-            x = prefix_block(last, module.blocks[:-1](x), module.num_prefix_tokens)
+        rows = rows_read(module, x.shape[1])
+        if known and rows < x.shape[1]:
+            x = prefix_block(last, module.blocks[:-1](x), rows)
         else:
             x = module.blocks(x)
         logits: Tensor = module.forward_head(module.norm(x))
