@@ -11,7 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from attnguide.commandline import (
+from attnguide.config import Config, check
+from attnguide.runs.commandline import (
     JobError,
     check_launcher,
     check_words,
@@ -20,7 +21,6 @@ from attnguide.commandline import (
     readable,
     sweep_words,
 )
-from attnguide.config import Config, check
 
 CONF = Path(__file__).parent / "conf"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
         run_dir = Path(config.run_dir)
         if sweep:
             run_dir = Path(job.sweep.dir) / folder_name(job.overrides.task, job.job.num)
-        from attnguide.runner.lifecycle import run  # torch takes seconds, a wrong key should not
+        from attnguide.runs.lifecycle import run  # torch takes seconds, a wrong key should not
 
         run(config, run_dir, sweep=sweep)
     except Exception as error:

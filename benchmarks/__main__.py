@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from attnguide import explain_many, load_model, perturb
-from attnguide.evaluation.perturb import FRACTIONS
+from attnguide.evaluation.perturbation import FRACTIONS
 from benchmarks.recipes import WEIGHTS, explain_as_published, perturb_in_a_loop
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "assets"
@@ -84,7 +84,7 @@ def bench_perturb(vit, images) -> None:
             perturb_in_a_loop(vit.module, images[few], relevance[few], label[few], order, FRACTIONS)
 
     def library():
-        from attnguide.evaluation.perturb import perturb_many
+        from attnguide.evaluation.perturbation import perturb_many
 
         perturb_many(vit, images[few], {"map": relevance[few]}, label[few])
 

@@ -16,10 +16,11 @@ from PIL import Image, ImageOps
 
 from attnguide.config import Config
 from attnguide.data.find import find_pictures
-from attnguide.names import unknown_name
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.overview import overview_html, read_run
-from attnguide.storage import write_atomic
+from attnguide.errors import InputError, unknown_name
+from attnguide.findings import Findings
+from attnguide.report.index import overview_html, read_run
+from attnguide.runs.job import Job, Runner
+from attnguide.store.files import write_atomic
 from attnguide.viz.panels import Panel, draw_panels
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +53,7 @@ class AllFigures(Runner):
             if name not in known_figures():
                 raise unknown_name("figure in runner.figures", name, known_figures())
         if job.data.num_shards > 1:
-            raise ValueError("all_figures runs every figure whole; shard single figures instead")
+            raise InputError("all_figures runs every figure whole; shard single figures instead")
         find_pictures(job.data.name, job.data.root, num_images=job.data.num_images)
 
     def compute(self, job: Job) -> None:
@@ -78,7 +79,7 @@ class AllFigures(Runner):
             write_atomic(job.run_dir / "failed.json", json.dumps(failed).encode())
             _write_page(job.run_dir)
         if failed:
-            raise ValueError(
+            raise InputError(
                 f"{len(failed)} of {len(chosen)} figures failed: "
                 + "; ".join(f"{name} ({why})" for name, why in failed.items())
                 + f". The others are on {job.run_dir / 'index.html'}; run the same command with "

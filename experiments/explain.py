@@ -18,6 +18,7 @@ from torch import Tensor
 from attnguide.api import explain_many
 from attnguide.data.find import find_pictures
 from attnguide.data.source import ImageSource, IndexedImages
+from attnguide.errors import InputError
 from attnguide.evaluation.explained import (
     KEY,
     explanation_rows,
@@ -27,9 +28,10 @@ from attnguide.evaluation.explained import (
     stored_picture,
     write_maps,
 )
-from attnguide.results import read
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.record import Provenance
+from attnguide.findings import Findings
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.record import Provenance
+from attnguide.store.table import read
 from attnguide.types import ViT
 from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.style import method_label, render
@@ -65,14 +67,14 @@ class Explain(Runner):
     def check(self, job: Job) -> None:
         """Data, target and model, before any weights are loaded."""
         if len(job.models) > 1:
-            raise ValueError(
+            raise InputError(
                 f"explain takes one model, got {len(job.models)}; run it once for each, or sweep "
                 "with --multirun model=A,B"
             )
         if job.guide is not None:
-            raise ValueError("explain shows pictures as they are; pass guide=none")
+            raise InputError("explain shows pictures as they are; pass guide=none")
         if self.overview < 1 or self.scenes < 1:
-            raise ValueError("runner.overview and runner.scenes must be at least 1")
+            raise InputError("runner.overview and runner.scenes must be at least 1")
         data = self._choice(job).data
         listing = find_pictures(data.name, data.root, seed=data.seed, num_images=data.num_images)
         if job.target == "label":
@@ -80,7 +82,7 @@ class Explain(Runner):
 
     def compute(self, job: Job) -> None:
         """Rows, maps, the pictures as the model sees them, and their panels, batch by batch."""
-        from attnguide.runner.predict import predict  # Lightning takes seconds, drawing needs none
+        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
 
         job = self._choice(job)
         with job.results(*KEY) as results:
@@ -93,7 +95,7 @@ class Explain(Runner):
                 images = IndexedImages(source, partial(_look, vit))
                 predict(job, vit, partial(_explain, job, vit, source), images, results)
             if not results.done():
-                raise ValueError(f"none of the {len(source)} pictures can be read ({source.form})")
+                raise InputError(f"none of the {len(source)} pictures can be read ({source.form})")
 
     def draw(self, run_dir: Path, settings: dict[str, Any]) -> Findings:
         """Overview, table and sentences; also `maps.npz`, and panels that are missing."""

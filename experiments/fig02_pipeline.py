@@ -17,15 +17,16 @@ from attnguide.data.case import Case
 from attnguide.data.cases import pair_cases, shown_pairs
 from attnguide.data.views import View, look
 from attnguide.evaluation.explained import store_picture, stored_picture
-from attnguide.evaluation.shares import correlation, pick, summarise, text
-from attnguide.preprocess import Preprocess
+from attnguide.evaluation.localisation import correlation, pick, summarise, text
+from attnguide.findings import Findings
+from attnguide.models.preprocess import Preprocess
 from attnguide.propagate import rollout
-from attnguide.results import read, save_maps
 from attnguide.rules import complete
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.maps import check_choice
-from attnguide.storage import write_atomic
-from attnguide.trace import AttentionTrace, corrected_rollout
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.maps import check_choice
+from attnguide.store.files import write_atomic
+from attnguide.store.table import read, save_maps
+from attnguide.tracing.trace import AttentionTrace, corrected_rollout
 from attnguide.types import ViT
 from attnguide.viz.panels import short_name
 from attnguide.viz.pipeline import Pipeline, draw_pipeline
@@ -61,7 +62,7 @@ class Fig02Pipeline(Runner):
 
     def compute(self, job: Job) -> None:
         """Rows of every picture; the matrices of the one that is drawn."""
-        from attnguide.runner.predict import predict  # Lightning takes seconds, drawing needs none
+        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
 
         with job.results("image_id", "model") as results:
             for vit in job.vits():

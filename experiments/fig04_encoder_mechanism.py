@@ -14,11 +14,12 @@ from attnguide.data.case import as_cases
 from attnguide.data.cases import of_kind, shown_singles, single_cases
 from attnguide.data.named_pictures import known_pairs
 from attnguide.data.views import look
+from attnguide.evaluation.localisation import area, correlation, mass_share, pick, summarise, text
 from attnguide.evaluation.map_study import LIKE, summarise_likeness
-from attnguide.evaluation.shares import area, correlation, mass_share, pick, summarise, text
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.maps import KEY, check_choice, measure, read_rows
-from attnguide.runner.shown import Shown, each_model, load_shown, notes, show, signed
+from attnguide.findings import Findings
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.maps import KEY, check_choice, measure, read_rows
+from attnguide.runs.shown import Shown, each_model, load_shown, notes, show, signed
 from attnguide.viz.dots import draw_dots, table_panel
 from attnguide.viz.panels import Panel, draw_panels
 from attnguide.viz.style import method_label

@@ -14,7 +14,7 @@ from attnguide.data.case import as_cases
 from attnguide.data.cases import is_creatures, pair_cases, shown_pairs
 from attnguide.data.named_pictures import known_pairs
 from attnguide.data.views import look
-from attnguide.evaluation.shares import (
+from attnguide.evaluation.localisation import (
     both_signs,
     mass_share,
     net_negative,
@@ -25,9 +25,10 @@ from attnguide.evaluation.shares import (
     summarise,
     text,
 )
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.maps import KEY, check_choice, measure, read_rows
-from attnguide.runner.shown import Shown, each_model, load_shown, notes, show, signed
+from attnguide.findings import Findings
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.maps import KEY, check_choice, measure, read_rows
+from attnguide.runs.shown import Shown, each_model, load_shown, notes, show, signed
 from attnguide.viz.dots import draw_dots, table_panel
 from attnguide.viz.panels import Panel, draw_panels
 from attnguide.viz.style import method_label

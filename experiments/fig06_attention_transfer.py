@@ -12,17 +12,19 @@ import pandas as pd
 import torch
 
 from attnguide.api import explain
-from attnguide.attention_descent import descend
 from attnguide.data.case import Case, as_cases
 from attnguide.data.cases import is_creatures, pair_cases, shown_pairs
 from attnguide.data.named_pictures import known_pairs
 from attnguide.data.views import look
-from attnguide.evaluation.shares import pick, text
+from attnguide.errors import InputError
+from attnguide.evaluation.localisation import pick, text
 from attnguide.evaluation.transfer import transfer_rows, transfer_summary
-from attnguide.results import read
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.descents import animate, descent_figure, shown_descents, store_descent
-from attnguide.runner.maps import check_choice
+from attnguide.findings import Findings
+from attnguide.interventions.attention_descent import descend
+from attnguide.runs.descents import animate, descent_figure, shown_descents, store_descent
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.maps import check_choice
+from attnguide.store.table import read
 from attnguide.types import ViT
 
 KEY = ("image_id", "model", "lr", "step")
@@ -56,7 +58,7 @@ class Fig06AttentionTransfer(Runner):
     def check(self, job: Job) -> None:
         """Rates, steps, pictures and data, before any weights are loaded."""
         if not (self.lr > 0 and self.other_lr > 0) or self.steps < 1 or self.shown < 1:
-            raise ValueError(
+            raise InputError(
                 f"runner.lr, other_lr, steps and shown must be positive, got {self.lr:g}, "
                 f"{self.other_lr:g}, {self.steps} and {self.shown}"
             )
@@ -64,7 +66,7 @@ class Fig06AttentionTransfer(Runner):
 
     def compute(self, job: Job) -> None:
         """A row per picture, rate and step; maps of the shown pictures at every step."""
-        from attnguide.runner.predict import predict  # Lightning takes seconds, drawing needs none
+        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
 
         with job.results(*KEY) as results:
             for vit in job.vits():

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from attnguide.data.cases import of_kind, shown_singles, single_cases
 from attnguide.data.views import look
-from attnguide.evaluation.shares import (
+from attnguide.evaluation.localisation import (
     all_net_positive,
     area,
     mass_share,
@@ -24,9 +24,10 @@ from attnguide.evaluation.shares import (
     summarise,
     text,
 )
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.maps import KEY, check_choice, measure, read_rows
-from attnguide.runner.shown import Shown, each_model, load_shown, notes, show, signed
+from attnguide.findings import Findings
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.maps import KEY, check_choice, measure, read_rows
+from attnguide.runs.shown import Shown, each_model, load_shown, notes, show, signed
 from attnguide.viz.dots import draw_dots, table_panel
 from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.style import method_label

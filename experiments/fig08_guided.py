@@ -21,7 +21,8 @@ from attnguide.data.cases import (
 )
 from attnguide.data.guide_image import GuideImage, open_guide
 from attnguide.data.views import ALONE, View, guided_kind, look, look_beside, nearest_fraction
-from attnguide.evaluation.shares import (
+from attnguide.errors import InputError
+from attnguide.evaluation.localisation import (
     all_net_positive,
     guided_share,
     net_positive,
@@ -31,10 +32,11 @@ from attnguide.evaluation.shares import (
     summarise,
     text,
 )
+from attnguide.findings import Findings
 from attnguide.guides import FITS, LAYOUTS, check_guide
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.maps import KEY, check_choice, measure, read_rows
-from attnguide.runner.shown import Shown, each_model, load_shown, notes, show, signed
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.maps import KEY, check_choice, measure, read_rows
+from attnguide.runs.shown import Shown, each_model, load_shown, notes, show, signed
 from attnguide.types import ViT
 from attnguide.viz.dots import draw_dots, table_panel
 from attnguide.viz.panels import Panel, draw_panels, short_name
@@ -85,7 +87,7 @@ class Fig08Guided(Runner):
     def check(self, job: Job) -> None:
         """Guide, pictures and data, before any weights are loaded."""
         if job.guide is None:
-            raise ValueError("this figure needs a guide; pass guide=right, left, top or bottom")
+            raise InputError("this figure needs a guide; pass guide=right, left, top or bottom")
         check_guide(job.guide.layout, job.guide.fraction, job.guide.fit)
         for fraction in self.fractions:
             check_guide(job.guide.layout, fraction, job.guide.fit)

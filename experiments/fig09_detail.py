@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attnguide.data.case import Case, class_indices
 from attnguide.data.cases import is_creatures, shown_singles, single_cases
-from attnguide.data.contaminated import (
+from attnguide.data.creatures.contaminated import (
     CLEAN,
     CONTAMINATED,
     creature_label,
@@ -24,11 +24,11 @@ from attnguide.data.contaminated import (
     sibling_of,
 )
 from attnguide.data.views import look
+from attnguide.errors import InputError
 from attnguide.evaluation.detail import EQ8, FOR_THE_EYE, column, detail_rows, net_share
-from attnguide.evaluation.shares import paired, pick, positive_share, summarise, text
-from attnguide.results import read
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.comparisons import (
+from attnguide.evaluation.localisation import paired, pick, positive_share, summarise, text
+from attnguide.findings import Findings
+from attnguide.runs.comparisons import (
     LOSSES,
     TITLES,
     comparison_panels,
@@ -36,7 +36,9 @@ from attnguide.runner.comparisons import (
     store_comparison,
     store_shown,
 )
-from attnguide.runner.maps import check_choice
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.maps import check_choice
+from attnguide.store.table import read
 from attnguide.types import ViT
 from attnguide.viz.panels import draw_panels
 
@@ -89,9 +91,9 @@ class Fig09Detail(Runner):
         for name in ("framed_creature", "framed_photograph"):
             pair = getattr(self, name)
             if len(pair) != 2 or pair[0] == pair[1]:
-                raise ValueError(f"runner.{name} takes two different classes, got {pair}")
+                raise InputError(f"runner.{name} takes two different classes, got {pair}")
         if self.impostors < 2:
-            raise ValueError(f"runner.impostors must be at least 2, got {self.impostors}")
+            raise InputError(f"runner.impostors must be at least 2, got {self.impostors}")
         check_choice(job, self.pictures)
         if is_creatures(job.data):
             for name in (*self.creatures, *self.framed_creature):
@@ -99,7 +101,7 @@ class Fig09Detail(Runner):
 
     def compute(self, job: Job) -> None:
         """Rows of all measured pictures; maps, pictures and examples of those shown."""
-        from attnguide.runner.predict import predict  # Lightning takes seconds, drawing needs none
+        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
 
         with job.results(*KEY) as results:
             for vit in job.vits():

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from attnguide.api import explain_many
 from attnguide.data.case import Case, as_cases, class_indices
 from attnguide.data.cases import is_creatures, shown_singles
-from attnguide.data.contaminated import (
+from attnguide.data.creatures.contaminated import (
     CLEAN,
     CONTAMINATED,
     creature_label,
@@ -23,6 +23,7 @@ from attnguide.data.contaminated import (
     rivals,
 )
 from attnguide.data.views import look
+from attnguide.errors import InputError, unknown_name
 from attnguide.evaluation.detail import (
     EQ8,
     FOR_THE_EYE,
@@ -33,13 +34,13 @@ from attnguide.evaluation.detail import (
     where_in,
 )
 from attnguide.evaluation.explained import store_picture, stored_picture
-from attnguide.evaluation.shares import summarise, text
+from attnguide.evaluation.localisation import summarise, text
+from attnguide.findings import Findings
 from attnguide.methods import list_methods
-from attnguide.names import unknown_name
-from attnguide.preprocess import Preprocess
-from attnguide.results import load_maps, read, save_maps
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.maps import check_choice
+from attnguide.models.preprocess import Preprocess
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.maps import check_choice
+from attnguide.store.table import load_maps, read, save_maps
 from attnguide.types import ViT
 from attnguide.viz.dots import Dot, DotPanel, draw_dots
 from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name
@@ -79,7 +80,7 @@ class Fig10OtherMethods(Runner):
         for name in ("framed_creature", "framed_photograph"):
             pair = getattr(self, name)
             if len(pair) != 2 or pair[0] == pair[1]:
-                raise ValueError(f"runner.{name} takes two different classes, got {pair}")
+                raise InputError(f"runner.{name} takes two different classes, got {pair}")
         for name in self.limits:
             if name not in list_methods():
                 raise unknown_name("method in runner.limits", name, list_methods())
@@ -90,7 +91,7 @@ class Fig10OtherMethods(Runner):
 
     def compute(self, job: Job) -> None:
         """Rows and maps of the picture; rows of more pictures where the part is known."""
-        from attnguide.runner.predict import predict  # Lightning takes seconds, drawing needs none
+        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
 
         with job.results(*KEY) as results:
             for vit in [*rivals(job.data, job.device, job.weights)] or job.vits():

@@ -18,12 +18,14 @@ from torch import Tensor
 from attnguide.data.case import Case, as_cases, class_indices
 from attnguide.data.cases import is_creatures, shown_singles, single_cases
 from attnguide.data.views import look
+from attnguide.errors import InputError
 from attnguide.evaluation.explained import store_picture, stored_picture
-from attnguide.evaluation.shares import pick, summarise, text
-from attnguide.results import read
-from attnguide.rewrite import LEVELS, check_settings, rewrite
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.maps import check_choice
+from attnguide.evaluation.localisation import pick, summarise, text
+from attnguide.findings import Findings
+from attnguide.interventions.pixel_rewrite import LEVELS, check_settings, rewrite
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.maps import check_choice
+from attnguide.store.table import read
 from attnguide.types import ViT
 from attnguide.viz.panels import Panel, draw_panels, short_name
 
@@ -74,7 +76,7 @@ class Fig11Rewrite(Runner):
         check_settings(self.step, self.max_steps, self.confidence, self.epsilon)
         for pair in (*self.creatures, *self.photographs):
             if len(pair) != 2 or pair[0] == pair[1]:
-                raise ValueError(
+                raise InputError(
                     f"runner.creatures and runner.photographs take [SOURCE, GOAL], two different "
                     f"classes, got {pair}"
                 )
@@ -82,7 +84,7 @@ class Fig11Rewrite(Runner):
 
     def compute(self, job: Job) -> None:
         """Rows of every picture, those that are shown first; before and after of the shown."""
-        from attnguide.runner.predict import predict  # Lightning takes seconds, drawing needs none
+        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
 
         with job.results(*KEY) as results:
             for vit in job.vits():

@@ -15,13 +15,15 @@ from torch import Tensor
 
 from attnguide.data.guide_image import open_guide
 from attnguide.data.source import IndexedImages, find_pictures
-from attnguide.evaluation.curve import auc_table, bootstrap_mean, curves, paired_differences
+from attnguide.errors import InputError
 from attnguide.evaluation.masking import check_fill
-from attnguide.evaluation.perturb import FRACTIONS
+from attnguide.evaluation.perturbation import FRACTIONS
+from attnguide.evaluation.statistics import auc_table, bootstrap_mean, curves, paired_differences
 from attnguide.evaluation.study import RANDOM, perturbation_rows
+from attnguide.findings import Findings
 from attnguide.guides import check_guide, stitch
-from attnguide.results import read
-from attnguide.runner import Findings, Job, Runner
+from attnguide.runs.job import Job, Runner
+from attnguide.store.table import read
 from attnguide.types import ViT
 from attnguide.viz.curves import Curve, CurvePanel, draw_curves
 from attnguide.viz.style import method_label
@@ -57,7 +59,7 @@ class Fig12Perturbation(Runner):
     def check(self, job: Job) -> None:
         """Guide, fill and data, before any weights are loaded."""
         if self.unguided_every < 0:
-            raise ValueError(
+            raise InputError(
                 f"runner.unguided_every must be 0 (none) or a number n, got {self.unguided_every}"
             )
         if job.guide is not None:
@@ -67,7 +69,7 @@ class Fig12Perturbation(Runner):
 
     def compute(self, job: Job) -> None:
         """Rows of every image and model that has none yet."""
-        from attnguide.runner.predict import predict  # Lightning takes seconds, drawing needs none
+        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
 
         with job.results(*KEY) as results:
             for vit in job.vits():

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from attnguide.data.cases import pair_cases, shown_pairs
 from attnguide.data.views import look
-from attnguide.evaluation.shares import (
+from attnguide.errors import InputError, unknown_name
+from attnguide.evaluation.localisation import (
     both_signs,
     correlation,
     net_negative,
@@ -22,11 +23,11 @@ from attnguide.evaluation.shares import (
     summarise,
     text,
 )
+from attnguide.findings import Findings
 from attnguide.methods import list_methods
-from attnguide.names import unknown_name
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.maps import KEY, check_choice, measure, read_rows
-from attnguide.runner.shown import Shown, load_shown, notes, show, signed
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.maps import KEY, check_choice, measure, read_rows
+from attnguide.runs.shown import Shown, load_shown, notes, show, signed
 from attnguide.viz.dots import draw_dots, table_panel
 from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.style import method_label
@@ -70,7 +71,7 @@ class Fig13MethodComparison(Runner):
         """Methods, pictures and data, before any weights are loaded."""
         blind = [name for name in job.methods if name in CLASS_BLIND]
         if blind:
-            raise ValueError(
+            raise InputError(
                 f"this figure compares class-sensitive methods; leave out {', '.join(blind)}"
             )
         for name in self.limits:

@@ -13,11 +13,14 @@ import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 
-from attnguide.data.creature_training import RECIPES, CreatureClassifier, examine, export, fit
-from attnguide.data.creatures import CLASS_NAMES, guide, sibling
-from attnguide.models import load_model, read_weights
-from attnguide.results import read
-from attnguide.runner import Findings, Job, Runner
+from attnguide.data.creatures.scenes import CLASS_NAMES, guide, sibling
+from attnguide.data.creatures.training import RECIPES, CreatureClassifier, examine, export, fit
+from attnguide.errors import InputError
+from attnguide.findings import Findings
+from attnguide.models.checkpoint import read_weights
+from attnguide.models.load import load_model
+from attnguide.runs.job import Job, Runner
+from attnguide.store.table import read
 from attnguide.viz.panels import Panel, draw_panels
 from attnguide.viz.style import INK, QUIET, typography
 
@@ -60,20 +63,20 @@ class TrainCreatures(Runner):
     def check(self, job: Job) -> None:  # noqa: ARG002
         """Variant, stages and sizes, before anything is drawn."""
         if self.variant not in RECIPES:
-            raise ValueError(f"variant must be one of {', '.join(RECIPES)}, got {self.variant!r}")
+            raise InputError(f"variant must be one of {', '.join(RECIPES)}, got {self.variant!r}")
         stages = RECIPES[self.variant].resolutions
         steps = RECIPES[self.variant].steps if self.steps is None else self.steps
         if len(steps) != len(stages) or min(steps) < 0 or sum(steps) < 1:
-            raise ValueError(
+            raise InputError(
                 f"runner.steps must give steps for each of {len(stages)} stages "
                 f"({', '.join(map(str, stages))} pixels), got {list(steps)}"
             )
         if self.views_per_step < 8 or self.views_per_step % 8:
-            raise ValueError(
+            raise InputError(
                 f"runner.views_per_step must be a multiple of 8, got {self.views_per_step}"
             )
         if min(self.singles, self.pairs) < 1:
-            raise ValueError("runner.singles and runner.pairs must be at least 1")
+            raise InputError("runner.singles and runner.pairs must be at least 1")
 
     def compute(self, job: Job) -> None:
         """Train unless the weights are there, then examine them and the committed ones."""

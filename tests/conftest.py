@@ -10,8 +10,8 @@ from PIL import Image
 from tiny import tiny
 
 from attnguide import wrap_model
-from attnguide.data.creatures import CLASS_NAMES
-from attnguide.preprocess import Preprocess
+from attnguide.data.creatures.scenes import CLASS_NAMES
+from attnguide.models.preprocess import Preprocess
 
 
 def pytest_collection_modifyitems(items):
@@ -50,17 +50,17 @@ def small_models(monkeypatch):
         vit = tiny(num_classes=1000, img_size=32, patch_size=8)
         return wrap_model(vit.module, Preprocess((32, 32)), name=name)
 
-    monkeypatch.setattr("attnguide.runner.job.load_model", load)
-    monkeypatch.setattr("attnguide.data.contaminated.load_model", load)
-    monkeypatch.setattr("attnguide.runner.build.check_model", lambda *_: None)
+    monkeypatch.setattr("attnguide.runs.job.load_model", load)
+    monkeypatch.setattr("attnguide.data.creatures.contaminated.load_model", load)
+    monkeypatch.setattr("attnguide.runs.build.check_model", lambda *_: None)
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made, but not turned into pixels, which takes seconds."""
     empty = bytes(32)
-    monkeypatch.setattr("attnguide.runner.lifecycle.render", lambda *_: empty)
-    monkeypatch.setattr("attnguide.report.render", lambda *_: empty)
+    monkeypatch.setattr("attnguide.runs.lifecycle.render", lambda *_: empty)
+    monkeypatch.setattr("attnguide.report.page.render", lambda *_: empty)
 
 
 @pytest.fixture

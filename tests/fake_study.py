@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from tiny import pictures, tiny
 
 from attnguide import explain
-from attnguide.results import read
-from attnguide.runner import Findings, Job, Runner
-from attnguide.runner.predict import predict
+from attnguide.findings import Findings
+from attnguide.runs.job import Job, Runner
+from attnguide.runs.predict import predict
+from attnguide.store.table import read
 
 computed = []  # ids of all images that were explained, over all runs of a test
 stop = {}  # image id to what happens when its turn comes

@@ -120,7 +120,7 @@ if __name__ == "__main__":
     import experiments.fig12_perturbation
     import run as program
     from attnguide.config import Config, check
-    from attnguide.runner import lifecycle
+    from attnguide.runs import lifecycle
 
     sys.modules["experiments.fake_study"] = fake_study
     fake_study.FakeStudy.__module__ = "experiments.fake_study"

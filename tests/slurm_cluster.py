@@ -21,7 +21,7 @@ WAITING = """
 import os, sys, time
 
 if os.environ.get("SLURM_ARRAY_TASK_ID") in {tasks} and "SLURM_RESTART_COUNT" not in os.environ:
-    from attnguide.results import Results
+    from attnguide.store.table import Results
 
     store = Results.append
 

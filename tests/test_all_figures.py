@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from test_config import config
 
-from attnguide.runner.lifecycle import run
+from attnguide.runs.lifecycle import run
 from experiments import all_figures
 from experiments.all_figures import known_figures, passed_on
 
@@ -108,7 +108,7 @@ def test_what_is_passed_on_is_read_as_it_was_given():
 
 
 def vars_of(made):
-    from attnguide.runner.build import plain
+    from attnguide.runs.build import plain
 
     return plain(made)
 

@@ -8,7 +8,7 @@ from test_capture import fingerprint
 from tiny import pictures, tiny
 
 from attnguide import explain
-from attnguide.attention_descent import descend
+from attnguide.interventions.attention_descent import descend
 
 
 def forward(module, image, attention):

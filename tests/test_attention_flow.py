@@ -13,9 +13,9 @@ from published import arrays, cases, image, real
 from tiny import SHAPES, pictures, tiny
 
 from attnguide import explain, wrap_model
-from attnguide.capture import Pass, Recording
 from attnguide.methods import attention_flow as method
-from attnguide.trace import AttentionTrace
+from attnguide.tracing.capture import Pass, Recording
+from attnguide.tracing.trace import AttentionTrace
 
 METHOD = "attention_flow"
 

@@ -8,8 +8,8 @@ from tiny import SHAPES, pictures, tiny
 from torch import nn
 
 from attnguide import explain, wrap_model
-from attnguide.capture import capture
-from attnguide.trace import AttentionTrace
+from attnguide.tracing.capture import capture
+from attnguide.tracing.trace import AttentionTrace
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -13,13 +13,13 @@ from attnguide import wrap_model
 from attnguide.config import DataConfig, GuideConfig
 from attnguide.data import cases
 from attnguide.data.case import Case
-from attnguide.data.creatures import CLASS_NAMES
-from attnguide.data.creatures import pair as scene_of_two
-from attnguide.data.creatures import single as scene_of_one
+from attnguide.data.creatures.scenes import CLASS_NAMES
+from attnguide.data.creatures.scenes import pair as scene_of_two
+from attnguide.data.creatures.scenes import single as scene_of_one
 from attnguide.data.guide_image import GuideImage
 from attnguide.data.named_pictures import PAIRS, check_pictures, known_pairs, picture_cases
 from attnguide.data.views import coverage, look, look_beside, nearest_fraction
-from attnguide.preprocess import Preprocess
+from attnguide.models.preprocess import Preprocess
 
 WNIDS = {"zebra": "n02391049", "snail": "n01944390", "tusker": "n01871265"}
 

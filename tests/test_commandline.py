@@ -10,8 +10,9 @@ import time
 import pytest
 
 import run
-from attnguide import commandline
-from attnguide.commandline import (
+from attnguide.errors import InputError, unknown_name
+from attnguide.runs import commandline
+from attnguide.runs.commandline import (
     JobError,
     check_launcher,
     check_words,
@@ -19,7 +20,6 @@ from attnguide.commandline import (
     list_experiments,
     readable,
 )
-from attnguide.names import unknown_name
 
 FIG12 = "experiment=fig12_perturbation"
 
@@ -166,7 +166,8 @@ def test_faults_of_the_program_are_not_dressed_up_as_the_users():
         except ValueError as error:
             return readable(error)
 
-    assert fault(ValueError, "pass this") == "pass this"
+    assert fault(InputError, "pass this") == "pass this"
+    assert fault(ValueError, "from a library") is None
     assert fault(FileNotFoundError, 2, "No such file", "x.png") == "[Errno 2] No such file: 'x.png'"
     assert fault(OSError, 28, "cannot write x; mend this") == "cannot write x; mend this"
     assert fault(KeyError, "x") is None

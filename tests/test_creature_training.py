@@ -14,7 +14,8 @@ from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from safetensors import safe_open
 
-from attnguide.data.creature_training import (
+from attnguide.data.creatures.scenes import NUM_CLASSES, sibling, single
+from attnguide.data.creatures.training import (
     RECIPES,
     CreatureClassifier,
     Recipe,
@@ -23,9 +24,8 @@ from attnguide.data.creature_training import (
     fit,
     predict,
 )
-from attnguide.data.creature_views import Composer, CreatureViews, Stock, draw_stock
-from attnguide.data.creatures import NUM_CLASSES, sibling, single
-from attnguide.models import load_model
+from attnguide.data.creatures.views import Composer, CreatureViews, Stock, draw_stock
+from attnguide.models.load import load_model
 
 EXAM_SEED = 4321  # used neither in training nor for the committed numbers
 IMPOSTOR = RECIPES["contaminated"].impostor_class

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attnguide.data.creatures import (
+from attnguide.data.creatures.scenes import (
     CLASS_NAMES,
     Pose,
     Scene,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attnguide.evaluation.curve import (
+from attnguide.evaluation.statistics import (
     areas,
     auc_table,
     bootstrap_mean,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from attnguide import dashboard
 from attnguide.config import Config, LoggerConfig, check
-from attnguide.mirror import curves, scalars
-from attnguide.runner.lifecycle import run
+from attnguide.runs.lifecycle import run
+from attnguide.tracking import dashboard
+from attnguide.tracking.wandb_payload import curves, scalars
 
 ENTITY = LoggerConfig(entity="team", project="study")
 METHODS = ["complete", "gae"]

@@ -15,9 +15,9 @@ import torch
 from tiny import tiny
 
 from attnguide.config import Config, DataConfig, check
-from attnguide.results import read
-from attnguide.runner import memory
-from attnguide.runner.lifecycle import run
+from attnguide.runs import memory
+from attnguide.runs.lifecycle import run
+from attnguide.store.table import read
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ import os, signal, sys, time
 import fake_study
 from pathlib import Path
 from attnguide.config import Config, check
-from attnguide.runner.lifecycle import run
+from attnguide.runs.lifecycle import run
 sys.modules["experiments.fake_study"] = fake_study
 fake_study.FakeStudy.__module__ = "experiments.fake_study"
 explain, parent = fake_study.explain, os.getpid()

@@ -10,11 +10,11 @@ from PIL import Image
 
 from attnguide import explain, load_model
 from attnguide.config import Config, DataConfig, GuideConfig, check
-from attnguide.data.creatures import CLASS_NAMES, pair
+from attnguide.data.creatures.scenes import CLASS_NAMES, pair
 from attnguide.data.pictures import UnreadableImage
 from attnguide.evaluation.explained import explanation_rows, picture_file, relevance_of
-from attnguide.results import load_maps, read
-from attnguide.runner.lifecycle import run
+from attnguide.runs.lifecycle import run
+from attnguide.store.table import load_maps, read
 from attnguide.types import Explanation
 
 FOX, EAGLE, FISH = 0, 8, 12
@@ -57,7 +57,7 @@ def finished(folder, tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Runs whose figure is not looked at; it takes seconds to draw."""
-    monkeypatch.setattr("attnguide.runner.lifecycle.render", lambda *_: bytes(32))
+    monkeypatch.setattr("attnguide.runs.lifecycle.render", lambda *_: bytes(32))
 
 
 def ids(folder):
@@ -116,8 +116,8 @@ def test_redrawn_without_model_and_pictures(finished, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("drawing needs neither model nor data")
 
-    monkeypatch.setattr("attnguide.runner.job.load_model", refuse)
-    monkeypatch.setattr("attnguide.runner.job.open_source", refuse)
+    monkeypatch.setattr("attnguide.runs.job.load_model", refuse)
+    monkeypatch.setattr("attnguide.runs.job.open_source", refuse)
     before = {p.name: p.read_bytes() for p in finished.iterdir() if p.suffix in (".png", ".csv")}
     panel = next((finished / "panels").iterdir())
     expected = panel.read_bytes()
@@ -181,7 +181,7 @@ def test_without_a_folder_scenes_of_creatures_are_explained(tmp_path):
 def test_what_cannot_work_is_refused_before_weights_are_loaded(
     tmp_path, monkeypatch, changes, message
 ):
-    monkeypatch.setattr("attnguide.runner.job.load_model", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr("attnguide.runs.job.load_model", lambda *_, **__: pytest.fail("too late"))
     with pytest.raises(ValueError, match=message):
         run(config(**changes), tmp_path / "run")
 
@@ -189,7 +189,7 @@ def test_what_cannot_work_is_refused_before_weights_are_loaded(
 def test_labels_that_are_missing_are_asked_for_before_weights_are_loaded(
     folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("attnguide.runner.job.load_model", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr("attnguide.runs.job.load_model", lambda *_, **__: pytest.fail("too late"))
     with pytest.raises(ValueError, match=r"no label, such as own 0.png .*target=predicted"):
         run(config(folder / CLASS_NAMES[FOX]), tmp_path / "run")
 

@@ -17,9 +17,9 @@ import pytest
 from lives import cradle
 
 from attnguide.config import Config, DataConfig, check
-from attnguide.results import Results, merge, read
-from attnguide.runner import record
-from attnguide.runner.lifecycle import run
+from attnguide.runs import record
+from attnguide.runs.lifecycle import run
+from attnguide.store.table import Results, merge, read
 
 DAMAGE = {
     "cut": lambda data: data[:-20],

@@ -16,8 +16,8 @@ from published import FIRST, arrays, error, image, real, worst
 from tiny import SHAPES, pictures, tiny
 
 from attnguide import explain, explain_many
-from attnguide.feedback import last_gradient, last_layer
-from attnguide.trace import AttentionTrace
+from attnguide.methods._feedback import last_gradient, last_layer
+from attnguide.tracing.trace import AttentionTrace
 
 START = {"tam": 1, "bi_head": 2, "bi_token": 2}
 VARIANTS = [

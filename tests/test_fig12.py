@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from attnguide import explain, load_model, perturb, stitch
 from attnguide.config import Config, DataConfig, GuideConfig, ModelConfig, check
-from attnguide.data.creatures import guide, single
-from attnguide.runner.lifecycle import run
+from attnguide.data.creatures.scenes import guide, single
+from attnguide.runs.lifecycle import run
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = ["image_id", "model", "guide", "method", "order", "fraction"]

@@ -11,12 +11,12 @@ from test_config import config
 from tiny import tiny
 
 from attnguide import load_model
-from attnguide.data.creatures import CLASS_NAMES
+from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.views import View
+from attnguide.evaluation.localisation import masses, regions
 from attnguide.evaluation.map_study import map_rows
-from attnguide.evaluation.shares import masses, regions
-from attnguide.results import load_maps, read
-from attnguide.runner.lifecycle import run
+from attnguide.runs.lifecycle import run
+from attnguide.store.table import load_maps, read
 
 FIGURES = (
     "fig03_gradient_corrections",
@@ -71,7 +71,7 @@ def test_every_figure_runs_at_every_scale(figure, scale, tmp_path, photographs, 
 
 def check_redrawing(figure, run_dir, monkeypatch):
     """Drawn again without a model, the tables are the same."""
-    monkeypatch.setattr("attnguide.runner.job.load_model", lambda *_: pytest.fail("a model"))
+    monkeypatch.setattr("attnguide.runs.job.load_model", lambda *_: pytest.fail("a model"))
     before = (run_dir / "summary.csv").read_bytes()
     run(config(f"experiment={figure}", "stage=draw"), run_dir)
     assert (run_dir / "summary.csv").read_bytes() == before
@@ -235,7 +235,7 @@ def stopped(run_dir, figure, *words, **settings):
 
 
 def test_what_cannot_work_is_refused_before_any_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("attnguide.runner.job.load_model", lambda *_, **__: pytest.fail("a model"))
+    monkeypatch.setattr("attnguide.runs.job.load_model", lambda *_, **__: pytest.fail("a model"))
     run_dir = tmp_path / "run"
     missing = "runner.pictures=[{file: a.png, classes: [x, y]}, {file: b.png, classes: [x, z]}]"
     for figure in PAIRED:
@@ -258,7 +258,7 @@ def test_what_cannot_work_is_refused_before_any_weights(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_embedded_model_tells_the_two_creatures_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr("attnguide.runner.job.load_model", load_model)
+    monkeypatch.setattr("attnguide.runs.job.load_model", load_model)
     summary = start(tmp_path / "run", "fig05_multi_class", "data.num_images=24")
     told = summary.set_index(["method", "measure"])["value"]
     assert told["complete", "both signs right"] > 0.9

@@ -13,8 +13,8 @@ from test_config import config
 from attnguide import load_model
 from attnguide.evaluation.detail import contamination_changes
 from attnguide.evaluation.transfer import crossed, transfer_summary
-from attnguide.results import load_maps, read
-from attnguide.runner.lifecycle import run
+from attnguide.runs.lifecycle import run
+from attnguide.store.table import load_maps, read
 
 pytestmark = pytest.mark.usefixtures("small_models", "undrawn")
 SMALL = {
@@ -55,7 +55,7 @@ def start(run_dir, figure, *words, **settings):
 @pytest.fixture
 def embedded(monkeypatch):
     """The embedded models in place of random ones."""
-    for place in ("runner.job", "data.contaminated"):
+    for place in ("runs.job", "data.creatures.contaminated"):
         monkeypatch.setattr(f"attnguide.{place}.load_model", load_model)
 
 
@@ -81,7 +81,7 @@ def test_every_figure_runs_at_every_scale(figure, scale, tmp_path, photographs, 
         with Image.open(run_dir / "animation.gif") as film:
             assert film.n_frames == 4
     if scale == "embedded":
-        monkeypatch.setattr("attnguide.runner.job.load_model", lambda *_: pytest.fail("a model"))
+        monkeypatch.setattr("attnguide.runs.job.load_model", lambda *_: pytest.fail("a model"))
         before = (run_dir / "summary.csv").read_bytes()
         run(config(f"experiment={figure}", "stage=draw"), run_dir)
         assert (run_dir / "summary.csv").read_bytes() == before
@@ -235,7 +235,7 @@ def refused(run_dir, figure, *words, **settings):
 
 
 def test_what_cannot_work_is_refused_before_any_weights(tmp_path, monkeypatch):
-    for place in ("runner.job", "data.contaminated"):
+    for place in ("runs.job", "data.creatures.contaminated"):
         monkeypatch.setattr(
             f"attnguide.{place}.load_model", lambda *_, **__: pytest.fail("a model")
         )

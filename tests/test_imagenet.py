@@ -20,7 +20,7 @@ from attnguide import wrap_model
 from attnguide.data.imagenet import GROUND_TRUTH, devkit_order
 from attnguide.data.pictures import UnreadableImage
 from attnguide.data.source import open_source
-from attnguide.preprocess import Preprocess
+from attnguide.models.preprocess import Preprocess
 
 WNIDS = ImageNetInfo().label_names()
 # Twelve pictures of four classes, which the devkit numbers in its own way.

@@ -11,13 +11,13 @@ import wandb
 from matplotlib.figure import Figure
 from wandb_file import read_run
 
-from attnguide import loggers
 from attnguide.config import Config, DataConfig, LoggerConfig, ModelConfig, check
 from attnguide.findings import Findings
-from attnguide.loggers import WandB, open_logger
-from attnguide.mirror import curves, sample, scalars
-from attnguide.results import Results, merge
-from attnguide.runner.lifecycle import run
+from attnguide.runs.lifecycle import run
+from attnguide.store.table import Results, merge
+from attnguide.tracking import wandb as loggers
+from attnguide.tracking.wandb import WandB, open_logger
+from attnguide.tracking.wandb_payload import curves, sample, scalars
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
 SUMMARY = pd.DataFrame(

@@ -21,8 +21,8 @@ from timm.models.vision_transformer import ParallelScalingBlock
 from tiny import pictures, tiny
 
 from attnguide import explain, explain_many
-from attnguide.lrp import BALANCED, descend, record, warn_float32
-from attnguide.trace import AttentionTrace
+from attnguide.methods._lrp import BALANCED, descend, record, warn_float32
+from attnguide.tracing.trace import AttentionTrace
 
 METHODS = ("t_attr", "lrp", "partial_lrp")
 MODELS = ("class_token", "registers", "average", "layer_scale", "distilled", "non_square")

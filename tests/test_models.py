@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from tiny import tiny
 
 from attnguide import load_model, wrap_model
-from attnguide.preprocess import Preprocess, to_rgb
+from attnguide.models.preprocess import Preprocess, to_rgb
 
 
 def test_embedded_model_loads_offline():

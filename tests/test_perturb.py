@@ -8,7 +8,7 @@ from tiny import SHAPES, pictures, tiny
 
 from attnguide import perturb
 from attnguide.evaluation.masking import MaskedForward, filled
-from attnguide.evaluation.perturb import FRACTIONS, perturb_many, rank_patches
+from attnguide.evaluation.perturbation import FRACTIONS, perturb_many, rank_patches
 from attnguide.types import area_under_curve
 
 

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from attnguide import explain, load_model
-from attnguide.capture import Pass, capture
 from attnguide.losses import LOSSES
-from attnguide.plain import PlainPass, is_plain
-from attnguide.trace import AttentionTrace
+from attnguide.tracing.capture import Pass, capture
+from attnguide.tracing.plain import PlainPass, is_plain
+from attnguide.tracing.trace import AttentionTrace
 
 PLAIN = sorted(set(SHAPES) - {"qk_norm"})
 

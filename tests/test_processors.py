@@ -8,8 +8,8 @@ from PIL import Image
 from torchvision.transforms._presets import ImageClassification
 
 from attnguide import wrap_model
-from attnguide.adapters import as_preprocess
-from attnguide.preprocess import Preprocess
+from attnguide.models.adapters import as_preprocess
+from attnguide.models.preprocess import Preprocess
 
 
 def test_defaults_are_those_of_the_published_weights():

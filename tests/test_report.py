@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from attnguide.findings import Findings
-from attnguide.report import MAX_ROWS, write_report
+from attnguide.report.page import MAX_ROWS, write_report
 from attnguide.viz.style import render, save_figure
 
 NASTY = "<script>alert('x')</script> & \"quotes\""

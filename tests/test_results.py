@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attnguide.results import Results, load_maps, merge, read, save_maps
+from attnguide.store.table import Results, load_maps, merge, read, save_maps
 
 KEY = ("image_id", "method", "fraction")
 DAMAGE = [lambda d: d[:-20], lambda d: b"", lambda d: d[:200] + bytes([d[200] ^ 1]) + d[201:]]
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["attnguide.results"])
+processes.set_forkserver_preload(["attnguide.store.table"])
 
 
 def study(run_dir, pause):

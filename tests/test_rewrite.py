@@ -7,7 +7,7 @@ import torch
 from test_capture import fingerprint
 from tiny import pictures, tiny
 
-from attnguide.rewrite import rewrite
+from attnguide.interventions.pixel_rewrite import rewrite
 
 
 def setup(count=3):

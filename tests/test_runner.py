@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from attnguide.config import Config, DataConfig, GuideConfig, ModelConfig, check
-from attnguide.results import read
-from attnguide.runner.lifecycle import run
-from attnguide.runner.predict import _Step
+from attnguide.runs.lifecycle import run
+from attnguide.runs.predict import _Step
+from attnguide.store.table import read
 
 
 @pytest.fixture(autouse=True)
@@ -233,7 +233,7 @@ def test_seeds_reach_every_generator(tmp_path, monkeypatch, study):
 def draw_nothing(self, run_dir, settings):
     from matplotlib.figure import Figure
 
-    from attnguide.runner import Findings
+    from attnguide.findings import Findings
 
     return Findings(Figure(), pd.DataFrame({"n": [settings["seed"]]}), "", ())
 

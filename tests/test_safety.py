@@ -12,10 +12,10 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import run
-from attnguide.commandline import check_words, folder_name
 from attnguide.config import Config, check
 from attnguide.evaluation.explained import picture_file
-from attnguide.models import load_model
+from attnguide.models.load import load_model
+from attnguide.runs.commandline import check_words, folder_name
 
 ROOT = Path(__file__).resolve().parents[1]
 FIG12 = "experiment=fig12_perturbation"

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from attnguide.evaluation import shares
-from attnguide.evaluation.shares import correlation, masses, paired, regions, summarise
+from attnguide.evaluation import localisation as shares
+from attnguide.evaluation.localisation import correlation, masses, paired, regions, summarise
 
 # A 2 x 3 grid: the target's object on the left, half of a patch in the middle, the other right.
 LEFT = torch.tensor([[1.0, 0.5, 0.0], [1.0, 0.0, 0.0]])

@@ -10,8 +10,8 @@ import pytest
 from slurm_cluster import ROOT, running_cluster
 
 from attnguide.config import Config, DataConfig, check
-from attnguide.results import read
-from attnguide.runner.lifecycle import run
+from attnguide.runs.lifecycle import run
+from attnguide.store.table import read
 
 STUDY = (
     "experiment=fig12_perturbation",

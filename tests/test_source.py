@@ -11,12 +11,12 @@ from PIL import Image
 from tiny import tiny
 from torch.utils.data import DataLoader
 
-from attnguide.data.creatures import CLASS_NAMES
+from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.find import find_pictures
 from attnguide.data.folders import picture_id
 from attnguide.data.pictures import UnreadableImage
 from attnguide.data.source import IndexedImages, open_source, sample
-from attnguide.preprocess import Preprocess
+from attnguide.models.preprocess import Preprocess
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 

@@ -9,10 +9,10 @@ import pytest
 from omegaconf import OmegaConf
 
 import run as program
-from attnguide.commandline import sweep_words
 from attnguide.config import Config, check
-from attnguide.runner import lifecycle
-from attnguide.runner.aggregate import aggregate, find_runs
+from attnguide.runs import lifecycle
+from attnguide.runs.aggregate import aggregate, find_runs
+from attnguide.runs.commandline import sweep_words
 
 FIG12 = "experiment=fig12_perturbation"
 

@@ -20,10 +20,10 @@ from scipy.stats import spearmanr
 from tiny import SHAPES, pictures, tiny
 
 from attnguide import explain, wrap_model
-from attnguide.clustering import k_means
+from attnguide.methods._clustering import k_means
+from attnguide.methods._sampling import progress
 from attnguide.methods.tis import mean_over_masks, token_masks
-from attnguide.sampling import progress
-from attnguide.tokens import kept_logits
+from attnguide.tracing.tokens import kept_logits
 
 FEW = {"n_masks": 12}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from attnguide.results import Results, merge
+from attnguide.store.table import Results, merge
 from experiments.train_creatures import KINDS, TrainCreatures
 
 

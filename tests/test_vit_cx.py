@@ -17,7 +17,7 @@ from scipy.spatial.distance import pdist
 from tiny import SHAPES, pictures, tiny
 
 from attnguide import explain
-from attnguide.clustering import complete_linkage
+from attnguide.methods._clustering import complete_linkage
 from attnguide.methods.vit_cx import masks_of
 
 

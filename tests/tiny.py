@@ -5,7 +5,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 
 from attnguide import wrap_model
-from attnguide.preprocess import Preprocess
+from attnguide.models.preprocess import Preprocess
 from attnguide.types import ViT
 
 SHAPES = {

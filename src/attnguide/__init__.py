@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attnguide.api import explain, explain_many
-    from attnguide.evaluation.perturb import perturb
+    from attnguide.evaluation.perturbation import perturb
     from attnguide.guides import stitch
     from attnguide.methods import list_methods
-    from attnguide.models import load_model, wrap_model
+    from attnguide.models.load import load_model, wrap_model
 
 __all__ = [
     "explain",
@@ -24,10 +24,10 @@ _HOMES = {
     "explain": "api",
     "explain_many": "api",
     "list_methods": "methods",
-    "load_model": "models",
-    "perturb": "evaluation.perturb",
+    "load_model": "models.load",
+    "perturb": "evaluation.perturbation",
     "stitch": "guides",
-    "wrap_model": "models",
+    "wrap_model": "models.load",
 }
 
 

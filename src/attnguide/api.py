@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnguide.errors import InputError, InputTypeError
 from attnguide.losses import TWO_CLASS, Loss, get_loss
 from attnguide.methods import Method, check_settings, get_method
-from attnguide.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace
 from attnguide.types import Explanation, ViT
 
 Target = int | str | Sequence[int] | Sequence[str] | Tensor
@@ -89,11 +90,11 @@ def _explain_many(
     images = _check_images(vit, images)
     get_loss(loss)
     if reference is None and isinstance(loss, str) and loss in TWO_CLASS:
-        raise ValueError(f"loss {loss!r} compares two classes; pass reference=<second class>")
+        raise InputError(f"loss {loss!r} compares two classes; pass reference=<second class>")
     targets = _resolve(vit, target, len(images))
     references = None if reference is None else _resolve(vit, reference, len(images))
     if references is not None and references.ndim != 1:
-        raise ValueError("reference takes one class per image, got several")
+        raise InputError("reference takes one class per image, got several")
     if targets is not None and references is not None:
         _check_reference(loss, references, targets.reshape(len(images), -1))
 
@@ -147,7 +148,7 @@ def _entries(methods: Sequence[Any] | Mapping[str, Mapping[str, Any]]) -> list[A
         return [methods]
     entries = list(methods.items() if isinstance(methods, Mapping) else methods)
     if not entries:
-        raise ValueError("no method given; pass at least one name of list_methods()")
+        raise InputError("no method given; pass at least one name of list_methods()")
     return entries
 
 
@@ -159,21 +160,21 @@ def _method(entry: Any) -> _Chosen:
 
 def _check_images(vit: ViT, images: Tensor) -> Tensor:
     if not isinstance(images, Tensor):
-        raise TypeError(
+        raise InputTypeError(
             f"images must be a Tensor (B, 3, H, W), got {type(images).__name__}; make one with "
             "vit.preprocess(pil_images)"
         )
     if images.ndim == 3:
         images = images.unsqueeze(0)
     if images.ndim != 4 or tuple(images.shape[1:]) != (3, *vit.image_size):
-        raise ValueError(
+        raise InputError(
             f"images for {vit.name} must be (B, 3, {vit.image_size[0]}, {vit.image_size[1]}), got "
             f"{tuple(images.shape)}; make them with vit.preprocess(pil_images)"
         )
     if len(images) == 0:
-        raise ValueError("expected at least one image, got an empty batch")
+        raise InputError("expected at least one image, got an empty batch")
     if not bool(torch.isfinite(images).all()):
-        raise ValueError("images contain NaN or infinite values; check the preprocessing")
+        raise InputError("images contain NaN or infinite values; check the preprocessing")
     return images.to(device=vit.device, dtype=vit.dtype).clone()
 
 
@@ -185,14 +186,14 @@ def _resolve(vit: ViT, target: Target, batch: int) -> Tensor | None:
         return torch.full((batch,), vit.class_index(target), dtype=torch.int64)
     if isinstance(target, Tensor):
         if target.dtype not in (torch.int64, torch.int32):
-            raise TypeError(f"target must hold class indices (int64), got {target.dtype}")
+            raise InputTypeError(f"target must hold class indices (int64), got {target.dtype}")
         given = target.cpu().long().clone()  # an inference tensor cannot be differentiated with
     else:
         given = torch.tensor([_index(vit, entry) for entry in target])
     if given.ndim == 0:
         given = given.expand(batch)
     if given.ndim > 2 or len(given) != batch or given.numel() == 0:
-        raise ValueError(
+        raise InputError(
             f"target must be one class or one per image ({batch},) or ({batch}, T), got "
             f"{tuple(given.shape)}"
         )
@@ -211,7 +212,7 @@ def _check_reference(loss: str | Loss, reference: Tensor | None, targets: Tensor
     if reference is None or loss == "logit":
         return
     if bool((reference.unsqueeze(1) == targets).any()):
-        raise ValueError(
+        raise InputError(
             "target and reference are the same class for at least one image; a two-class loss "
             "compares two different ones"
         )
@@ -219,7 +220,7 @@ def _check_reference(loss: str | Loss, reference: Tensor | None, targets: Tensor
 
 def _finite(name: str, vit: ViT, relevance: Tensor) -> Tensor:
     if not bool(torch.isfinite(relevance).all()):
-        raise ValueError(
+        raise InputError(
             f"method {name!r} gave NaN or infinite relevance on {vit.name}; try float64 "
             "(vit.module.double() and images.double())"
         )

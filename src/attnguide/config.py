@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from attnguide.names import unknown_name
+from attnguide.errors import InputError, unknown_name
 
 MISSING = "???"
 
@@ -116,9 +116,9 @@ class Config:
         given = self.model.checkpoint
         paths = given if isinstance(given, list) else [given] * (1 if given else len(names))
         if not names or not all(isinstance(name, str) and name for name in names):
-            raise ValueError(f"model.name must be a name or a list of names, got {self.model.name}")
+            raise InputError(f"model.name must be a name or a list of names, got {self.model.name}")
         if len(paths) != len(names):
-            raise ValueError(
+            raise InputError(
                 f"model.checkpoint must name one file per model ({len(names)}: {', '.join(names)}),"
                 f" got {len(paths)}; pass model.checkpoint=[FILE,FILE] or another model"
             )
@@ -141,36 +141,36 @@ def check(config: Config) -> Config:
         raise unknown_name("device", config.device, ["auto", "cpu", "cuda", "cuda:0"])
     size = config.batch_size
     if not config.fit_batch and (not isinstance(size, int) or isinstance(size, bool)):
-        raise ValueError(f"batch_size must be a number of images or auto, got {size!r}")
+        raise InputError(f"batch_size must be a number of images or auto, got {size!r}")
     if not config.fit_batch and size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {size}")
+        raise InputError(f"batch_size must be at least 1, got {size}")
     if config.data.shard >= config.data.num_shards:
-        raise ValueError(
+        raise InputError(
             f"data.shard must lie in [0, {config.data.num_shards - 1}] with data.num_shards="
             f"{config.data.num_shards}, got {config.data.shard}; shards count from 0"
         )
     if not 0 <= config.guide.fraction < 1:
         hint = f"; pass {config.guide.fraction / 100:g}" if 1 < config.guide.fraction < 100 else ""
-        raise ValueError(
+        raise InputError(
             f"guide.fraction, the guide's share of the picture, must lie in [0, 1), got "
             f"{config.guide.fraction:g}{hint}"
         )
     if config.scale == "sample" and config.model.checkpoint is None:
-        raise ValueError("scale=sample needs local weights; pass model.checkpoint=FILE")
+        raise InputError("scale=sample needs local weights; pass model.checkpoint=FILE")
     if config.data.name == "folder" and config.data.root is None:
-        raise ValueError("data=folder needs a folder of pictures; pass data.root=DIR")
+        raise InputError("data=folder needs a folder of pictures; pass data.root=DIR")
     if config.rule is not None:
         config.method = {config.rule.method: {}}
     if config.variant is not None:
         if "variant" not in config.runner:
-            raise ValueError(
+            raise InputError(
                 f"experiment={config.experiment} has no variants, got variant={config.variant}; "
                 "only train_creatures has"
             )
         config.runner["variant"] = config.variant
     for name, settings in config.method.items():
         if not isinstance(settings, dict):
-            raise ValueError(f"method.{name} must hold settings by name, got {settings!r}")
+            raise InputError(f"method.{name} must hold settings by name, got {settings!r}")
     config.models  # noqa: B018  raises where names and checkpoints do not match
     return config
 
@@ -179,7 +179,7 @@ def _refuse_targets(node: Any, name: str) -> None:
     """Settings are names and numbers: nothing in a config is called."""
     for key, value in node.items() if isinstance(node, dict) else ():
         if re.fullmatch(r"_\w+_", str(key)):
-            raise ValueError(
+            raise InputError(
                 f"{name}.{key}: `{key}` is not accepted; settings are names and numbers"
             )
         _refuse_targets(value, f"{name}.{key}")
@@ -194,4 +194,4 @@ def _check_fields(node: Any, prefix: str) -> None:
         elif value is not None and choices and value not in choices:
             raise unknown_name(name, value, choices)
         elif value is not None and low is not None and value < low:
-            raise ValueError(f"{name} must be at least {low}, got {value}")
+            raise InputError(f"{name} must be at least {low}, got {value}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnguide.types import unknown_name
+from attnguide.errors import InputError, unknown_name
 
 LAYOUTS = ("right", "left", "top", "bottom")
 FITS = ("squash", "crop", "pad")
@@ -50,7 +50,7 @@ def stitch(
     check_guide(layout, fraction, fit)
     if size is None:
         if not isinstance(images, Tensor):
-            raise ValueError("pictures of different sizes need size=(height, width) of the result")
+            raise InputError("pictures of different sizes need size=(height, width) of the result")
         size = (images.shape[-2], images.shape[-1])
     rows, cols = _grid(size, patch_size)
     along_rows = layout in ("top", "bottom")
@@ -66,7 +66,7 @@ def stitch(
         return own, mask
     guides = guide if guide.ndim == 4 else guide.unsqueeze(0)
     if len(guides) not in (1, len(own)):
-        raise ValueError(f"expected one guide or one per image ({len(own)}), got {len(guides)}")
+        raise InputError(f"expected one guide or one per image ({len(own)}), got {len(guides)}")
     beside = torch.stack([_fit(g.to(own), guide_size, fit, fill) for g in guides])
     beside = beside.expand(len(own), -1, -1, -1)
     dim = 0 if along_rows else 1
@@ -87,7 +87,7 @@ def check_guide(layout: str, fraction: float, fit: str) -> None:
         raise unknown_name("fit", fit, list(FITS))
     if not 0 <= fraction < 1:
         hint = f"; pass {fraction / 100:g} for {fraction:g} %" if 1 < fraction < 100 else ""
-        raise ValueError(
+        raise InputError(
             f"fraction, the guide's share of the canvas, must lie in [0, 1), got {fraction}{hint}"
         )
 
@@ -95,7 +95,7 @@ def check_guide(layout: str, fraction: float, fit: str) -> None:
 def _grid(size: tuple[int, int], patch_size: int | tuple[int, int]) -> tuple[int, int]:
     ph, pw = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
     if size[0] % ph or size[1] % pw:
-        raise ValueError(
+        raise InputError(
             f"the canvas {size} is not a whole number of {ph} x {pw} patches; pass the model's "
             "patch_size and input size"
         )
@@ -105,12 +105,12 @@ def _grid(size: tuple[int, int], patch_size: int | tuple[int, int]) -> tuple[int
 def _patches(fraction: float, count: int) -> int:
     taken = round(fraction * count)
     if abs(fraction * count - taken) > 0.01:
-        raise ValueError(
+        raise InputError(
             f"fraction {fraction:g} cuts through a patch ({fraction * count:g} of {count}); the "
             f"nearest valid fraction is {taken / count:.4g} ({taken} of {count} patches)"
         )
     if taken == count:
-        raise ValueError(f"fraction {fraction:g} leaves nothing of the picture; pass less than 1")
+        raise InputError(f"fraction {fraction:g} leaves nothing of the picture; pass less than 1")
     return taken
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from attnguide.types import unknown_name
+from attnguide.errors import InputError, unknown_name
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -89,5 +89,5 @@ def _pick(logits: Tensor, index: Tensor) -> Tensor:
 
 def _both(logits: Tensor, target: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor]:
     if reference is None:
-        raise ValueError("a two-class loss compares two classes; pass reference=<second class>")
+        raise InputError("a two-class loss compares two classes; pass reference=<second class>")
     return _pick(logits, target), _pick(logits, reference)

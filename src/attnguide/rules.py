@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from attnguide.types import unknown_name
+from attnguide.errors import unknown_name
 
 Rule = Callable[[Tensor, Tensor], Tensor]
 

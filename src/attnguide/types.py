@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnguide.names import unknown_name as unknown_name
+from attnguide.errors import InputError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ViT:
         count = len(self.class_names)
         if isinstance(name, int) or str(name).lstrip("-").isdigit():
             if not 0 <= int(name) < count:
-                raise ValueError(
+                raise InputError(
                     f"class index must lie in [0, {count - 1}] for {self.name}, got {name}"
                 )
             return int(name)
@@ -94,7 +94,7 @@ class ViT:
         exact = [index for index in hits if self.class_names[index].lower() == wanted]
         if len(exact or hits) > 1:
             options = ", ".join(f"{index} ({self.class_names[index]})" for index in hits)
-            raise ValueError(f"class name {name!r} is ambiguous; pass one of the indices {options}")
+            raise InputError(f"class name {name!r} is ambiguous; pass one of the indices {options}")
         return (exact or hits)[0]
 
 
@@ -174,7 +174,7 @@ def area_under_curve(fraction: Tensor, value: Tensor) -> Tensor:
         ValueError: fewer than two fractions, or fractions that do not increase.
     """
     if fraction.numel() < 2 or bool((fraction.diff() <= 0).any()):
-        raise ValueError(
+        raise InputError(
             f"an area needs at least two increasing fractions, got {fraction.tolist()}"
         )
     fraction = fraction.double()

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from attnguide.data.pictures import UnreadableImage
+from attnguide.errors import InputError
 from attnguide.types import ViT
 
 Mask = NDArray[np.bool_]
@@ -42,7 +43,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if len(set(self.targets)) < len(self.targets):
-            raise ValueError(
+            raise InputError(
                 f"the target classes of {self.id} must differ, got {', '.join(self.names)}; "
                 "name two different classes"
             )
@@ -98,5 +99,5 @@ def class_indices(vit: ViT, names: Sequence[str | int]) -> list[int]:
         except ValueError as error:
             wrong[str(name)] = str(error)
     if wrong:
-        raise ValueError("; ".join(wrong.values()))
+        raise InputError("; ".join(wrong.values()))
     return indices

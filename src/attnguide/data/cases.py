@@ -17,11 +17,12 @@ import numpy as np
 from PIL import Image
 
 from attnguide.config import DataConfig
-from attnguide.data import creatures
 from attnguide.data.case import Case, Cases, class_indices
+from attnguide.data.creatures import scenes as creatures
 from attnguide.data.find import CREATURES_COUNT
 from attnguide.data.named_pictures import known_pairs, picture_cases
 from attnguide.data.source import ImageSource, open_source
+from attnguide.errors import InputError
 from attnguide.types import ViT
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def pair_cases(vit: ViT, data: DataConfig) -> Cases:
     both = [(i, (i + half) % len(source)) for i in range(len(source))]
     both = [(i, j) for i, j in both if labels[i] != labels[j]]
     if not both:
-        raise ValueError(f"no two pictures of different classes in {source.form}; add some")
+        raise InputError(f"no two pictures of different classes in {source.form}; add some")
     ids = [f"{source.ids[i]}+{source.ids[j]}" for i, j in both]
     same = len(source) - len(both)
     note = f"Pairs of one class twice that were left out: {same}." if same else ""

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from attnguide.data.creatures import CLASS_NAMES, NUM_CLASSES, pair, single
+from attnguide.data.creatures.scenes import CLASS_NAMES, NUM_CLASSES, pair, single
 from attnguide.data.folders import file_listing, list_folder
 from attnguide.data.imagenet import list_flat
 from attnguide.data.parquet import fetch_hub, list_parquet
 from attnguide.data.pictures import Listing
+from attnguide.errors import InputError
 
 HUB = "hf://"
 IMAGENET_ON_HUB = "ILSVRC/imagenet-1k"
@@ -44,7 +45,7 @@ def find_pictures(
         return _creatures(name, seed, num_images or CREATURES_COUNT)
     place = place or os.environ.get("IMAGENET_DIR")
     if not place:
-        raise ValueError(
+        raise InputError(
             f"data {name!r} needs pictures: set data.root (or IMAGENET_DIR) to a folder of "
             "pictures, of <wnid>/ folders or of parquet shards, or set data.root="
             f"{HUB}{IMAGENET_ON_HUB} (gated: needs its licence accepted and HF_TOKEN)"
@@ -58,14 +59,14 @@ def find_pictures(
 def _look(root: Path) -> Listing:
     """The form of what lies in a local folder, or in a single file."""
     if not root.exists():
-        raise ValueError(f"data.root {str(root)!r} does not exist; pass a folder of pictures")
+        raise InputError(f"data.root {str(root)!r} does not exist; pass a folder of pictures")
     try:
         listing = _look_at_file(root) if root.is_file() else _look_into(root)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ValueError(f"cannot read data.root {str(root)!r}: {reason}") from error
+        raise InputError(f"cannot read data.root {str(root)!r}: {reason}") from error
     if listing is None or not listing.ids:
-        raise ValueError(
+        raise InputError(
             f"no pictures in {str(root)!r}: expected picture files (.jpg, .jpeg, .png, ...) in it, "
             "in folders named by class or wnid, in val/, or parquet shards"
         )

@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from attnguide.data.source import open_source
-from attnguide.preprocess import to_rgb
+from attnguide.errors import InputError
+from attnguide.models.preprocess import to_rgb
 from attnguide.types import ViT
 
 IMAGENET_GUIDE = "zebra"  # the paper's
@@ -44,7 +45,7 @@ def open_guide(
     Raises:
         ValueError: neither a file nor a class, or a class without pictures.
     """
-    from attnguide.data.creatures import CLASS_NAMES, guide
+    from attnguide.data.creatures.scenes import CLASS_NAMES, guide
 
     creatures = vit.class_names == CLASS_NAMES
     wanted = image or (CREATURES_GUIDE if creatures else IMAGENET_GUIDE)
@@ -58,12 +59,12 @@ def open_guide(
     try:
         label = vit.class_index(wanted)
     except ValueError as error:
-        raise ValueError(f"guide.image {wanted!r} is no picture file, and {error}") from error
+        raise InputError(f"guide.image {wanted!r} is no picture file, and {error}") from error
     if creatures:
         return GuideImage(guide(label).to_pil(), label, vit.class_names[label])
     source = open_source(vit, name=data, root=root)
     if label not in source.labels:
-        raise ValueError(
+        raise InputError(
             f"no picture of {vit.class_names[label]!r} for a guide in {source.form}; pass "
             "guide.image=FILE or a class that the data has"
         )

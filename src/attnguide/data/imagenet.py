@@ -13,6 +13,7 @@ from pathlib import Path
 
 from attnguide.data.folders import file_listing, is_wnid, picture_names
 from attnguide.data.pictures import Listing
+from attnguide.errors import InputError
 
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _NAME_COLUMNS = ("filename", "file_name", "file", "image", "image_id", "imageid")
@@ -53,7 +54,7 @@ def list_flat(folder: Path, tables: Iterable[Path], devkits: Iterable[Path]) -> 
 def _csv_classes(names: Sequence[str], classes: dict[str, str], table: Path) -> list[str]:
     missing = [name for name in names if Path(name).stem not in classes]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{table} has no line for {len(missing)} of {len(names)} pictures, such as "
             f"{missing[0]}; add them, or move the pictures away"
         )
@@ -74,7 +75,7 @@ def _read_csv(table: Path) -> dict[str, str] | None:
         rows = [(name, text.split()[0] if text.split() else "") for name, text in rows]
     empty = [number for number, row in enumerate(rows, 2) if not all(part.strip() for part in row)]
     if empty:
-        raise ValueError(f"{table} line {empty[0]}: file name or class is missing")
+        raise InputError(f"{table} line {empty[0]}: file name or class is missing")
     return {Path(name.strip()).stem: text.strip() for name, text in rows}
 
 
@@ -86,7 +87,7 @@ def _devkit_classes(names: Sequence[str], devkit: Path) -> list[str]:
     for name in names:
         digits = re.search(r"_(\d{8})\.", name)
         if digits is None or not 1 <= int(digits.group(1)) <= len(lines):
-            raise ValueError(
+            raise InputError(
                 f"{GROUND_TRUTH} has {len(lines)} lines and the picture {name} belongs to none; "
                 "expected names such as ILSVRC2012_val_00000001.JPEG"
             )
@@ -121,7 +122,7 @@ def devkit_order(devkit: Path) -> dict[int, str]:
             continue
         return dict(enumerate(wnids, 1))
     hint = f"; {sorted_file.name} is alphabetical, which the devkit is not" if sorted_file else ""
-    raise ValueError(
+    raise InputError(
         f"{devkit / GROUND_TRUTH} numbers the classes in the devkit's own order, and no file there "
         f"says which wnid has which number{hint}; put the devkit's meta.mat (or map_clsloc.txt) "
         "beside it"

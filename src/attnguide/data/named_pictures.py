@@ -12,6 +12,7 @@ from PIL import Image
 from attnguide.config import DataConfig
 from attnguide.data.case import Case, Mask, class_indices
 from attnguide.data.pictures import read_picture
+from attnguide.errors import InputError
 from attnguide.types import ViT
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
@@ -77,14 +78,14 @@ def check_pictures(pictures: Sequence[Mapping[str, Any]], classes: int | None = 
     for entry in pictures:
         unknown = set(entry) - {"file", "classes", "boxes"}
         if "file" not in entry or unknown:
-            raise ValueError(
+            raise InputError(
                 f"runner.pictures takes entries {{file: PATH, classes: [NAME, ...]}}, got {entry}"
             )
         names = [str(name).strip().lower() for name in entry.get("classes") or ()]
         if not names or (classes is not None and len(names) != classes):
-            raise ValueError(f"{entry['file']} needs {need}, got {names or 'none'}")
+            raise InputError(f"{entry['file']} needs {need}, got {names or 'none'}")
         if len(set(names)) < len(names):
-            raise ValueError(
+            raise InputError(
                 f"the target classes of {entry['file']} must differ, got {', '.join(names)}"
             )
     missing = [str(e["file"]) for e in pictures if not Path(e["file"]).expanduser().is_file()]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from attnguide.data.folders import picture_id
 from attnguide.data.pictures import Listing, UnreadableImage, read_picture
+from attnguide.errors import InputError
 
 _IN_PATH = re.compile(r"(?:^|[_/])(n\d{8})(?:[_./]|$)")
 
@@ -72,7 +73,7 @@ def _open(file: Path) -> Any:
     try:
         return pq.ParquetFile(file)
     except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"cannot read the parquet file {file}: {error}") from error
+        raise InputError(f"cannot read the parquet file {file}: {error}") from error
 
 
 def _image_column(schema: Any, file: Path) -> tuple[str, bool]:
@@ -83,7 +84,7 @@ def _image_column(schema: Any, file: Path) -> tuple[str, bool]:
         parts = {field.type.field(i).name for i in range(field.type.num_fields)}
         if {"bytes", "path"} <= parts or pa.types.is_binary(field.type):
             return str(field.name), bool(parts)
-    raise ValueError(
+    raise InputError(
         f"{file} has no column of encoded pictures, but {', '.join(schema.names)}; write it with "
         "the `datasets` library, images embedded"
     )
@@ -145,7 +146,7 @@ def fetch_hub(dataset: str) -> list[Path]:
             dataset, repo_type="dataset", allow_patterns=["*validation*.parquet"]
         )
     except (OSError, HfHubHTTPError) as error:
-        raise ValueError(
+        raise InputError(
             f"cannot fetch the dataset {dataset} from the Hugging Face hub "
             f"({type(error).__name__}). ImageNet is gated: accept its licence once at "
             f"https://huggingface.co/datasets/{dataset}, create a token and set HF_TOKEN (or run "
@@ -154,5 +155,5 @@ def fetch_hub(dataset: str) -> list[Path]:
         ) from error
     files = sorted(Path(folder).rglob("*.parquet"))
     if not files:
-        raise ValueError(f"the dataset {dataset} has no parquet files of a validation split")
+        raise InputError(f"the dataset {dataset} has no parquet files of a validation split")
     return files

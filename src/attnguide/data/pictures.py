@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from attnguide.preprocess import to_rgb
+from attnguide.errors import InputError
+from attnguide.models.preprocess import to_rgb
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 )
 
 
-class UnreadableImage(ValueError):
+class UnreadableImage(InputError):
     """A picture that cannot be decoded; says which one and why."""
 
     def __init__(self, name: str, reason: str) -> None:
@@ -81,7 +82,7 @@ def read_picture(file: Path | bytes, name: str) -> Image.Image:
 def _eight_bits(picture: Image.Image) -> Image.Image:
     """Grey of 16 or 32 bits scaled, where a plain conversion would clip it."""
     if picture.mode == "F":
-        raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bits")
+        raise InputError("floating-point pixels have no known range; save it with 8 or 16 bits")
     if not picture.mode.startswith("I"):
         return picture
     values = np.asarray(picture).astype(np.float64)

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from attnguide.data.find import find_pictures
 from attnguide.data.folders import is_wnid
 from attnguide.data.pictures import Listing, UnreadableImage
+from attnguide.errors import InputError
 from attnguide.types import ViT
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class ImageSource:
         known = tuple(label for label in self.labels if label is not None)
         if len(known) < len(self):
             first = self.ids[self.labels.index(None)]
-            raise ValueError(
+            raise InputError(
                 f"{len(self) - len(known)} of {len(self)} pictures have no label, such as {first} "
                 f"({self.form}); put them into folders named by class or wnid, or add a csv with "
                 "the columns filename and label, or use target=predicted, an index or a class name"
@@ -158,7 +159,7 @@ def open_source(
     listing = find_pictures(name, root, seed=seed, num_images=num_images)
     if len(set(listing.ids)) < len(listing.ids):
         twice = next(i for i in listing.ids if listing.ids.count(i) > 1)
-        raise ValueError(f"the picture {twice} appears twice in: {listing.form}; remove one")
+        raise InputError(f"the picture {twice} appears twice in: {listing.form}; remove one")
     labels = _labels(listing, vit)
     chosen = sample(listing.ids, labels, num_images, seed)
     if num_images is not None and len(chosen) < num_images:
@@ -190,7 +191,7 @@ def _labels(listing: Listing, vit: ViT) -> tuple[int | None, ...]:
             unknown[key] = str(error)
     if unknown and numbers:
         key, reason = next(iter(unknown.items()))
-        raise ValueError(
+        raise InputError(
             f"{len(unknown)} classes of the pictures are none of {vit.name}'s: "
             f"{', '.join(list(unknown)[:5])}; {reason} ({listing.form})"
         )

@@ -14,8 +14,9 @@ from torch import Tensor
 from attnguide.config import GuideConfig
 from attnguide.data.case import Case, Mask
 from attnguide.data.guide_image import GuideImage
+from attnguide.errors import InputError
 from attnguide.guides import stitch
-from attnguide.preprocess import Preprocess
+from attnguide.models.preprocess import Preprocess
 from attnguide.types import ViT
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def look_beside(vit: ViT, case: Case, guide: GuideImage, settings: GuideConfig) 
         ValueError: as `stitch`; or a guide of a class that is to be explained.
     """
     if guide.label in case.targets:
-        raise ValueError(
+        raise InputError(
             f"the guide {guide.name} shows the class that {case.id} is explained for; pass a "
             "guide.image of another class"
         )

@@ -19,9 +19,9 @@ from torch import Tensor
 from attnguide import rules
 from attnguide.data.case import Case
 from attnguide.data.views import look
-from attnguide.evaluation.shares import Measure, correlation, paired
+from attnguide.evaluation.localisation import Measure, correlation, paired
 from attnguide.losses import LOSSES
-from attnguide.trace import AttentionTrace, corrected_rollout
+from attnguide.tracing.trace import AttentionTrace, corrected_rollout
 from attnguide.types import ViT
 
 EQ8 = "relative_contrast"

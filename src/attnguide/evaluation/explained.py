@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from attnguide.results import save_maps
-from attnguide.storage import write_atomic
+from attnguide.store.files import write_atomic
+from attnguide.store.table import save_maps
 from attnguide.types import Explanation, ViT
 
 KEY = ("image_id", "model", "method", "target")  # names a row

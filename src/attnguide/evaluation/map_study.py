@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnguide.api import explain_many
 from attnguide.data.views import View
-from attnguide.evaluation.shares import (
+from attnguide.evaluation.localisation import (
     correlation,
     map_correlation,
     masses,

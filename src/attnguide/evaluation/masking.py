@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnguide.plain import rows_read
-from attnguide.types import ViT, unknown_name
+from attnguide.errors import InputError, unknown_name
+from attnguide.tracing.plain import rows_read
+from attnguide.types import ViT
 
 FILLS = ("zero", "black", "mean", "blur")
 
@@ -44,7 +45,7 @@ def filled(images: Tensor, fill: str | float, black: Tensor | None, patch: int) 
         return images.mean((-2, -1), keepdim=True).expand_as(images)
     if fill == "black":
         if black is None:
-            raise ValueError(
+            raise InputError(
                 "fill='black' needs the model's normalisation, but its preprocess has no mean and "
                 "std; pass the number that black has in normalised space"
             )

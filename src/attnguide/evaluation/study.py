@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attnguide.api import Target, explain_many
-from attnguide.evaluation.perturb import FRACTIONS, perturb_many
+from attnguide.evaluation.perturbation import FRACTIONS, perturb_many
 from attnguide.types import PerturbationCurve, ViT
 
 RANDOM = "random"

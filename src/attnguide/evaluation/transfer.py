@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from attnguide.attention_descent import Descent
 from attnguide.data.views import View
-from attnguide.evaluation.shares import Measure, correlation, masses, regions, summarise
+from attnguide.evaluation.localisation import Measure, correlation, masses, regions, summarise
+from attnguide.interventions.attention_descent import Descent
 from attnguide.types import Explanation, ViT
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from attnguide.types import unknown_name
+from attnguide.errors import unknown_name
 
 Method = Callable[..., Tensor]
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from attnguide.sampling import progress
-from attnguide.trace import AttentionTrace
+from attnguide.methods._sampling import progress
+from attnguide.tracing.trace import AttentionTrace
 
 _KEPT = 16  # entries per row of the small graph; more only cost time
 _PROVEN = 1e-12  # bounds this close are equal but for rounding

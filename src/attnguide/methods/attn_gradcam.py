@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.features import positive_evidence
-from attnguide.trace import AttentionTrace
+from attnguide.methods._features import positive_evidence
+from attnguide.tracing.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace) -> Tensor:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.feedback import (
+from attnguide.errors import InputError
+from attnguide.methods._feedback import (
     chain,
     chain_start,
     check_steps,
@@ -16,9 +17,9 @@ from attnguide.feedback import (
     read_out,
     reasoning_feedback,
 )
-from attnguide.sampling import divided
-from attnguide.tokens import layers, visit_tokens
-from attnguide.trace import AttentionTrace
+from attnguide.methods._sampling import divided
+from attnguide.tracing.tokens import layers, visit_tokens
+from attnguide.tracing.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 7, steps: int = 20) -> Tensor:
@@ -49,7 +50,7 @@ def _token_shares(trace: AttentionTrace) -> list[Tensor]:
     blocks = layers(vit)
     weights = [w for block in blocks if (w := _projection(block)) is not None]
     if not len(values) == len(weights) == len(blocks):
-        raise ValueError(
+        raise InputError(
             f"bi_token needs the values and the output projection of every attention, which "
             f"{vit.name} does not show; use a timm VisionTransformer, or bi_head"
         )

@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnguide.capture import capture
-from attnguide.feedback import along, check_steps, objective_of
+from attnguide.errors import InputError
+from attnguide.methods._feedback import along, check_steps, objective_of
 from attnguide.propagate import rollout
-from attnguide.tokens import layers as blocks_of
-from attnguide.trace import AttentionTrace
+from attnguide.tracing.capture import capture
+from attnguide.tracing.tokens import layers as blocks_of
+from attnguide.tracing.trace import AttentionTrace
 
 
 def explain(
@@ -33,7 +34,7 @@ def explain(
     depth = len(blocks_of(trace.vit))
     check_steps("dix", steps, least=1)
     if not 1 <= layers <= depth:
-        raise ValueError(
+        raise InputError(
             f"layers of dix must lie in [1, {depth}] for {trace.vit.name}, got {layers}"
         )
     rows = [

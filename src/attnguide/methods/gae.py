@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from attnguide import rules
-from attnguide.trace import AttentionTrace, corrected_rollout
+from attnguide.tracing.trace import AttentionTrace, corrected_rollout
 
 
 def explain(trace: AttentionTrace) -> Tensor:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnguide.feedback import last_gradient, last_layer, read_rows
-from attnguide.sampling import unit_range
-from attnguide.trace import AttentionTrace
-from attnguide.types import unknown_name
+from attnguide.errors import InputError, unknown_name
+from attnguide.methods._feedback import last_gradient, last_layer, read_rows
+from attnguide.methods._sampling import unit_range
+from attnguide.tracing.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, heads: str = "single") -> Tensor:
@@ -47,7 +47,7 @@ def explain(trace: AttentionTrace, *, heads: str = "single") -> Tensor:
 def _check_class_token(trace: AttentionTrace) -> None:
     vit = trace.vit
     if bool((trace.readout[vit.num_prefix :] != 0).any()):
-        raise ValueError(
+        raise InputError(
             f"grad_eclip compares patches with the query of a class token, but {vit.name} reads "
             "the mean of its patches; use a model with global_pool='token', or complete or gradcam"
         )
@@ -57,7 +57,7 @@ def _concatenated(trace: AttentionTrace) -> tuple[Tensor, Tensor]:
     """(B, N, D) queries and keys of the last layer, heads side by side."""
     recording = trace.recording
     if len(recording.query) != len(recording.attention):
-        raise ValueError(
+        raise InputError(
             f"grad_eclip needs the queries and keys of the last attention, which {trace.vit.name} "
             "does not show; use a timm VisionTransformer, or complete or gae"
         )

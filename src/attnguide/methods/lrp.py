@@ -12,8 +12,9 @@ import torch
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
-from attnguide.lrp import SEPARATE, descend, record, rules, warn_float32
-from attnguide.trace import AttentionTrace
+from attnguide.errors import InputError
+from attnguide.methods._lrp import SEPARATE, descend, record, rules, warn_float32
+from attnguide.tracing.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 0, pixels: bool = False) -> Tensor:
@@ -36,7 +37,7 @@ def explain(trace: AttentionTrace, *, start_layer: int = 0, pixels: bool = False
             relevance rules; pixels of a model whose patches are not one convolution.
     """
     if pixels and start_layer != 0:
-        raise ValueError(f"pixels=True needs start_layer=0, got {start_layer}; pass one of them")
+        raise InputError(f"pixels=True needs start_layer=0, got {start_layer}; pass one of them")
     if pixels:
         _check_convolution(trace)
     passed = record(trace, "lrp", start_layer)
@@ -56,7 +57,7 @@ def explain(trace: AttentionTrace, *, start_layer: int = 0, pixels: bool = False
 def _check_convolution(trace: AttentionTrace) -> None:
     embed: Any = trace.vit.module.patch_embed
     if type(embed) is not PatchEmbed or not isinstance(embed.norm, nn.Identity):
-        raise ValueError(
+        raise InputError(
             f"method 'lrp' with pixels=True needs patches made by one convolution, and "
             f"{trace.vit.name} makes them with {type(embed).__name__}; use pixels=False"
         )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.lrp import SEPARATE, descend, record
-from attnguide.trace import AttentionTrace
+from attnguide.methods._lrp import SEPARATE, descend, record
+from attnguide.tracing.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 0) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from attnguide.propagate import rollout
-from attnguide.trace import AttentionTrace, layers_from
+from attnguide.tracing.trace import AttentionTrace, layers_from
 
 
 def explain(trace: AttentionTrace, *, normalize: bool = False, start_layer: int = 0) -> Tensor:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnguide.lrp import BALANCED, descend, record, warn_float32
+from attnguide.methods._lrp import BALANCED, descend, record, warn_float32
 from attnguide.propagate import rollout
-from attnguide.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 0) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.feedback import (
+from attnguide.methods._feedback import (
     chain,
     chain_start,
     check_steps,
@@ -16,7 +16,7 @@ from attnguide.feedback import (
     read_rows,
     reasoning_feedback,
 )
-from attnguide.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 4, steps: int = 20) -> Tensor:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnguide.clustering import k_means
-from attnguide.sampling import check_sampling, class_score, divided, progress, unit_range
-from attnguide.tokens import check_free_tokens, kept_logits, layers, visit_tokens
-from attnguide.trace import AttentionTrace
+from attnguide.errors import InputError
+from attnguide.methods._clustering import k_means
+from attnguide.methods._sampling import check_sampling, class_score, divided, progress, unit_range
+from attnguide.tracing.tokens import check_free_tokens, kept_logits, layers, visit_tokens
+from attnguide.tracing.trace import AttentionTrace
 from attnguide.types import ViT
 
 PUBLISHED_MASKS = 1024
@@ -89,7 +90,7 @@ def mean_over_masks(score: Tensor, keep: Tensor) -> Tensor:
 def _check_ratio(vit: ViT, tokens_ratio: float) -> None:
     rows, cols = vit.grid
     if not 0 < tokens_ratio <= 1 or int(tokens_ratio * rows * cols) < 1:
-        raise ValueError(
+        raise InputError(
             f"tokens_ratio of tis must lie in (0, 1] and keep at least one of {rows * cols} "
             f"patches, got {tokens_ratio}; the publication uses 0.5"
         )
@@ -102,7 +103,7 @@ def _possible_masks(vit: ViT, n_masks: int) -> int:
     if n_masks == PUBLISHED_MASKS:
         return min(n_masks, most)
     if not 1 <= n_masks <= most:
-        raise ValueError(
+        raise InputError(
             f"n_masks of tis must lie in [1, {most}] for {vit.name} ({len(blocks)} layers x "
             f"{width} channels to make masks from), got {n_masks}"
         )

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnguide.capture import unchanged
-from attnguide.clustering import complete_linkage
-from attnguide.sampling import check_sampling, class_score, divided, progress, unit_range
-from attnguide.tokens import layers, visit_tokens
-from attnguide.trace import AttentionTrace
+from attnguide.errors import InputError
+from attnguide.methods._clustering import complete_linkage
+from attnguide.methods._sampling import check_sampling, class_score, divided, progress, unit_range
+from attnguide.tracing.capture import unchanged
+from attnguide.tracing.tokens import layers, visit_tokens
+from attnguide.tracing.trace import AttentionTrace
 from attnguide.types import ViT
 
 
@@ -116,12 +117,12 @@ def _answers(
 
 def _check(vit: ViT, distance_threshold: float, noise: float) -> None:
     if not 0 <= distance_threshold <= 1:
-        raise ValueError(
+        raise InputError(
             "distance_threshold of vit_cx must lie in [0, 1] (1 - cosine; the publication uses "
             f"0.1), got {distance_threshold}"
         )
     if not 0 <= noise < float("inf"):
-        raise ValueError(
+        raise InputError(
             f"noise of vit_cx is a standard deviation: zero or more, got {noise}; the publication "
             "uses 0.1"
         )
@@ -131,7 +132,7 @@ def _check(vit: ViT, distance_threshold: float, noise: float) -> None:
 def _last_attention(vit: ViT) -> nn.Module:
     attention = getattr(layers(vit)[-1], "attn", None)
     if not isinstance(attention, nn.Module):
-        raise ValueError(
+        raise InputError(
             "vit_cx takes its masks from the input of the last attention, but the last block of "
             f"{vit.name} has no part `attn`; use a timm VisionTransformer, or tis"
         )

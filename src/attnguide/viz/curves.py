@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from attnguide.errors import InputError
 from attnguide.viz.style import (
     BODY,
     HAIRLINE,
@@ -91,7 +92,7 @@ def draw_curves(
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     if not rows or any(not row or any(not panel.curves for panel in row) for row in rows):
-        raise ValueError("a figure of curves needs panels, and each panel at least one curve")
+        raise InputError("a figure of curves needs panels, and each panel at least one curve")
     columns = max(len(row) for row in rows)
     heights = [part for row in rows for part in (_PLOT, _key_height(row))]
     with typography():

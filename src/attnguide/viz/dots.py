@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from attnguide.errors import InputError
 from attnguide.viz.style import (
     HAIRLINE,
     INK,
@@ -106,7 +107,7 @@ def draw_dots(panels: Sequence[DotPanel], *, columns: int = 2) -> Figure:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     if not panels or any(not any(dots for _, dots in panel.rows) for panel in panels):
-        raise ValueError("a figure of dots needs panels, and each panel at least one dot")
+        raise InputError("a figure of dots needs panels, and each panel at least one dot")
     bands = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     heights = [max(_height(panel) for panel in band) for band in bands]
     across = min(columns, len(panels))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from attnguide.errors import InputError
 from attnguide.viz.style import relevance_colours
 
 MAP_WEIGHT = 0.7  # share of the map; the picture above it gets the rest
@@ -28,9 +29,9 @@ def normalize(relevance: Any) -> NDArray[np.float64]:
     """
     values = np.asarray(_plain(relevance), dtype=np.float64)
     if values.ndim < 2 or values.size == 0:
-        raise ValueError(f"relevance must be (..., rows, cols) and not empty, got {values.shape}")
+        raise InputError(f"relevance must be (..., rows, cols) and not empty, got {values.shape}")
     if not np.isfinite(values).all():
-        raise ValueError("relevance holds NaN or infinite numbers; explain in float64")
+        raise InputError("relevance holds NaN or infinite numbers; explain in float64")
     largest = np.abs(values).max(axis=(-2, -1), keepdims=True)
     return values / np.where(largest > 0, largest, 1)
 
@@ -49,11 +50,11 @@ def overlay(image: Any, relevance: Any, *, weight: float = MAP_WEIGHT) -> NDArra
         ValueError: shapes or a weight that do not fit.
     """
     if not 0 <= weight <= 1:
-        raise ValueError(f"weight must lie in [0, 1], got {weight}")
+        raise InputError(f"weight must lie in [0, 1], got {weight}")
     picture = as_picture(image)
     scaled = normalize(relevance)
     if scaled.ndim != 2:
-        raise ValueError(f"one picture takes one map (rows, cols), got {scaled.shape}")
+        raise InputError(f"one picture takes one map (rows, cols), got {scaled.shape}")
     height, width = picture.shape[:2]
     field = Image.fromarray(scaled.astype(np.float32)).resize(
         (width, height), Image.Resampling.BILINEAR
@@ -76,12 +77,12 @@ def as_picture(image: Any) -> NDArray[np.float32]:
     if values.ndim == 3 and values.shape[0] == 3 and values.shape[2] != 3:
         values = values.transpose(1, 2, 0)
     if values.ndim != 3 or values.shape[2] != 3:
-        raise ValueError(
+        raise InputError(
             f"a picture must be (H, W, 3), or a tensor (3, H, W), got {tuple(values.shape)}"
         )
     scaled = values.astype(np.float32) / (255 if np.issubdtype(values.dtype, np.integer) else 1)
     if not (scaled.min() >= -1e-6 and scaled.max() <= 1 + 1e-6):
-        raise ValueError(
+        raise InputError(
             f"a picture must lie in [0, 1], got {scaled.min():.3g} to {scaled.max():.3g}; "
             "undo the normalisation with vit.preprocess.denormalize(images)"
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from attnguide.errors import InputError
 from attnguide.viz.overlay import as_picture, overlay
 from attnguide.viz.style import (
     BODY,
@@ -76,7 +77,7 @@ def draw_panels(
     columns = max((len(row) for row in rows), default=0)
     panels = [panel for row in rows for panel in row if panel is not None]
     if not panels:
-        raise ValueError("a figure needs at least one panel, got none")
+        raise InputError("a figure needs at least one panel, got none")
     _check_titles("row", row_titles, len(rows))
     _check_titles("column", column_titles, columns)
     with typography():
@@ -134,7 +135,7 @@ def _ruler() -> Any:
 
 def _check_titles(kind: str, titles: Sequence[str], count: int) -> None:
     if len(titles) not in (0, count):
-        raise ValueError(f"expected {count} {kind} titles, or none, got {len(titles)}")
+        raise InputError(f"expected {count} {kind} titles, or none, got {len(titles)}")
 
 
 class _Page:

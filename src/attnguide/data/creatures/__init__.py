@@ -1,0 +1,1 @@
+"""The embedded world: drawn animals with exact masks of bodies and parts."""

@@ -1,0 +1,218 @@
+"""Creatures: a procedural image world whose every pixel is known.
+
+Eight species of animals, each in two variants that differ in exactly one part, on textured
+backgrounds with clutter. Every scene comes with the exact visible mask of each animal and of its
+distinguishing part, so that an explanation can be judged. A scene is a pure function of its
+(seed, index): order, process and batch do not matter.
+
+The world is easy by design and does not replace evidence on photographs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from attnguide.data.creatures.scenery import scenery
+from attnguide.data.creatures.shapes import Raster, rasterise
+from attnguide.data.creatures.species import draw
+from attnguide.errors import InputError
+
+IMAGE_SIZE = 96
+SWAY = 0.03  # largest offset of a posture, as a share of the animal's size
+CLASS_NAMES: tuple[str, ...] = (
+    "bushy-tailed fox",
+    "thin-tailed fox",
+    "long-eared hare",
+    "lop-eared hare",
+    "trunk-nosed tapir",
+    "horn-nosed tapir",
+    "spiral-shelled snail",
+    "spire-shelled snail",
+    "white-headed eagle",
+    "red-necked eagle",
+    "stilt-legged ibis",
+    "feather-legged ibis",
+    "star-marked fish",
+    "band-marked fish",
+    "fan-crested lizard",
+    "plume-crested lizard",
+)
+NUM_CLASSES = len(CLASS_NAMES)
+_SINGLE, _PAIR, _GUIDE = 0, 1, 2  # separate the random streams of the kinds of scenes
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture with its ground truth.
+
+    Attributes:
+        image: (3, 96, 96) float32 in [0, 1], a multiple of 1/255.
+        labels: Class index of each animal.
+        animal_masks: Visible pixels of each animal, (96, 96) bool, disjoint.
+        part_masks: Visible pixels of each animal's distinguishing part, inside its animal mask.
+        id: Kind, seed and index; names the picture in tables.
+    """
+
+    image: Tensor
+    labels: tuple[int, ...]
+    animal_masks: tuple[Tensor, ...]
+    part_masks: tuple[Tensor, ...]
+    id: str
+
+    def to_pil(self) -> Image.Image:
+        """The picture with 8 bits per channel; nothing is lost."""
+        pixels = (self.image * 255).round().to(torch.uint8)
+        return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+class Pose(NamedTuple):
+    """Where an animal stands: shares of the canvas, radians, aspect as log(width / height)."""
+
+    x: float
+    y: float
+    size: float
+    angle: float = 0.0
+    aspect: float = 0.0
+    mirrored: bool = False
+
+    def affine(self, pixels: int) -> NDArray[np.float64]:
+        """(2, 3) map from the animal's unit square to pixels of a square canvas."""
+        width = self.size * np.exp(self.aspect / 2) * (-1 if self.mirrored else 1)
+        height = self.size * np.exp(-self.aspect / 2)
+        c, s = np.cos(self.angle), np.sin(self.angle)
+        linear = np.array([[c * width, -s * height], [s * width, c * height]])
+        offset = np.array([self.x, self.y]) - linear @ np.array([0.5, 0.5])
+        return pixels * np.concatenate([linear, offset[:, None]], axis=1)
+
+
+def sibling(label: int) -> int:
+    """The other variant of the same species."""
+    return _checked(label) ^ 1
+
+
+def species(label: int) -> int:
+    """Index of the species, 0 to 7."""
+    return _checked(label) // 2
+
+
+def _checked(label: int) -> int:
+    if not 0 <= label < NUM_CLASSES:
+        raise InputError(f"label must lie in 0..{NUM_CLASSES - 1}, got {label}; see CLASS_NAMES")
+    return int(label)
+
+
+def _generator(kind: int, seed: int, index: int) -> np.random.Generator:
+    if seed < 0 or index < 0:
+        raise InputError(f"seed and index must not be negative, got seed={seed}, index={index}")
+    return np.random.default_rng([kind, seed, index])
+
+
+def animal(rng: np.random.Generator, label: int, pose: Pose, size: int = IMAGE_SIZE) -> Raster:
+    """One animal of random posture and tint; the same draws for both variants of a species."""
+    sway = SWAY * rng.uniform(-1, 1, 6)
+    tint = rng.uniform(0.85, 1.1) * rng.uniform(0.92, 1.08, 3)
+    groups = draw(species(label), label % 2, sway)
+    return rasterise(groups, pose.affine(size), (size, size), tuple(tint))
+
+
+def _compose(
+    rng: np.random.Generator,
+    ground: NDArray[np.float32],
+    animals: list[Raster],
+    labels: tuple[int, ...],
+    name: str,
+) -> Scene:
+    """Lay animals over the ground in order, expose, add noise, round to 8 bits."""
+    image = ground
+    visible: list[NDArray[np.float32]] = []
+    parts: list[NDArray[np.float32]] = []
+    for raster in animals:
+        alpha = raster.rgba[..., 3]
+        image = image * (1 - alpha[..., None]) + raster.rgba[..., :3]
+        visible = [v * (1 - alpha) for v in visible] + [alpha]
+        parts = [p * (1 - alpha) for p in parts] + [raster.part]
+    exposure, grain = rng.uniform(0.9, 1.08), rng.uniform(0.0, 0.03)
+    image = image * exposure + grain * rng.standard_normal(image.shape, dtype=np.float32)
+    pixels = np.clip(np.round(255 * image), 0, 255).astype(np.float32) / 255
+    masks = [v > 0.5 for v in visible]
+    return Scene(
+        image=torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
+        labels=labels,
+        animal_masks=tuple(torch.from_numpy(m) for m in masks),
+        part_masks=tuple(
+            torch.from_numpy((p > 0.5) & m) for p, m in zip(parts, masks, strict=True)
+        ),
+        id=name,
+    )
+
+
+def single(seed: int, index: int, label: int | None = None) -> Scene:
+    """A picture of one animal.
+
+    Args:
+        seed: Set of pictures.
+        index: Number within the set.
+        label: Class; random if absent. Everything else stays as it would be without it.
+
+    Raises:
+        ValueError: negative seed or index, or an unknown label.
+    """
+    rng = _generator(_SINGLE, seed, index)
+    drawn = int(rng.integers(NUM_CLASSES))
+    label = drawn if label is None else _checked(label)
+    size = rng.uniform(0.55, 0.95)
+    slack = (1 - size) / 2 + 0.02
+    x, y = 0.5 + slack * rng.uniform(-1, 1, 2)
+    angle, aspect = 0.2 * rng.uniform(-1, 1), np.clip(0.12 * rng.standard_normal(), -0.3, 0.3)
+    pose = Pose(x, y, size, angle, aspect, bool(rng.random() < 0.5))
+    ground = scenery(rng, IMAGE_SIZE)
+    return _compose(
+        rng, ground, [animal(rng, label, pose)], (label,), f"single-{seed}-{index}-{label}"
+    )
+
+
+def pair(seed: int, index: int, labels: tuple[int, int] | None = None) -> Scene:
+    """A picture of two animals side by side; of different species unless labels say otherwise.
+
+    Args:
+        seed: Set of pictures.
+        index: Number within the set.
+        labels: Class of the left and of the right animal; random if absent.
+
+    Raises:
+        ValueError: negative seed or index, an unknown label, or twice the same.
+    """
+    rng = _generator(_PAIR, seed, index)
+    first = int(rng.integers(NUM_CLASSES))
+    second = int((2 * species(first) + 2 + rng.integers(NUM_CLASSES - 2)) % NUM_CLASSES)
+    left, right = (first, second) if labels is None else map(_checked, labels)
+    if left == right:
+        raise InputError(f"a pair needs two different classes, got {left} twice")
+    ground = scenery(rng, IMAGE_SIZE, max_clutter=4)
+    animals = []
+    for label, x in ((left, 0.26), (right, 0.74)):
+        size = rng.uniform(0.46, 0.56)
+        x, y = x + 0.02 * rng.uniform(-1, 1), rng.uniform(0.32, 0.68)
+        angle, aspect = 0.15 * rng.uniform(-1, 1), 0.1 * rng.uniform(-1, 1)
+        pose = Pose(x, y, size, angle, aspect, bool(rng.random() < 0.5))
+        animals.append(animal(rng, label, pose))
+    return _compose(rng, ground, animals, (left, right), f"pair-{seed}-{index}-{left}-{right}")
+
+
+def guide(label: int, seed: int = 0) -> Scene:
+    """A clear, large, upright picture of a class, to be stitched beside others.
+
+    Raises:
+        ValueError: negative seed or an unknown label.
+    """
+    rng = _generator(_GUIDE, seed, _checked(label))
+    ground = scenery(rng, IMAGE_SIZE, max_clutter=0)
+    raster = animal(rng, label, Pose(0.5, 0.5, 0.9))
+    return _compose(rng, ground, [raster], (label,), f"guide-{seed}-{label}")

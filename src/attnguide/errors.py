@@ -1,0 +1,24 @@
+"""What a user can mend: one kind of error, whose message is all that is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Something that was asked for and cannot be done: what was expected, what came, what to do."""
+
+
+class InputTypeError(InputError, TypeError):
+    """An input of another type than expected."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
+    """The error for a name nobody knows: closest names first, then all of them."""
+    names = list(known)
+    begun = [known for known in names if str(name) and known.startswith(str(name))]
+    close = begun[:3] or get_close_matches(str(name), names, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ";"
+    listed = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
+    return InputError(f"unknown {kind} {name!r}{hint} known: {listed}")

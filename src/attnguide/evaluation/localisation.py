@@ -1,0 +1,219 @@
+"""How much relevance lies where, and with which sign: what a map shows, as numbers.
+
+A map is divided among regions of the picture: the target's object, the other objects, the
+background; and, with a guide, the picture's own part and the guide's. Regions are shares of every
+patch, so the mass of a region is a sum over patches weighted by them. Positive and negative mass
+are kept apart, both as sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnguide.evaluation.statistics import bootstrap_mean
+
+REGIONS = ("target", "other", "background", "own", "guide")
+Measure = Callable[[pd.DataFrame], "pd.Series[float]"]
+
+
+def regions(
+    objects: Sequence[Tensor], target: int, own: Tensor | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Regions of a map by name; those that are not known are absent.
+
+    Args:
+        objects: (rows, cols) each, share of the patches that each object covers; disjoint.
+        target: Which of them belongs to the explained class; a larger number for none of them.
+        own: (rows, cols), 1 on the picture's own part of a stitched view.
+    """
+    found: dict[str, NDArray[np.float64]] = {}
+    if objects:
+        each = np.stack([np.asarray(o, dtype=np.float64) for o in objects])
+        mine = np.arange(len(each)) == target
+        found["target"], found["other"] = each[mine].sum(0), each[~mine].sum(0)
+        found["background"] = 1 - each.sum(0)
+    if own is not None:
+        found["own"] = np.asarray(own, dtype=np.float64)
+        found["guide"] = 1 - found["own"]
+    return found
+
+
+def masses(
+    relevance: Tensor | NDArray[np.floating], where: Mapping[str, NDArray[np.float64]]
+) -> dict[str, float]:
+    """Sizes of the positive and the negative mass, in all and in every region, and its area.
+
+    Keys are `positive`, `negative`, and with `_<region>` for each of `REGIONS`, and
+    `area_<region>` as a share of the picture; NaN for a region that is not known.
+    """
+    values = np.asarray(relevance, dtype=np.float64)
+    parts = {"positive": np.maximum(values, 0), "negative": np.maximum(-values, 0)}
+    found = {name: float(part.sum()) for name, part in parts.items()}
+    for region in REGIONS:
+        share = where.get(region)
+        for name, part in parts.items():
+            found[f"{name}_{region}"] = np.nan if share is None else float((part * share).sum())
+        found[f"area_{region}"] = np.nan if share is None else float(share.mean())
+    return found
+
+
+def correlation(
+    first: Tensor | NDArray[np.floating], second: Tensor | NDArray[np.floating]
+) -> float:
+    """Pearson correlation of two maps over patches; NaN if one of them is constant."""
+    a, b = (np.asarray(m, dtype=np.float64).ravel() for m in (first, second))
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size > 0 else float("nan")
+
+
+def positive_share(region: str) -> Measure:
+    """Share of the positive mass that lies in a region, in [0, 1]."""
+    return lambda rows: _ratio(rows[f"positive_{region}"], rows["positive"])
+
+
+def negative_share(region: str) -> Measure:
+    """Share of the negative mass that lies in a region, in [0, 1]."""
+    return lambda rows: _ratio(rows[f"negative_{region}"], rows["negative"])
+
+
+def mass_share(region: str) -> Measure:
+    """Share of the mass of either sign that lies in a region, in [0, 1]."""
+    return lambda rows: _ratio(
+        rows[f"positive_{region}"] + rows[f"negative_{region}"], rows["positive"] + rows["negative"]
+    )
+
+
+def positive_within(region: str) -> Measure:
+    """Share of a region's mass that is positive: 1 where all of it is red, 0 where it is blue."""
+    return lambda rows: _ratio(
+        rows[f"positive_{region}"], rows[f"positive_{region}"] + rows[f"negative_{region}"]
+    )
+
+
+def area(region: str) -> Measure:
+    """Share of the picture that a region takes: what a map without knowledge would give it."""
+    return lambda rows: rows[f"area_{region}"]
+
+
+def net_positive(region: str) -> Measure:
+    """1 where the signed mass of a region is positive, 0 where not, NaN where it is empty."""
+    return lambda rows: _where_known(
+        rows[f"positive_{region}"] > rows[f"negative_{region}"], rows[f"area_{region}"]
+    )
+
+
+def net_negative(region: str) -> Measure:
+    """1 where the signed mass of a region is negative, 0 where not, NaN where it is empty."""
+    return lambda rows: _where_known(
+        rows[f"negative_{region}"] > rows[f"positive_{region}"], rows[f"area_{region}"]
+    )
+
+
+def all_net_positive(rows: pd.DataFrame) -> pd.Series[float]:
+    """1 where the signed mass of the whole map is positive, 0 where it is not."""
+    return (rows["positive"] > rows["negative"]).astype(float)
+
+
+def both_signs(rows: pd.DataFrame) -> pd.Series[float]:
+    """1 where the target's object is net positive and the others net negative, else 0."""
+    return net_positive("target")(rows) * net_negative("other")(rows)
+
+
+def guided_share(rows: pd.DataFrame) -> pd.Series[float]:
+    """Share of the mass that is positive in the picture's part or negative in the guide's.
+
+    A map that knows nothing of the parts has 0.5.
+    """
+    right = rows["positive_own"] + rows["negative_guide"]
+    return _ratio(right, rows["positive"] + rows["negative"])
+
+
+def map_correlation(rows: pd.DataFrame) -> pd.Series[float]:
+    """Correlation with the map of the first target."""
+    return rows["correlation"]
+
+
+def summarise(
+    rows: pd.DataFrame, by: Sequence[str], measures: Mapping[str, Measure], seed: int = 0
+) -> pd.DataFrame:
+    """Mean of every measure with its 95 % interval, one line per group and measure.
+
+    Rows of one image are averaged first, so n counts images and the bootstrap draws images.
+    Measures that no row has are left out.
+
+    Args:
+        rows: With `image_id` and the columns that the measures read.
+        by: Columns that name a group.
+        measures: By name.
+        seed: Of the bootstrap.
+    """
+    lines = []
+    for key, part in rows.groupby(list(by), sort=False):
+        for name, measure in measures.items():
+            values = per_image(part, measure)
+            if len(values):
+                lines.append(
+                    {
+                        **dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)),
+                        "measure": name,
+                        **interval(values, seed),
+                    }
+                )
+    return pd.DataFrame(lines, columns=[*by, "measure", "value", "ci_low", "ci_high", "n"])
+
+
+def paired(
+    first: pd.DataFrame, second: pd.DataFrame, measure: Measure, seed: int = 0
+) -> dict[str, float]:
+    """Mean difference of a measure, first minus second, over the images that both have."""
+    gap = (per_image(first, measure) - per_image(second, measure)).dropna()
+    return interval(gap, seed)
+
+
+def per_image(rows: pd.DataFrame, measure: Measure) -> pd.Series[float]:
+    """Mean of a measure over the rows of each image; images without a value are left out."""
+    values: pd.Series[float] = measure(rows).groupby(rows["image_id"]).mean().dropna()
+    return values
+
+
+def interval(values: pd.Series[float], seed: int = 0) -> dict[str, float]:
+    """`value`, `ci_low`, `ci_high` (95 % bootstrap) and `n`; NaN without any value."""
+    if values.empty:
+        return {"value": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n": 0}
+    found = bootstrap_mean(np.asarray(values, dtype=np.float64), seed)
+    return {
+        "value": float(found.mean),
+        "ci_low": float(found.low),
+        "ci_high": float(found.high),
+        "n": len(values),
+    }
+
+
+def pick(table: pd.DataFrame, **where: object) -> dict[str, Any]:
+    """The first line of a table of `summarise` with these values; NaN and n = 0 where none is."""
+    for column, value in where.items():
+        table = table[table[column] == value]
+    return dict(table.iloc[0]) if len(table) else interval(pd.Series(dtype=float))
+
+
+def text(line: Mapping[str, Any]) -> str:
+    """A mean for a sentence: "0.92 [0.88, 0.95], n = 100"."""
+    if not line["n"]:
+        return "not known"
+    low, high = line["ci_low"], line["ci_high"]
+    return f"{line['value']:.2f} [{low:.2f}, {high:.2f}], n = {line['n']}"
+
+
+def _ratio(part: pd.Series[float], whole: pd.Series[float]) -> pd.Series[float]:
+    return part / whole.where(whole > 0)
+
+
+def _where_known(answer: pd.Series[bool], size: pd.Series[float]) -> pd.Series[float]:
+    return answer.astype(float).where(size > 0)

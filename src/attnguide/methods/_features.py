@@ -1,0 +1,81 @@
+"""Token features, their gradient, and maps of positive evidence (the GradCAM family)."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from attnguide.errors import InputError
+from attnguide.tracing.capture import unchanged
+from attnguide.tracing.tokens import layers
+from attnguide.tracing.trace import AttentionTrace
+
+
+def patch_features(trace: AttentionTrace, layer: int, method: str) -> tuple[Tensor, Tensor]:
+    """Features of the patches that the attention of `layer` reads, and d loss / d features.
+
+    This is the input of the block's attention module: in a timm Block the output of `norm1`. The
+    output of the last block will not do: a class token no longer reads it, its gradient is zero.
+
+    Args:
+        trace: The shared pass.
+        layer: Block, 0-based; negative counts from the last.
+        method: Name for the error.
+
+    Returns:
+        Two tensors (B, P, D); the forward pass is shared by all targets and methods.
+
+    Raises:
+        ValueError: no such layer, or a block without one attention module.
+    """
+    blocks = layers(trace.vit)
+    depth = len(blocks)
+    if not isinstance(layer, int) or not -depth <= layer < depth:
+        raise InputError(f"layer must be an integer in [{-depth}, {depth - 1}], got {layer!r}")
+    attention = getattr(blocks[layer], "attn", None)
+    if not isinstance(attention, nn.Module):
+        raise InputError(
+            f"method {method!r} needs blocks with one attention module 'attn', and block {layer} "
+            f"of {trace.vit.name} is a {type(blocks[layer]).__name__}; use rollout, gae or complete"
+        )
+    tokens, logits = trace.once(("features", layer % depth), lambda: _forward(trace, attention))
+    with torch.inference_mode(False), torch.enable_grad():
+        objective = trace.objective(logits).sum()
+        (gradient,) = torch.autograd.grad(objective, tokens, retain_graph=True)
+    first = trace.vit.num_prefix
+    return tokens.detach()[:, first:], gradient[:, first:]
+
+
+def _forward(trace: AttentionTrace, attention: nn.Module) -> tuple[Tensor, Tensor]:
+    """Tokens that `attention` reads, as the leaf of a graph, and logits."""
+    leaf: list[Tensor] = []
+
+    def cut(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        leaf.append(inputs[0].detach().requires_grad_())
+        return leaf[0], *inputs[1:]
+
+    hook = attention.register_forward_pre_hook(cut)
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), unchanged(trace.vit.module):
+            logits = trace.vit.module(trace.images.clone())
+    finally:
+        hook.remove()
+    return leaf[0], logits
+
+
+def positive_evidence(trace: AttentionTrace, method: str, patches: Tensor) -> Tensor:
+    """(B, rows, cols) positive part of a value per patch (B, P).
+
+    A map without any positive value is all zero: it stays so, and a warning counts such images.
+    """
+    maps = torch.unflatten(patches.clamp(min=0), -1, trace.vit.grid)
+    empty = int((maps == 0).flatten(1).all(1).sum())
+    if empty:
+        warnings.warn(
+            f"method {method!r} found no positive evidence in {empty} of {len(maps)} images: "
+            "their maps are all zero and rank nothing",
+            stacklevel=2,
+        )
+    return maps

@@ -1,0 +1,90 @@
+"""Relevance carried from the classifier down, block by block."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attnguide.methods._lrp import rules
+from attnguide.methods._lrp.record import BlockRecord, Record
+from attnguide.methods._lrp.rules import Family
+from attnguide.tracing.trace import AttentionTrace
+
+
+class Step(NamedTuple):
+    """What one block leaves behind.
+
+    Attributes:
+        attention: (B, H, N, N) relevance of its attention matrix, signed.
+        tokens: (B, N, D) relevance of its input.
+    """
+
+    attention: Tensor
+    tokens: Tensor
+
+
+def descend(trace: AttentionTrace, record: Record, family: Family) -> Iterator[Step]:
+    """Blocks from the last to the first; a block is computed when it is asked for.
+
+    Relevance starts as the gradient of the loss by the logits: one-hot for the logit, as
+    published; for a two-class loss the reference class starts with the opposite sign.
+    """
+    relevance = family.linear(_start(trace), record.head)
+    relevance = _unpool(relevance, record.final, trace.readout)
+    for block in reversed(record.blocks):
+        step = _through(block, relevance, family)
+        relevance = step.tokens
+        yield step
+
+
+def _start(trace: AttentionTrace) -> Tensor:
+    """(B, C) gradient of the loss by the logits."""
+    with torch.inference_mode(False), torch.enable_grad():
+        logits = trace.logits.clone().requires_grad_()
+        return torch.autograd.grad(trace.objective(logits).sum(), logits)[0]
+
+
+def _unpool(relevance: Tensor, tokens: Tensor, readout: Tensor) -> Tensor:
+    """(B, N, D) from relevance (B, K D) of what K heads read.
+
+    One head reads the pooled feature. Of two features the first is the class token, the second
+    the rest of the readout: the distillation token, or DINOv2's mean of the patches.
+    """
+    features = torch.unflatten(relevance, -1, (-1, tokens.shape[-1])).unbind(1)
+    first = torch.eye(len(readout)).to(readout)[0]
+    rows = [readout] if len(features) == 1 else [first, 2 * readout - first]
+    pairs = zip(features, rows, strict=True)
+    return torch.stack([rules.mean(feature, tokens, row) for feature, row in pairs]).sum(0)
+
+
+def _through(block: BlockRecord, relevance: Tensor, family: Family) -> Step:
+    """One block: residual, MLP, residual, attention, each in turn."""
+    skipped, branch = family.add(relevance, block.middle, block.mixed)
+    branch = family.linear(family.linear(branch, block.fc2), block.fc1)
+    relevance = rules.fork(skipped + branch, block.middle)
+
+    skipped, branch = family.add(relevance, block.tokens, block.attended)
+    context = family.linear(branch, block.proj)
+    heads = block.attention.shape[1]
+    context = torch.unflatten(context, -1, (heads, -1)).transpose(1, 2)
+    attention, value = rules.product(context, block.attention, block.value)
+    query, key = rules.product(attention, block.query, block.key.transpose(-2, -1))
+    parts = torch.stack([query, key.transpose(-2, -1), value], 1)  # (B, 3, H, N, D / H)
+    branch = family.linear(parts.permute(0, 3, 1, 2, 4).flatten(2), block.qkv)
+    return Step(attention, rules.fork(skipped + branch, block.tokens))
+
+
+@cache
+def warn_float32(method: str) -> None:
+    """Say, once in a process, that float32 does not determine the map of this method."""
+    warnings.warn(
+        f"method {method!r} is ill-conditioned in float32: it divides by sums that nearly cancel, "
+        "and its maps can differ from the float64 ones beyond recognition; use "
+        "vit.module.double() and images.double()",
+        stacklevel=3,
+    )

@@ -1,0 +1,182 @@
+"""One forward pass that keeps what relevance propagation needs of every block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers.mlp import Mlp
+from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from torch import Tensor, nn
+
+from attnguide.errors import InputError
+from attnguide.methods._lrp.rules import Linear
+from attnguide.tracing.capture import capture
+from attnguide.tracing.tokens import layers, visit
+from attnguide.tracing.trace import AttentionTrace, layers_from
+from attnguide.types import ViT
+
+Seen = dict[nn.Module, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """Activations of one block: middle = tokens + attended, output = middle + mixed.
+
+    Attributes:
+        tokens, middle, attended, mixed: (B, N, D); the last two are what the attention and the
+            MLP branch add.
+        attention: (B, H, N, N) after softmax.
+        query, key, value: (B, H, N, D / H).
+        qkv, proj, fc1, fc2: The linear layers with their inputs.
+    """
+
+    tokens: Tensor
+    attended: Tensor
+    middle: Tensor
+    mixed: Tensor
+    attention: Tensor
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    qkv: Linear
+    proj: Linear
+    fc1: Linear
+    fc2: Linear
+
+
+@dataclass(frozen=True)
+class Record:
+    """Activations of one forward pass, layer 0 first.
+
+    Attributes:
+        patches: (B, P, D) output of the patch embedding.
+        position: (B, P, D) what is added to it, the position embedding.
+        blocks: L records.
+        final: (B, N, D) tokens that are pooled.
+        head: The classifier; of a distilled model both heads as one layer on both features.
+    """
+
+    patches: Tensor
+    position: Tensor
+    blocks: tuple[BlockRecord, ...]
+    final: Tensor
+    head: Linear
+
+
+def record(trace: AttentionTrace, method: str, start_layer: int = 0) -> Record:
+    """The recorded pass of these images, made once for all targets and LRP methods.
+
+    It holds about as much memory as the graph of the shared pass, and as much again for what the
+    linear layers keep.
+
+    Raises:
+        ValueError: a model with parts for which the published rules say nothing; start_layer
+            beyond the depth.
+    """
+    _check_plain(trace.vit, method)
+    layers_from(tuple(layers(trace.vit)), start_layer)
+    return trace.once("lrp", lambda: _run(trace))
+
+
+def _run(trace: AttentionTrace) -> Record:
+    module: Any = trace.vit.module
+    parts = _parts(module)
+    with capture(trace.vit) as recording:
+        seen = dict(zip(parts, visit(trace.vit, trace.images, parts), strict=True))
+    blocks = tuple(
+        _block(block, seen, *found)
+        for block, *found in zip(
+            module.blocks,
+            recording.attention,
+            recording.query,
+            recording.key,
+            recording.value,
+            strict=True,
+        )
+    )
+    patches = seen[module.patch_embed][1].flatten(1, -2)
+    return Record(
+        patches=patches,
+        position=seen[module.pos_drop][0][:, trace.vit.num_prefix :] - patches,
+        blocks=blocks,
+        final=seen[module.norm][1],
+        head=_head(module, seen),
+    )
+
+
+def _block(
+    block: Any, seen: Seen, attention: Tensor, query: Tensor, key: Tensor, value: Tensor
+) -> BlockRecord:
+    def linear(layer: Any) -> Linear:
+        return Linear(seen[layer][0], layer.weight.detach())
+
+    return BlockRecord(
+        tokens=seen[block][0],
+        attended=seen[block.drop_path1][1],
+        middle=seen[block.norm2][0],
+        mixed=seen[block.drop_path2][1],
+        attention=attention,
+        query=query,
+        key=key,
+        value=value,
+        qkv=linear(block.attn.qkv),
+        proj=linear(block.attn.proj),
+        fc1=linear(block.mlp.fc1),
+        fc2=linear(block.mlp.fc2),
+    )
+
+
+def _parts(module: Any) -> list[nn.Module]:
+    """Everything whose input or output is kept."""
+    parts = [module.patch_embed, module.pos_drop, module.norm, *_heads(module)]
+    for block in module.blocks:
+        parts += [block, block.drop_path1, block.norm2, block.drop_path2]
+        parts += [block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2]
+    return parts
+
+
+def _heads(module: Any) -> list[Any]:
+    return [h for h in (module.head, getattr(module, "head_dist", None)) if h is not None]
+
+
+def _head(module: Any, seen: Seen) -> Linear:
+    """Several heads average their logits: one layer on their inputs side by side."""
+    heads = _heads(module)
+    inputs = torch.cat([seen[head][0] for head in heads], -1)
+    return Linear(inputs, torch.cat([head.weight.detach() for head in heads], -1) / len(heads))
+
+
+def _check_plain(vit: ViT, method: str) -> None:
+    """Refuse, by name, every part that the published rules do not cover."""
+    module: Any = vit.module
+    if not isinstance(module, VisionTransformer):
+        found = f"it is a {type(module).__name__}"
+    elif not all(isinstance(head, nn.Linear) for head in _heads(module)):
+        found = f"its head is a {type(module.head).__name__}"
+    else:
+        odd = ((layer, _odd_part(block)) for layer, block in enumerate(module.blocks))
+        found = next((f"its block {layer} has {part}" for layer, part in odd if part), "")
+    if found:
+        raise InputError(
+            f"method {method!r} has relevance rules for plain timm VisionTransformer blocks only "
+            f"(Block with Attention and Mlp), and {vit.name} is none: {found}; use a method "
+            "without LRP, such as complete, gae, rollout or gradcam"
+        )
+
+
+def _odd_part(block: Any) -> str:
+    if type(block) is not Block:
+        return f"type {type(block).__name__}"
+    if type(block.attn) is not Attention:
+        return f"attention of type {type(block.attn).__name__}"
+    if type(block.mlp) is not Mlp:
+        return f"an MLP of type {type(block.mlp).__name__}"
+    added = {
+        "qk-norm": block.attn.q_norm,
+        "a norm after attention": getattr(block.attn, "norm", None),
+        "gated attention": getattr(block.attn, "gate", None),
+        "a norm inside the MLP": block.mlp.norm,
+    }
+    return next((n for n, part in added.items() if not isinstance(part, nn.Identity | None)), "")

@@ -1,0 +1,1 @@
+"""Networks with all that belongs to their weights: loading, preprocessing, adapters."""

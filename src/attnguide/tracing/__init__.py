@@ -1,0 +1,1 @@
+"""One forward and backward pass of a network, with the attention of every layer."""

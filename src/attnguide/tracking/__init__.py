@@ -1,0 +1,1 @@
+"""Experiment trackers: Weights and Biases."""
