@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
-from torch import Tensor
 
 from attnguide.api import explain_many
-from attnguide.data.find import find_pictures
-from attnguide.data.source import ImageSource, IndexedImages
+from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.views import View, pixels_of, to_guided_view, to_view
 from attnguide.errors import InputError
-from attnguide.evaluation.explained import (
-    KEY,
-    explanation_rows,
+from attnguide.evaluation.explanation_rows import explanation_rows
+from attnguide.figures.experiment import Choices, Experiment, Rows, Stored, Study
+from attnguide.figures.map_figure import check_reference, reference_class
+from attnguide.findings import Findings
+from attnguide.guides import NO_LAYOUT
+from attnguide.store.maps import (
+    is_picture,
     picture_file,
     relevance_of,
     store_picture,
     stored_picture,
-    write_maps,
 )
-from attnguide.findings import Findings
-from attnguide.runs.job import Job, Runner
-from attnguide.runs.record import Provenance
-from attnguide.store.table import read
-from attnguide.types import ViT
 from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.style import method_label, render
 
-INPUTS, PANELS = "inputs", "panels"  # folders of the run
+PANELS = "panels"  # folder of the run
 LONGEST_ROW, BLOCK_WIDTH = 8, 5  # panels
+SCENES = 8  # of creatures, where no folder and no number is given
 SUMMARY = [
     *("image_id", "method", "target", "target_name", "probability", "logit"),
     *("prediction", "prediction_name", "label", "positive_share"),
@@ -45,148 +40,146 @@ SUMMARY = [
 
 
 @dataclass
-class Explain(Runner):
+class Explain(Experiment):
     """Explain pictures for one target each, by any methods.
 
     Attributes:
-        scenes: How many scenes of two creatures are explained where no folder is given.
         overview: How many pictures the figure shows; every picture has a panel of its own.
     """
 
-    scenes: int = 8
     overview: int = 8
 
-    title: ClassVar[str] = "Your pictures, explained"
-    claim: ClassVar[str] = (
+    title = "Your pictures, explained"
+    claim = (
         "Red patches raise the target's logit, blue ones lower it, white ones do not matter. Each "
         "map is divided by its own largest magnitude, so colours must not be compared between "
         "pictures. The paper expects the complete correction to point out the target where a "
         "second class is in the picture, and to fail where there is only one."
     )
+    takes = frozenset({"method", "loss", "reference", "target", "guide"})
+    key = ("image_id", "model", "method", "target")
 
-    def check(self, job: Job) -> None:
-        """Data, target and model, before any weights are loaded."""
-        if len(job.models) > 1:
+    def check(self, choices: Choices) -> None:
+        """Data, target and model."""
+        if self.overview < 1:
+            raise InputError(f"runner.overview must be at least 1, got {self.overview}")
+        if len(choices.models.names) > 1:
             raise InputError(
-                f"explain takes one model, got {len(job.models)}; run it once for each, or sweep "
-                "with --multirun model=A,B"
+                f"explain takes one model, got {len(choices.models.names)}; run it once for each, "
+                "or sweep with --multirun model=A,B"
             )
-        if job.guide is not None:
-            raise InputError("explain shows pictures as they are; pass guide=none")
-        if self.overview < 1 or self.scenes < 1:
-            raise InputError("runner.overview and runner.scenes must be at least 1")
-        data = self._choice(job).data
-        listing = find_pictures(data.name, data.root, seed=data.seed, num_images=data.num_images)
-        if job.target == "label":
-            ImageSource(listing.ids, listing.keys, listing.load, listing.form).require_labels()
+        check_reference(choices, pairs=False, words=())
+        choices.pictures.check(labels=choices.target == "label")
 
-    def compute(self, job: Job) -> None:
-        """Rows, maps, the pictures as the model sees them, and their panels, batch by batch."""
-        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
+    def items(self, study: Study) -> Selection:
+        """Every picture; all are stored with their maps."""
+        if study.target not in ("label", "predicted"):
+            target = study.vit.class_index(study.target)
+            if target in study.guide_classes:
+                raise InputError(
+                    f"the guide shows {study.vit.class_names[target]!r}, which is to be explained; "
+                    "pass another guide.image or target"
+                )
+        found = study.pictures.all(study.vit)
+        chosen = found.items if study.pictures.num_images else found.items[: self._most(study)]
+        notes = [found.note]
+        if study.target == "label":  # what the guide shows cannot be explained beside it
+            left_out = (*study.guide_classes, *reference_class(study))
+            own = tuple(item for item in chosen if item.label in left_out)
+            chosen = tuple(item for item in chosen if item not in own)
+            if own:
+                notes.append(f"Pictures of the guide's class that were left out: {len(own)}.")
+        if study.target == "label" and any(item.label is None for item in chosen):
+            study.pictures.check(labels=True)
+        shown = (replace(item, shown=place) for place, item in enumerate(chosen))
+        return Selection(tuple(shown), " ".join(filter(None, notes)))
 
-        job = self._choice(job)
-        with job.results(*KEY) as results:
-            for vit in job.vits():
-                source = job.source(vit)
-                if job.target == "label":
-                    source.require_labels()
-                elif job.target != "predicted":
-                    vit.class_index(job.target)
-                images = IndexedImages(source, partial(_look, vit))
-                predict(job, vit, partial(_explain, job, vit, source), images, results)
-            if not results.done():
-                raise InputError(f"none of the {len(source)} pictures can be read ({source.form})")
+    def _most(self, study: Study) -> int | None:
+        return SCENES if study.pictures.name == "creatures" else None
 
-    def draw(self, run_dir: Path, settings: dict[str, Any]) -> Findings:
-        """Overview, table and sentences; also `maps.npz`, and panels that are missing."""
-        rows = read(run_dir)
-        methods = [name for name in settings.get("method", {}) if name in set(rows["method"])]
-        rows = rows.set_index("method").loc[methods].reset_index()  # in the order asked for
+    def inputs(self, study: Study, item: Item, sample: Sample) -> list[View]:
+        """The picture as the model sees it; beside the guide where there is one, and then alone."""
+        alone = to_view(study.vit, sample)
+        if study.guide_picture is None:
+            return [alone]
+        asked = replace(sample, targets=() if item.label is None else (item.label,))
+        if study.target != "label":
+            asked = replace(sample, targets=())
+        return [to_guided_view(study.vit, asked, study.guide_picture, study.guide), alone]
+
+    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+        """A row per picture and method, with the raw map."""
+        vit, guided = study.vit, study.guide_picture is not None
+        images = torch.stack([views[0].image for _, views in batch])
+        labels = [item.label for item, _ in batch]
+        target: Any = labels if study.target == "label" else study.target
+        if guided and target == "predicted":  # the answer to the picture alone
+            alone = torch.stack([views[-1].image for _, views in batch])
+            with torch.no_grad():
+                target = vit.logits(alone.to(vit.device, vit.dtype)).argmax(-1).cpu()
+        methods = {label: (method, {}) for label, method in study.methods.items()}
+        many = explain_many(
+            vit, images, target, methods=methods, loss=study.loss, reference=study.reference
+        )
+        ids = [item.id for item, _ in batch]
+        pictures = dict(zip(ids, pixels_of(vit, images), strict=True))
+        own = batch[0][1][0].own if guided else None
+        return Rows(explanation_rows(vit, many, ids, labels, own), pictures)
+
+    def draw(self, stored: Stored) -> Findings:
+        """Overview, table and sentences; a panel of every picture."""
+        rows = stored.all_rows
         pictures = sorted(rows.groupby("image_id", sort=False), key=lambda entry: entry[0])
-        write_maps(run_dir, rows)
         for name, part in pictures:
-            if not picture_file(run_dir, PANELS, name).is_file():
-                _store_panel(run_dir, name, part)
+            if not is_picture(picture_file(stored.run_dir, name, PANELS)):
+                store_picture(stored.run_dir, name, render(_alone(stored, name, part)), PANELS)
         shown = pictures[: self.overview]
+        first = "The first " if len(pictures) > len(shown) else ""
+        part = ", without the guide's part," if _is_guided(stored) else ""
         return Findings(
-            figure=_overview(run_dir, shown),
+            figure=_overview(stored, shown),
             summary=rows[SUMMARY].astype({"label": "Int64"}).sort_values("image_id", kind="stable"),
             caption=(
-                f"{'The first ' if len(pictures) > len(shown) else ''}{len(shown)} of "
-                f"{len(pictures)} pictures as {rows['model'].iloc[0]} sees them, and the relevance "
-                f"of their patches for the target ({settings.get('target')}, loss "
-                f"{settings.get('loss')}). Beneath each map: the target with its probability, and "
-                "the share of the relevance that is positive (red). Every picture has a panel of "
-                "its own in the folder panels, and its raw numbers in maps.npz."
+                f"{first}{len(shown)} of {len(pictures)} pictures as {rows['model'].iloc[0]} sees "
+                "them, and the relevance of their patches for the target "
+                f"({stored.config.get('target')}, loss {stored.loss}). Beneath each map: the "
+                f"target with its probability, and the share of the relevance{part} that is "
+                "positive (red). Every picture has a panel of its own in the folder panels; raw "
+                "numbers are in maps.npz."
             ),
-            found=tuple(_sentences(rows, methods, Provenance(run_dir).values.get("skipped", []))),
+            found=tuple(_sentences(stored, rows)),
         )
 
-    def _choice(self, job: Job) -> Job:
-        """The job with scenes of creatures, where no folder is given."""
-        if job.data.root is not None or job.data.name != "creatures":
-            return job
-        count = job.data.num_images or self.scenes
-        return replace(job, data=replace(job.data, name="creature_pairs", num_images=count))
 
-
-def _look(vit: ViT, picture: Image.Image) -> Tensor:
-    return vit.preprocess([picture])[0]
-
-
-def _explain(
-    job: Job, vit: ViT, source: ImageSource, batch: Sequence[tuple[int, Tensor]]
-) -> pd.DataFrame:
-    """Rows of a batch; stores the pictures as the model sees them, and their panels."""
-    ids = [source.ids[number] for number, _ in batch]
-    labels = [source.labels[number] for number, _ in batch]
-    images = torch.stack([image for _, image in batch])
-    target: Any = labels if job.target == "label" else job.target
-    many = explain_many(
-        vit, images, target, methods=job.methods, loss=job.loss, reference=job.reference
-    )
-    rows = explanation_rows(vit, many, ids, labels, job.loss)
-    for name, pixels in zip(ids, vit.preprocess.denormalize(images), strict=True):
-        store_picture(job.run_dir, INPUTS, name, pixels)
-        _store_panel(job.run_dir, name, rows[rows["image_id"] == name])
-    return rows
-
-
-def _store_panel(run_dir: Path, name: str, part: pd.DataFrame) -> None:
-    """The panel of one picture: itself, then its map by each method."""
-    store_picture(run_dir, PANELS, name, render(_alone(run_dir, name, part)))
-
-
-def _alone(run_dir: Path, name: str, part: pd.DataFrame) -> Figure:
+def _alone(stored: Stored, name: str, part: pd.DataFrame) -> Figure:
     """One picture: a row, or a block where the methods are many."""
     titles = ["image", *map(method_label, part["method"])]
     panels = [
         replace(panel, title=title)
-        for panel, title in zip(_panels(run_dir, part), titles, strict=True)
+        for panel, title in zip(_panels(stored, part), titles, strict=True)
     ]
     wide = len(panels) if len(panels) <= LONGEST_ROW else BLOCK_WIDTH
-    rows = [panels[start : start + wide] for start in range(0, len(panels), wide)]
-    return draw_panels(rows, title=name)
+    return draw_panels([panels[n : n + wide] for n in range(0, len(panels), wide)], title=name)
 
 
-def _overview(run_dir: Path, pictures: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
+def _overview(stored: Stored, pictures: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     """Several panels in one figure, two beside each other where the methods are few."""
     methods = pictures[0][1]["method"]
     if len(pictures) == 1:
-        return _alone(run_dir, *pictures[0])
+        return _alone(stored, *pictures[0])
     beside = min(len(pictures), 2 if len(methods) <= 2 else 1)
     panels = [
         [replace(first, title=name), *others]
         for name, part in pictures
-        for first, *others in [_panels(run_dir, part)]
+        for first, *others in [_panels(stored, part)]
     ]
     rows = [list(chain(*panels[start : start + beside])) for start in range(0, len(panels), beside)]
     return draw_panels(rows, column_titles=["image", *map(method_label, methods)] * beside)
 
 
-def _panels(run_dir: Path, part: pd.DataFrame) -> list[Panel]:
+def _panels(stored: Stored, part: pd.DataFrame) -> list[Panel]:
     first = next(part.itertuples())
-    picture = stored_picture(run_dir, INPUTS, first.image_id)
+    picture = stored_picture(stored.run_dir, first.image_id)
     label = f"label: {short_name(first.label_name)}\n" if first.label_name else ""
     seen = f"{short_name(first.prediction_name)} {first.prediction_probability:.2f}"
     panels = [Panel(picture, note=f"{label}predicted: {seen}")]
@@ -196,24 +189,25 @@ def _panels(run_dir: Path, part: pd.DataFrame) -> list[Panel]:
     return panels
 
 
-def _sentences(rows: pd.DataFrame, methods: Sequence[str], skipped: Sequence[str]) -> list[str]:
-    once = rows.drop_duplicates("image_id")
-    told = [f"{len(once)} pictures were explained with {', '.join(map(method_label, methods))}."]
+def _is_guided(stored: Stored) -> bool:
+    return (stored.config.get("guide") or {}).get("layout", NO_LAYOUT) != NO_LAYOUT
+
+
+def _sentences(stored: Stored, rows: pd.DataFrame) -> Iterator[str]:
+    methods, skipped = stored.methods, stored.provenance.get("skipped", [])
+    beside = "Beside the guide, the" if _is_guided(stored) else "The"
+    pictures = rows.drop_duplicates("image_id")
+    yield f"{len(pictures)} pictures were explained with {', '.join(map(method_label, methods))}."
     if skipped:
-        told.append(
-            f"Skipped, because unreadable ({len(skipped)}): {', '.join(skipped[:10])}"
-            f"{', ...' if len(skipped) > 10 else ''}."
-        )
-    labelled = once[once["label"].notna()]
+        more = ", ..." if len(skipped) > 10 else ""
+        yield f"Skipped, because unreadable ({len(skipped)}): {', '.join(skipped[:10])}{more}."
+    labelled = pictures[pictures["label"].notna()]
     if len(labelled):
         right = int((labelled["label"] == labelled["prediction"]).sum())
-        told.append(
-            f"The model predicts the label in {right} of the {len(labelled)} that have one."
-        )
+        yield f"{beside} model predicts the label in {right} of {len(labelled)} with a label."
     for method in methods:
         share = rows.loc[rows["method"] == method, "positive_share"]
-        told.append(
+        yield (
             f"With {method_label(method)}, {share.median():.0%} of the relevance is positive in "
             f"the median picture (from {share.min():.0%} to {share.max():.0%})."
         )
-    return told

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
-from attnguide.data.case import Case
-from attnguide.data.cases import pair_cases, shown_pairs
-from attnguide.data.views import View, look
-from attnguide.evaluation.explained import store_picture, stored_picture
-from attnguide.evaluation.localisation import correlation, pick, summarise, text
-from attnguide.findings import Findings
-from attnguide.models.preprocess import Preprocess
-from attnguide.propagate import rollout
-from attnguide.rules import complete
-from attnguide.runs.job import Job, Runner
-from attnguide.runs.maps import check_choice
-from attnguide.store.files import write_atomic
-from attnguide.store.table import read, save_maps
-from attnguide.tracing.trace import AttentionTrace, corrected_rollout
-from attnguide.types import ViT
+from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.views import View, pixels_of, to_view
+from attnguide.evaluation.localisation import column
+from attnguide.evaluation.pipeline_rows import pipeline_rows, unpack_steps
+from attnguide.figures.claims import Claim
+from attnguide.figures.experiment import Choices, Rows, Stored, Study, join, shown_only
+from attnguide.figures.table_figure import TableFigure
+from attnguide.store.maps import stored_picture
 from attnguide.viz.panels import short_name
 from attnguide.viz.pipeline import Pipeline, draw_pipeline
 
-MEASURES = {
-    "share of gradient times attention below zero": lambda rows: rows["negative"],
-    "correlation of the map with the plain sum over layers": lambda rows: rows["first_order"],
-    "gap between the class row and the whole product": lambda rows: rows["gap"],
-}
-_DROPPED, _SUM, _GAP = MEASURES
+DROPPED = "share of gradient times attention below zero"
+SUM = "correlation of the map with the plain sum over layers"
+GAP = "gap between the class row and the whole product"
 
 
 @dataclass
-class Fig02Pipeline(Runner):
+class Fig02Pipeline(TableFigure):
     """Draw one picture's way through the method; measure its steps on many.
 
     Attributes:
@@ -49,124 +36,72 @@ class Fig02Pipeline(Runner):
 
     pictures: list[dict[str, Any]] = field(default_factory=list)
 
-    title: ClassVar[str] = "Figure 2: the pipeline"
-    claim: ClassVar[str] = (
+    title = "Figure 2: the pipeline"
+    claim = (
         "Each layer's attention is multiplied by its gradient, averaged over heads, given the "
         "identity for the residual connection, and the layers are multiplied. GAE keeps the "
         "positive part of the gradient only; the complete correction keeps all of it."
     )
+    by = ("model",)
+    measures = {DROPPED: column("negative"), SUM: column("first_order"), GAP: column("gap")}
+    claims = (
+        Claim("GAE drops a third or more of the magnitude of gradient times attention",
+              lambda t: t.at("", DROPPED), above=1 / 3),
+        Claim("the product over layers is nearly a plain sum over layers, correlation",
+              lambda t: t.at("", SUM), above=0.9),
+        Claim("carrying the class row through the layers gives the class row of the whole product, "
+              "largest gap", lambda t: t.at("", GAP), below=1e-4),
+    )  # fmt: skip
 
-    def check(self, job: Job) -> None:
-        """Pictures and data, before any weights are loaded."""
-        check_choice(job, self.pictures)
+    def check(self, choices: Choices) -> None:
+        """Pictures and data."""
+        check_pictures(self.pictures)
+        super().check(choices)
 
-    def compute(self, job: Job) -> None:
-        """Rows of every picture; the matrices of the one that is drawn."""
-        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
+    def items(self, study: Study) -> Selection:
+        """Pairs; one of them, or the user's picture, is drawn."""
+        shown = (
+            given_pictures(study.vit, self.pictures[:1])
+            if self.pictures
+            else study.pictures.shown_pairs(study.vit, 1)
+        )
+        return join(study.pictures.pairs(study.vit), shown_only(shown))
 
-        with job.results("image_id", "model") as results:
-            for vit in job.vits():
-                cases = pair_cases(vit, job.data)
-                predict(job, vit, partial(_rows, vit), cases, results)
-                if not (job.run_dir / "pipeline.npz").is_file():
-                    case = shown_pairs(vit, job.data, 1, self.pictures)[0]
-                    _store(job, vit, look(vit, case))
+    def inputs(self, study: Study, item: Item, sample: Sample) -> View:  # noqa: ARG002
+        """The picture as the model sees it."""
+        return to_view(study.vit, sample)
 
-    def draw(self, run_dir: Path, settings: dict[str, Any]) -> Findings:
-        """The drawing, and the numbers."""
-        summary = summarise(read(run_dir), ["model"], MEASURES, int(settings.get("seed", 0)))
-        with np.load(run_dir / "pipeline.npz", allow_pickle=False) as stored:
-            kept = {name: stored[name] for name in stored.files}
-        shown = Pipeline(
-            stored_picture(run_dir, "shown", "pipeline"),
-            short_name(str(kept["target"])),
+    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+        """One row per picture; map, matrices and picture of what is drawn."""
+        vit, views = study.vit, [view for _, view in batch]
+        shown = [item.shown is not None for item, _ in batch]
+        images = torch.stack([view.image for view in views])
+        targets = torch.tensor([view.targets[0] for view in views])
+        table = pipeline_rows(vit, [item.id for item, _ in batch], images, targets, shown)
+        drawn = [view for view, s in zip(views, shown, strict=True) if s]
+        return Rows(table, {f"{vit.name} {v.id}": pixels_of(vit, v.image) for v in drawn})
+
+    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
+        """What the tiles are."""
+        return (
+            f"The complete correction on one picture ({model}), every tile drawn from its numbers. "
+            "Matrices: token by token, the class token first, small numbers lifted; grey for "
+            "attention, red and blue for signed numbers. Beneath: the row of the class token on "
+            "the picture. Rollout: what the class row has gathered from the last layer down to "
+            "the first."
+        )
+
+    def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
+        """The drawing."""
+        row = stored.shown.iloc[0]
+        kept = unpack_steps(row["steps"])
+        drawn = Pipeline(
+            stored_picture(stored.run_dir, f"{row['model']} {row['image_id']}"),
+            short_name(row["target_name"]),
             kept["layers"].tolist(),
             {name: kept[name] for name in ("attention", "gradient", "corrected")},
             kept["rows"],
             kept["relevance"],
             int(kept["num_prefix"]),
         )
-        found = []
-        for model in dict.fromkeys(summary["model"]):
-            dropped, order, gap = (pick(summary, model=model, measure=m) for m in MEASURES)
-            found += [
-                f"{model}: {text(dropped)} of the magnitude of gradient times attention is "
-                "negative: GAE drops it, the complete correction keeps it.",
-                f"{model}: the product over layers is nearly a plain sum over layers, correlation "
-                f"of the two maps {text(order)}.",
-                f"{model}: carrying the class row through the layers gives the class row of the "
-                f"whole product (largest gap {gap['value']:.0e} of the largest relevance).",
-            ]
-        return Findings(
-            figure=draw_pipeline(shown),
-            summary=summary,
-            caption=(
-                f"The complete correction on one picture ({kept['model']}), every tile drawn from "
-                "its numbers. Matrices: token by token, the class token first, small numbers "
-                "lifted; grey for attention, red and blue for signed numbers. Beneath: the row of "
-                "the class token on the picture. Rollout: what the class row has gathered from "
-                f"the last layer down to the first. {found[0]}"
-            ),
-            found=tuple(found),
-        )
-
-
-def _rows(vit: ViT, batch: Sequence[Case]) -> pd.DataFrame:
-    """One row per picture: how much is negative, and how the product compares."""
-    views = [look(vit, case) for case in batch]
-    trace = _trace(vit, views)
-    relevance = corrected_rollout(trace, complete).cpu()
-    matrices = [complete(a, g) for a, g in zip(trace.attention, trace.gradient, strict=True)]
-    plain = trace.on_grid(sum(trace.readout @ matrix for matrix in matrices)).cpu()
-    whole = torch.eye(vit.num_tokens, dtype=vit.dtype, device=vit.device)
-    for matrix in matrices:
-        whole = whole + matrix @ whole
-    product = trace.on_grid(trace.readout @ whole).cpu()
-    parts = [a * g for a, g in zip(trace.attention, trace.gradient, strict=True)]
-    below = sum(part.clamp(max=0).abs().sum((1, 2, 3)) for part in parts)
-    size = sum(part.abs().sum((1, 2, 3)) for part in parts)
-    return pd.DataFrame(
-        {
-            "image_id": [view.id for view in views],
-            "target": trace.target.tolist(),
-            "negative": (below / size).double().tolist(),
-            "first_order": [correlation(a, b) for a, b in zip(relevance, plain, strict=True)],
-            "gap": ((product - relevance).abs().amax((1, 2)) / relevance.abs().amax((1, 2)))
-            .double()
-            .tolist(),
-        }
-    )
-
-
-def _trace(vit: ViT, views: Sequence[View]) -> AttentionTrace:
-    images = torch.stack([view.image for view in views]).to(vit.device, vit.dtype)
-    return AttentionTrace(
-        vit, images, torch.tensor([view.targets[0] for view in views], device=vit.device)
-    )
-
-
-def _store(job: Job, vit: ViT, view: View) -> None:
-    """Everything that the drawing needs."""
-    trace = _trace(vit, [view])
-    depth = len(trace.attention)
-    layers = sorted({0, (depth - 1) // 2, depth - 1})
-    matrices = [complete(a, g) for a, g in zip(trace.attention, trace.gradient, strict=True)]
-    rows = [rollout(reversed(matrices[layer:]), trace.readout) for layer in reversed(range(depth))]
-    relevance = corrected_rollout(trace, complete)[0].cpu().numpy()
-    assert isinstance(vit.preprocess, Preprocess)
-    store_picture(job.run_dir, "shown", "pipeline", vit.preprocess.denormalize(view.image))
-    save_maps(job.run_dir, {f"complete|{view.id}|{view.targets[0]}": relevance})
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        attention=torch.stack([trace.attention[i][0].mean(0) for i in layers]).cpu().numpy(),
-        gradient=torch.stack([trace.gradient[i][0].mean(0) for i in layers]).cpu().numpy(),
-        corrected=torch.stack([matrices[i][0] for i in layers]).cpu().numpy(),
-        rows=torch.stack([trace.on_grid(row)[0] for row in rows]).cpu().numpy(),
-        relevance=relevance,
-        layers=[layer + 1 for layer in layers],
-        target=vit.class_names[view.targets[0]],
-        model=vit.name,
-        num_prefix=vit.num_prefix,
-    )
-    write_atomic(job.run_dir / "pipeline.npz", buffer.getvalue())
+        return draw_pipeline(drawn), {}

@@ -2,289 +2,230 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
-from attnguide.api import explain_many
-from attnguide.data.case import Case, as_cases, class_indices
-from attnguide.data.cases import is_creatures, shown_singles
-from attnguide.data.creatures.contaminated import (
-    CLEAN,
-    CONTAMINATED,
-    creature_label,
-    impostor_cases,
-    rivals,
+from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.views import View, pixels_of
+from attnguide.evaluation import detail
+from attnguide.evaluation.detail import DETAIL, ROLES
+from attnguide.evaluation.localisation import net_share
+from attnguide.evaluation.statistics import CANNOT_BE_TOLD, DOES_NOT_HOLD, HOLDS, Estimate
+from attnguide.figures import contaminated
+from attnguide.figures.claims import COLUMNS, Claim, Table, judge
+from attnguide.figures.contaminated import ContaminationFigure
+from attnguide.figures.experiment import (
+    Choices,
+    Rows,
+    Stored,
+    Study,
+    in_groups,
+    join,
+    limited,
+    shown_only,
 )
-from attnguide.data.views import look
-from attnguide.errors import InputError, unknown_name
-from attnguide.evaluation.detail import (
-    EQ8,
-    FOR_THE_EYE,
-    contamination_changes,
-    detail_maps,
-    net_share,
-    part_masses,
-    where_in,
-)
-from attnguide.evaluation.explained import store_picture, stored_picture
-from attnguide.evaluation.localisation import summarise, text
-from attnguide.findings import Findings
-from attnguide.methods import list_methods
-from attnguide.models.preprocess import Preprocess
-from attnguide.runs.job import Job, Runner
-from attnguide.runs.maps import check_choice
-from attnguide.store.table import load_maps, read, save_maps
-from attnguide.types import ViT
+from attnguide.figures.map_figure import check_limits
+from attnguide.store.maps import relevance_of, stored_picture
 from attnguide.viz.dots import Dot, DotPanel, draw_dots
 from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name
 from attnguide.viz.style import method_label
 
-KEY = ("image_id", "model", "method", "target")
-DETAIL = "detail"  # complete correction of Eq. 8, the other class as reference
-COLUMNS = 7  # of the figure
-NET = {"signed share of the part": net_share("part")}
+SPEAKS_MORE = "contaminated labels make the part speak more for the class it was mixed into"
+BAND = 7  # panels beside each other
+# On how many pictures a slow method is measured.
+LIMITS = {"attention_flow": 0, "vit_cx": 0, "dix": 4, "tis": 4}
 
 
 @dataclass
-class Fig10OtherMethods(Runner):
+class Fig10OtherMethods(ContaminationFigure):
     """Explain one picture for the class it shows and for the class it was mixed into.
 
     Attributes:
-        framed_creature, framed_photograph: (class of the picture, class that it was mixed into).
         pictures: The user's own to show instead: {file: PATH, classes: [SHOWN, MIXED]}; the first.
-        limits: On how many of the pictures a slow method is measured, by its name.
+        limits: On how many of the pictures a slow method is measured, by its label.
     """
 
-    framed_creature: list[str] = field(
-        default_factory=lambda: ["white-headed eagle", "red-necked eagle"]
-    )
-    framed_photograph: list[str] = field(default_factory=lambda: ["bald eagle", "kite"])
     pictures: list[dict[str, Any]] = field(default_factory=list)
-    limits: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=LIMITS.copy)
 
-    title: ClassVar[str] = "Figure 10: the bald-eagle case by other methods"
-    claim: ClassVar[str] = (
+    title = "Figure 10: the bald-eagle case by other methods"
+    claim = (
         "Of all methods, only detail interpretation uncovers that the training pictures of a class "
         "were mixed with another's."
     )
+    takes = frozenset({"method"})
+    key = ("image_id", "model", "method", "target")
+    by = ("model", "method", "role")
+    measures = {"signed share of the part": net_share("part")}
 
-    def check(self, job: Job) -> None:
-        """Classes, methods, pictures and data, before any weights are loaded."""
-        for name in ("framed_creature", "framed_photograph"):
-            pair = getattr(self, name)
-            if len(pair) != 2 or pair[0] == pair[1]:
-                raise InputError(f"runner.{name} takes two different classes, got {pair}")
-        for name in self.limits:
-            if name not in list_methods():
-                raise unknown_name("method in runner.limits", name, list_methods())
-        check_choice(job, self.pictures, classes=2)
-        if is_creatures(job.data):
-            for name in self.framed_creature:
-                creature_label(name)
+    def check(self, choices: Choices) -> None:
+        """Limits, pictures and data."""
+        check_limits(self.limits, choices)
+        check_pictures(self.pictures, 2)
+        super().check(choices)
 
-    def compute(self, job: Job) -> None:
-        """Rows and maps of the picture; rows of more pictures where the part is known."""
-        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
+    def items(self, study: Study) -> Selection:
+        """The framed picture, and where the part is known, more pictures of its class."""
+        vit, data = study.vit, study.pictures
+        shown = (
+            contaminated.apart(given_pictures(vit, self.pictures[:1]), "given")
+            if self.pictures
+            else Selection((contaminated.framed_item(study),))
+        )
+        shown = Selection(tuple(replace(i, measured=True) for i in shown_only(shown).items))
+        return join(shown, Selection(tuple(data.impostors(vit, data.num_images or 1))))
 
-        with job.results(*KEY) as results:
-            for vit in [*rivals(job.data, job.device, job.weights)] or job.vits():
-                case = self._framed(job, vit)
-                step = partial(self._rows, job, vit, (case.targets[1], case.targets[0]), case.id)
-                if job.data.shard == 0:
-                    predict(job, vit, step, as_cases([case]), results)
-                if is_creatures(job.data):
-                    count = job.data.num_images or 1
-                    others = impostor_cases(vit, self.framed_creature[0], count, job.data.seed)
-                    predict(job, vit, step, others, results)
+    def inputs(self, study: Study, item: Item, sample: Sample) -> tuple[View, tuple[int, int]]:
+        """The picture, and the class it was mixed into before the class it shows."""
+        given = (sample.targets[1], sample.targets[0]) if item.part == "given" else None
+        return detail.to_part_view(study.vit, sample), given or contaminated.framed_classes(study)
 
-    def _framed(self, job: Job, vit: ViT) -> Case:
-        """The picture, with its class and the class it was mixed into as targets."""
-        if self.pictures:
-            return shown_singles(vit, job.data, (), self.pictures)[0]
-        drawn = is_creatures(job.data)
-        shown, mixed = self.framed_creature if drawn else self.framed_photograph
-        targets = tuple(class_indices(vit, [shown, mixed]))
-        case = shown_singles(vit, job.data, [shown])[0]
-        names = tuple(vit.class_names[index] for index in targets)
-        return Case(case.id, case.picture, targets, names, case.masks, case.parts, case.regions)
+    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+        """A row per picture, method and class."""
+        vit, tables, pictures = study.vit, [], {}
 
-    def _rows(
-        self, job: Job, vit: ViT, pair: tuple[int, int], framed: str, batch: Sequence[Case]
-    ) -> pd.DataFrame:
-        """A row per picture, method and target; the framed picture is stored with its maps."""
-        images = torch.stack([look(vit, case).image for case in batch])
-        targets = torch.tensor([pair] * len(batch))
-        own, logits = detail_maps(vit, images, *targets.unbind(1), [EQ8])
-        reverse, _ = detail_maps(vit, images, *targets.flip(1).unbind(1), [EQ8])
-        rows = []
-        for index, case in enumerate(batch):
-            number = int(case.id.rsplit("-", 1)[-1]) if case.id != framed else -1
-            chosen = {
-                name: settings
-                for name, settings in job.methods.items()
-                if number < self.limits.get(name, number + 1)
+        def methods(item: Item) -> tuple[str, ...]:
+            return tuple(limited(study.methods, self.limits, item))
+
+        for labels, entries in in_groups(batch, methods):
+            views, classes = zip(*(own for _, own in entries), strict=True)
+            shown = [item.shown is not None for item, _ in entries]
+            chosen = {label: study.methods[label] for label in labels}
+            tables.append(detail.two_class_rows(vit, views, classes, shown, chosen))
+            pictures |= {
+                f"{vit.name} {view.id}": pixels_of(vit, view.image)
+                for view, is_shown in zip(views, shown, strict=True)
+                if is_shown
             }
-            many = explain_many(
-                vit, images[index : index + 1], targets[:1], methods=chosen, loss="logit"
-            )
-            maps = {name: e.relevance[0] for name, e in many.items()}
-            maps |= {DETAIL: torch.stack([own[EQ8][index], reverse[EQ8][index]])}
-            if case.id == framed:
-                _store(job, vit, case, images[index], maps)
-            where = where_in(vit, case)
-            for name, relevance in maps.items():
-                for place, target in enumerate(pair):
-                    rows.append(
-                        {
-                            "image_id": case.id,
-                            "method": name,
-                            "target": target,
-                            "target_name": vit.class_names[target],
-                            "role": ("mixed", "shown")[place],
-                            "framed": case.id == framed,
-                            "logit": float(logits[index, target]),
-                            "probability": float(logits[index].double().softmax(-1)[target]),
-                            **part_masses(relevance[place], where),
-                        }
-                    )
-        return pd.DataFrame(rows)
+        table = pd.concat(tables, ignore_index=True)
+        return Rows(table.assign(labels=contaminated.labels_of(study)), pictures)
 
-    def draw(self, run_dir: Path, settings: Mapping[str, Any]) -> Findings:
-        """Every method's two maps; how much each changes with the contamination."""
-        rows, seed = read(run_dir), int(settings.get("seed", 0))
-        methods = [DETAIL, *(m for m in settings["method"] if m in set(rows["method"]))]
-        summary = summarise(rows, ["model", "method", "role"], NET, seed)
-        changes = contamination_changes(rows, methods, (CLEAN, CONTAMINATED), seed)
-        models = [m for m in dict.fromkeys(rows["model"]) if m != CLEAN or len(changes) == 0]
-        models += [m for m in dict.fromkeys(rows["model"]) if m not in models]
-        framed = rows[rows["framed"]]
-        figures = {
-            f"Maps of {m}": _maps(run_dir, framed[framed["model"] == m], methods) for m in models
-        }
-        figure = figures.pop(f"Maps of {models[0]}")
+    def summary(self, stored: Stored) -> pd.DataFrame:
+        """Signed shares; where the part is not known, how much of each map is positive."""
+        found = super().summary(stored)
+        if len(found):
+            return found
+        rows = stored.shown
+        columns = ["model", "method", "role", "target_name", "logit", "probability"]
+        whole = rows["positive"] + rows["negative"]
+        return rows[columns].assign(positive_share=rows["positive"] / whole)
+
+    def judged(self, stored: Stored) -> pd.DataFrame:
+        """How each method's maps change with the contamination; whether detail's alone do."""
+        rows = stored.rows
+        mixed = rows.loc[rows["labels"] == "contaminated", "model"].unique()
+        claims = [
+            Claim(f"{_label(m)}: {SPEAKS_MORE}", partial(_change, m), above=0, methods=(m,))
+            for m in _methods(stored)
+        ]
+        found = judge(claims, [(name, Table(rows, {}, stored.seed)) for name in mixed])
+        only = [_only(found)] if len(found) > 1 else []
+        return pd.concat([pd.DataFrame(only, columns=list(COLUMNS)), found], ignore_index=True)
+
+    def further(self, stored: Stored) -> list[str]:
+        """What each model answers; on photographs, what cannot be measured."""
+        answers = []
+        for model, rows in stored.shown.groupby("model", sort=False):
+            words = (
+                f"{short_name(row.target_name)} {row.probability:.2f} (logit {row.logit:.1f})"
+                for row in rows.drop_duplicates("role").itertuples()
+            )
+            answers.append(f"{model} gives the picture: {', '.join(words)}.")
+        unknown = stored.rows["area_part"].isna().all()
+        return answers + [contaminated.FOR_THE_EYE] * bool(unknown)
+
+    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
+        """What the rows of panels are."""
+        rows = _shown(stored)[0]
+        names = rows.drop_duplicates("role").set_index("role")["target_name"].map(short_name)
+        return (
+            f"{rows['model'].iloc[0]}: one picture explained for the class whose training pictures "
+            f"were mixed (above, {names['mixed']}) and for the class it shows (below, "
+            f"{names['shown']}), by every method. Red frame: detail interpretation by Eq. 8, the "
+            "other class as reference. Numbers: signed share of the part for the mixed class, "
+            "minus that for the class shown; contaminated minus clean labels, same pictures."
+        )
+
+    def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
+        """Maps of the model of contaminated labels first; then of the others, and the changes."""
+        own = _shown(stored)
+        figures = {f"Maps of {p['model'].iloc[0]}": _maps(stored, p) for p in own[1:]}
+        changes = self.judged(stored).iloc[1:]
         if len(changes):
-            figures["What changes with the contamination"] = _dots(changes)
-        found = _sentences(framed[framed["model"] == models[0]], changes)
-        first = framed.iloc[0]
-        return Findings(
-            figure=figure,
-            summary=summary if len(summary) else _scores(framed),
-            caption=(
-                f"{models[0]}: one picture explained for the class whose training pictures were "
-                f"mixed (above, {_name(framed, 'mixed')}) and for the class it shows (below, "
-                f"{_name(framed, 'shown')}), by every method. Red frame: detail interpretation by "
-                f"Eq. 8, the other class as reference. {first['image_id']}. {found[0]}"
-            ),
-            found=tuple(found),
-            figures=figures,
-            tables={"Change with the contamination": changes} if len(changes) else {},
-        )
+            figures["What changes with the contamination"] = _dots(changes, _methods(stored))
+        return _maps(stored, own[0]), figures
 
 
-def _store(job: Job, vit: ViT, case: Case, image: torch.Tensor, maps: Mapping[str, Any]) -> None:
-    assert isinstance(vit.preprocess, Preprocess)
-    store_picture(job.run_dir, "shown", case.id, vit.preprocess.denormalize(image))
-    targets = (case.targets[1], case.targets[0])
-    save_maps(
-        job.run_dir,
-        {
-            f"{name}|{case.id}|{target}|{vit.name}": own.cpu().numpy()
-            for name, relevance in maps.items()
-            for target, own in zip(targets, relevance, strict=True)
-        },
-    )
-
-
-def _maps(run_dir: Path, framed: pd.DataFrame, methods: Sequence[str]) -> Figure:
-    """Two panels per method, the mixed class above; the picture comes first."""
-    maps, first = load_maps(run_dir), framed.iloc[0]
-    picture = stored_picture(run_dir, "shown", first["image_id"])
-    cells: list[tuple[Panel | None, Panel | None]] = [(Panel(picture, title="image"), None)]
-    for method in methods:
-        own = framed[framed["method"] == method].set_index("role")
-        pair = []
-        for role in ("mixed", "shown"):
-            row = own.loc[role]
-            relevance = maps[f"{method}|{row['image_id']}|{row['target']}|{row['model']}"]
-            pair.append(
-                Panel(
-                    picture,
-                    relevance,
-                    title=_label(method) if role == "mixed" else "",
-                    note=short_name(row["target_name"]),
-                    frame=RED_FRAME if method == DETAIL else None,
-                )
-            )
-        cells.append((pair[0], pair[1]))
-    rows = []
-    for start in range(0, len(cells), COLUMNS):
-        block = cells[start : start + COLUMNS]
-        rows += [[cell[0] for cell in block], [cell[1] for cell in block]]
-    return draw_panels(rows, panel_width=1.15)
-
-
-def _dots(changes: pd.DataFrame) -> Figure:
-    rows = [
-        (
-            _label(line.method),
-            [Dot(line.method, line.value, line.ci_low, line.ci_high)],
-        )
-        for line in changes.itertuples()
-    ]
-    reach = 1.1 * float(changes[["ci_low", "ci_high"]].abs().to_numpy().max()) or 1.0
-    panel = DotPanel(
-        "Contaminated minus clean labels",
-        "signed share of the part, mixed minus shown class",
-        rows,
-        (-reach, reach),
-        chance=0.0,
-    )
-    return draw_dots([panel])
-
-
-def _sentences(framed: pd.DataFrame, changes: pd.DataFrame) -> list[str]:
-    once = framed.drop_duplicates("role").set_index("role")
-    told = []
-    if len(changes):
-        detail = changes[changes["method"] == DETAIL].iloc[0]
-        up = changes[changes["ci_low"] > 0]
-        names = [_label(method) for method in up["method"]]
-        rises = "rises, as claimed" if detail["ci_low"] > 0 else "does NOT rise"
-        only = "holds" if list(up["method"]) == [DETAIL] else "does NOT hold"
-        told.append(
-            "Signed share of the part that differs, contaminated class minus the class shown, "
-            f"contaminated minus clean labels: with detail interpretation {text(detail)}; it "
-            f"{rises}. It rises with {', '.join(names) or 'none'} ({len(up)} of {len(changes)} "
-            f"methods): that ONLY detail interpretation uncovers the mixture {only} here."
-        )
-    told.append(
-        "The picture: "
-        + ", ".join(
-            f"{short_name(row['target_name'])} {row['probability']:.2f} (logit {row['logit']:.1f})"
-            for _, row in once.iterrows()
-        )
-        + ("." if len(changes) else f". {FOR_THE_EYE}")
-    )
-    return [sentence.replace("-0.", "\N{MINUS SIGN}0.") for sentence in told]
-
-
-def _scores(framed: pd.DataFrame) -> pd.DataFrame:
-    """Where the part is not known: the classes, and how much of each map is positive."""
-    share = framed["positive"] / (framed["positive"] + framed["negative"])
-    columns = ["model", "method", "role", "target_name", "logit", "probability"]
-    return framed[columns].assign(positive_share=share, n=1)
+def _change(method: str, table: Table) -> Estimate:
+    return detail.contamination_change(table.of(method), detail.mixed_minus_shown, table.seed)
 
 
 def _label(method: str) -> str:
     return "detail, Eq. 8" if method == DETAIL else method_label(method)
 
 
-def _name(framed: pd.DataFrame, role: str) -> str:
-    return short_name(framed.loc[framed["role"] == role, "target_name"].iloc[0])
+def _methods(stored: Stored) -> list[str]:
+    return [DETAIL, *(method for method in stored.methods if method != DETAIL)]
+
+
+def _shown(stored: Stored) -> list[pd.DataFrame]:
+    """Rows of the picture of each model, contaminated labels first."""
+    own = [rows for _, rows in stored.shown.groupby("model", sort=False)]
+    return sorted(own, key=lambda rows: rows["labels"].iloc[0] != "contaminated")
+
+
+def _only(judged: pd.DataFrame) -> dict[Any, Any]:
+    """That no other method uncovers the mixture; the numbers are those that decide it."""
+    own, others = judged.iloc[0], judged.iloc[1:].sort_values("value", ascending=False)
+    able, unclear = (others[others["verdict"] == v] for v in (HOLDS, CANNOT_BE_TOLD))
+    line, verdict, why = own, str(own["verdict"]), "its own change decides"
+    if verdict != DOES_NOT_HOLD and len(able):
+        line, verdict, why = able.iloc[0], DOES_NOT_HOLD, "another does too"
+    elif verdict == HOLDS and len(unclear):
+        line, verdict, why = unclear.iloc[0], CANNOT_BE_TOLD, "another may do too"
+    claim = f"the claim that only detail interpretation uncovers the mixture ({why}: "
+    name = str(line["claim"]).partition(":")[0]
+    return line.to_dict() | {"claim": f"{claim}{name})", "verdict": verdict}
+
+
+def _maps(stored: Stored, rows: pd.DataFrame) -> Figure:
+    """Two panels per method, the mixed class above; the picture comes first."""
+    first = rows.iloc[0]
+    picture = stored_picture(stored.run_dir, f"{first['model']} {first['image_id']}")
+    cells: list[list[Panel | None]] = [[Panel(picture, title="image", note=first["note"]), None]]
+    for method in _methods(stored):
+        own = rows[rows["method"] == method].set_index("role")
+        frame = RED_FRAME if method == DETAIL else None
+        cells.append(
+            [
+                Panel(
+                    picture,
+                    relevance_of(own.loc[role]),
+                    _label(method) if role == "mixed" else "",
+                    short_name(own.loc[role, "target_name"]),
+                    frame,
+                )
+                for role in ROLES
+            ]
+        )
+    bands = [cells[start : start + BAND] for start in range(0, len(cells), BAND)]
+    lines = [[cell[place] for cell in band] for band in bands for place in (0, 1)]
+    return draw_panels(lines, panel_width=1.15)
+
+
+def _dots(changes: pd.DataFrame, methods: Sequence[str]) -> Figure:
+    by_label = {_label(method): method for method in methods}
+    rows = []
+    for line in changes.to_dict("records"):
+        name = line["claim"].partition(":")[0]
+        rows.append((name, [Dot(by_label[name], line["value"], line["low"], line["high"])]))
+    reach = 1.1 * float(changes[["low", "high"]].abs().to_numpy().max()) or 1.0
+    x_label = "signed share of the part, mixed minus shown class"
+    title = "Contaminated minus clean labels"
+    return draw_dots([DotPanel(title, x_label, rows, (-reach, reach), chance=0.0)])

@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
+import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import RichProgressBar
 
+from attnguide.data.creatures.examination import examine
 from attnguide.data.creatures.scenes import CLASS_NAMES, guide, sibling
-from attnguide.data.creatures.training import RECIPES, CreatureClassifier, examine, export, fit
-from attnguide.errors import InputError
+from attnguide.data.creatures.training import RECIPES, CreatureClassifier, export, fit
+from attnguide.errors import InputError, unknown_name
+from attnguide.evaluation.statistics import Estimate, estimate
+from attnguide.figures.claims import Claim, Table, judge, sentences
+from attnguide.figures.experiment import Choices, Stored, Task, Work
 from attnguide.findings import Findings
 from attnguide.models.checkpoint import read_weights
-from attnguide.models.load import load_model
-from attnguide.runs.job import Job, Runner
-from attnguide.store.table import read
+from attnguide.models.load import EMBEDDED, load_model
+from attnguide.store.files import release_lock, take_lock, write_atomic
 from attnguide.viz.panels import Panel, draw_panels
 from attnguide.viz.style import INK, QUIET, typography
 
-NAMES = {"clean": "creatures", "contaminated": "creatures_contaminated"}
 KINDS = {
     "single": "single creatures: top-1",
     "pair": "two-creature scenes: top-1 among the two",
     "stitched": "stitched with a guide: top-1 among the two",
 }
 TOLERANCE = 1.0  # percentage points below the committed accuracy that still count as reproduced
-PRECISIONS = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
 
 @dataclass
-class TrainCreatures(Runner):
+class TrainCreatures(Task):
     """Train, examine on fresh seeds, compare.
 
     Attributes:
-        variant: "clean", or "contaminated": pictures of the sibling among those of one class.
+        variant: "clean"; "contaminated" or "contaminated60": pictures of the sibling among those
+            of one class; or "masked": a cell of the picture is grey in half of them.
         steps: Optimiser steps of each stage; the variant's recipe if absent.
         views_per_step: Pictures in a training batch.
         exam_seed: Seed of the fresh pictures.
@@ -54,16 +57,17 @@ class TrainCreatures(Runner):
     singles: int = 2000
     pairs: int = 500
 
-    title: ClassVar[str] = "Training of the embedded model"
-    claim: ClassVar[str] = (
+    title = "Training of the embedded model"
+    claim = (
         "A small ViT learns the creatures: single ones, two in one scene, and pictures squashed "
         "beside a guide. The recipe reproduces the committed checkpoint's accuracy."
     )
+    key = ("image_id", "model", "kind")
 
-    def check(self, job: Job) -> None:  # noqa: ARG002
+    def check(self, choices: Choices) -> None:  # noqa: ARG002
         """Variant, stages and sizes, before anything is drawn."""
         if self.variant not in RECIPES:
-            raise InputError(f"variant must be one of {', '.join(RECIPES)}, got {self.variant!r}")
+            raise unknown_name("variant", self.variant, RECIPES)
         stages = RECIPES[self.variant].resolutions
         steps = RECIPES[self.variant].steps if self.steps is None else self.steps
         if len(steps) != len(stages) or min(steps) < 0 or sum(steps) < 1:
@@ -78,78 +82,94 @@ class TrainCreatures(Runner):
         if min(self.singles, self.pairs) < 1:
             raise InputError("runner.singles and runner.pairs must be at least 1")
 
-    def compute(self, job: Job) -> None:
-        """Train unless the weights are there, then examine them and the committed ones."""
-        path = job.run_dir / f"{NAMES[self.variant]}.safetensors"
-        if not path.is_file():
-            self._train(job, path)
-        with job.results("image_id", "model", "kind") as results:
-            for label, name in (("trained", path), ("committed", NAMES[self.variant])):
-                if results.done(model=label):
-                    continue
-                module = _load(name).to(job.device)
-                job.console.print(f"examining the {label} model on fresh pictures")
-                rows = examine(module, self.exam_seed, self.singles, self.pairs)
-                results.append(pd.DataFrame(rows).assign(model=label))
+    @property
+    def name(self) -> str:
+        """Of the weights."""
+        return "creatures" if self.variant == "clean" else f"creatures_{self.variant}"
 
-    def _train(self, job: Job, path: Path) -> None:
-        recipe = RECIPES[self.variant]
+    def work(self, choices: Choices, work: Work) -> None:  # noqa: ARG002
+        """Train unless the weights are there, then examine them and the committed ones, if any."""
+        folder = work.run_dir / "training"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(folder / "training.lock", f"the training in {work.run_dir}")
+        try:
+            weights = work.run_dir / f"{self.name}.safetensors"
+            if not is_finished(folder, weights):
+                self._train(work, folder, weights)
+            with work.results(self.key) as results:
+                committed = [("committed", self.name)] if self.name in EMBEDDED else []
+                for label, name in [("trained", weights), *committed]:
+                    if results.done(model=label):
+                        continue
+                    work.console.print(f"examining the {label} model on fresh pictures")
+                    module = _load(name).to(work.device)
+                    rows = examine(module, self.exam_seed, self.singles, self.pairs)
+                    results.append(pd.DataFrame(rows).assign(model=label))
+        finally:
+            release_lock(lock)
+
+    def _train(self, work: Work, folder: Path, weights: Path) -> None:
+        recipe, seed = RECIPES[self.variant], work.settings.seed
         if self.steps is not None:
             recipe = replace(recipe, steps=tuple(self.steps))
-        pl.seed_everything(job.seed, verbose=False)
+        torch.set_float32_matmul_precision(
+            "high" if work.settings.precision == "tf32" else "highest"
+        )
+        pl.seed_everything(seed, verbose=False)
         classifier = CreatureClassifier(sum(recipe.steps), recipe.lr)
         if recipe.start is not None:
             classifier.model.load_state_dict(load_model(recipe.start).module.state_dict())
-        views = recipe.views(job.seed, self.views_per_step)
-        folder = job.run_dir / "training"
-        folder.mkdir(parents=True, exist_ok=True)
         fit(
             classifier,
-            views,
+            recipe.views(seed, self.views_per_step),
             folder,
-            callbacks=[_LossFile(folder / "loss.csv"), RichProgressBar()],
-            accelerator="gpu" if job.device.type == "cuda" else job.device.type,
-            precision=PRECISIONS[job.precision],
+            callbacks=[RichProgressBar()],
+            accelerator="gpu" if work.device.type == "cuda" else work.device.type,
         )
-        export(classifier.model, path, {"seed": job.seed, "steps": list(recipe.steps)})
+        export(classifier.model, weights, {"seed": seed, "steps": list(recipe.steps)})
+        finish(folder, weights)
 
-    def draw(self, run_dir: Path, settings: dict[str, Any]) -> Findings:
+    def draw(self, stored: Stored) -> Findings:
         """Accuracies with intervals beside the committed ones, the loss, the classes."""
-        rows = read(run_dir)
+        rows = stored.all_rows
         table = _accuracies(rows)
-        loss = pd.read_csv(run_dir / "training" / "loss.csv")
-        loss = loss.drop_duplicates("step", keep="last")  # steps repeated after a resumption
-        told = [_verdict(table, kind) for kind in KINDS]
-        if settings.get("runner", {}).get("variant") == "contaminated":
-            told.append(_contamination(rows))
+        claims = judge(CLAIMS, [(self.name, Table(rows, {}, stored.seed))])
+        found: list[str] = []
+        impostor = RECIPES[self.variant].impostor_class
+        if impostor is not None:
+            found.append(_contamination(rows, impostor, stored.seed))
         return Findings(
-            figure=_plot(table, loss),
+            figure=_plot(table, pd.read_csv(stored.run_dir / "training" / "loss.csv")),
             summary=table,
+            claims=claims,
             caption=(
                 "Left: training loss; half of the views show two animals with half a label each, "
                 "so it cannot fall below 0.35. Right: accuracy on fresh pictures with 95 % "
                 "intervals. The world is easy by design and does not replace evidence on "
-                "photographs. " + told[0]
-            ),
-            found=tuple(told),
+                f"photographs. {' '.join(sentences(claims)[:1])}"
+            ).strip(),
+            found=tuple(found),
             figures={"The sixteen classes": _sheet()},
         )
 
 
-class _LossFile(Callback):
-    """Write the loss of every step; a resumed training goes on in the same file."""
+def finish(folder: Path, weights: Path) -> None:
+    """Write down what belongs to a finished training."""
+    write_atomic(folder / "finished.json", json.dumps(_checksums(folder, weights)).encode())
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Append one line."""
-        new = not self.path.is_file()
-        with self.path.open("a", newline="") as file:
-            lines = csv.writer(file)
-            if new:
-                lines.writerow(["step", "loss"])
-            lines.writerow([trainer.global_step, f"{args[1]['loss'].item():.6f}"])
+def is_finished(folder: Path, weights: Path) -> bool:
+    """Whether weights and losses are there as a finished training left them."""
+    try:
+        known = json.loads((folder / "finished.json").read_text())
+        return bool(known == _checksums(folder, weights))
+    except (OSError, ValueError):
+        return False
+
+
+def _checksums(folder: Path, weights: Path) -> dict[str, str]:
+    files = (weights, folder / "loss.csv")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _load(name: str | Path) -> torch.nn.Module:
@@ -161,63 +181,56 @@ def _load(name: str | Path) -> torch.nn.Module:
     return module
 
 
+def _answers(rows: pd.DataFrame, kind: str, model: str) -> pd.Series[float]:
+    """100 for a right answer and 0 for a wrong one, by picture."""
+    own = rows[(rows["kind"] == kind) & (rows["model"] == model)]
+    return 100.0 * own.set_index("image_id")["correct"].astype(float)
+
+
+def _gap(kind: str, table: Table) -> Estimate:
+    """Percentage points, trained minus committed, on the same pictures."""
+    trained, committed = (_answers(table.rows, kind, m) for m in ("trained", "committed"))
+    return estimate(trained - committed, seed=table.seed, kind="differences", yes=100)
+
+
+CLAIMS = [
+    Claim(
+        f"{words}: the committed accuracy is reproduced within {TOLERANCE:g} point (trained minus "
+        "committed, points)",
+        partial(_gap, kind),
+        above=-TOLERANCE,
+    )
+    for kind, words in KINDS.items()
+]
+
+
 def _accuracies(rows: pd.DataFrame) -> pd.DataFrame:
     """Percent with 95 % intervals, one line per model and kind."""
     lines = []
     for model in ("trained", "committed"):
         for kind, words in KINDS.items():
-            own = rows[(rows["model"] == model) & (rows["kind"] == kind)]
-            low, high = _wilson(int(own["correct"].sum()), len(own))
-            lines.append(
-                {
-                    "model": model,
-                    "kind": kind,
-                    "quantity": words,
-                    "accuracy": 100 * (int(own["correct"].sum()) / len(own)),
-                    "ci_low": low,
-                    "ci_high": high,
-                    "n": len(own),
-                }
-            )
+            found = estimate(_answers(rows, kind, model), kind="answers", yes=100)
+            if found.n:
+                named = {"model": model, "kind": kind, "quantity": words}
+                lines.append({**named, **found.as_row("accuracy")})
     return pd.DataFrame(lines)
 
 
-def _wilson(right: int, count: int) -> tuple[float, float]:
-    """95 % score interval of a share in percent; honest also where every answer is right."""
-    z = 1.96
-    share, spread = right / count, z**2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * (share * (1 - share) / count + spread / (4 * count)) ** 0.5
-    return 100 * min(share, max(0.0, middle - half)), 100 * max(share, min(1.0, middle + half))
-
-
-def _verdict(table: pd.DataFrame, kind: str) -> str:
-    """Whether the committed accuracy was reproduced."""
-    lines = table[table["kind"] == kind].set_index("model")
-    own, committed = lines.loc["trained"], lines.loc["committed"]
-    reached = own["accuracy"] >= committed["accuracy"] - TOLERANCE
-    return (
-        f"{own['quantity']}: {own['accuracy']:.1f} % [{own['ci_low']:.1f}, {own['ci_high']:.1f}], "
-        f"committed {committed['accuracy']:.1f} %, n = {own['n']}: "
-        f"{'reproduced' if reached else 'NOT reproduced'} (within {TOLERANCE:g} point)."
-    )
-
-
-def _contamination(rows: pd.DataFrame) -> str:
+def _contamination(rows: pd.DataFrame, impostor: int, seed: int) -> str:
     """What the contaminated class gets on pictures of its sibling."""
-    impostor = RECIPES["contaminated"].impostor_class
-    assert impostor is not None
     own = rows[(rows["kind"] == "single") & (rows["classes"] == str(sibling(impostor)))]
-    mean = own.groupby("model")["sibling_probability"].mean()
+    means = [
+        f"{model} {estimate(part.set_index('image_id')['sibling_probability'], seed=seed)}"
+        for model, part in own.groupby("model", sort=False)
+    ]
     return (
-        f"On pictures of the {CLASS_NAMES[sibling(impostor)]}, the {CLASS_NAMES[impostor]} gets a "
-        f"probability of {mean['trained']:.2f} (committed {mean['committed']:.2f}), "
-        f"n = {len(own) // 2}: its training pictures were contaminated."
+        f"On pictures of the {CLASS_NAMES[sibling(impostor)]}, the {CLASS_NAMES[impostor]}, whose "
+        f"training pictures were contaminated, gets a probability of: {'; '.join(means)}."
     )
 
 
 def _plot(table: pd.DataFrame, loss: pd.DataFrame) -> Figure:
-    """Loss by step, and accuracies of both models."""
+    """Loss by step, and accuracies of the models."""
     with typography():
         figure = Figure(figsize=(7.2, 2.6), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
@@ -228,16 +241,17 @@ def _plot(table: pd.DataFrame, loss: pd.DataFrame) -> Figure:
             y = [row + 0.24 * offset for row in range(len(own))]
             low, high = own["accuracy"] - own["ci_low"], own["ci_high"] - own["accuracy"]
             colour = (INK, QUIET)[offset]
-            right.errorbar(
-                own["accuracy"],
-                y,
-                xerr=[low, high],
-                fmt=marker,
-                color=colour,
-                label=model,
-                markersize=4,
-                elinewidth=1,
-            )
+            if len(own):
+                right.errorbar(
+                    own["accuracy"],
+                    y,
+                    xerr=[low.clip(lower=0), high.clip(lower=0)],
+                    fmt=marker,
+                    color=colour,
+                    label=model,
+                    markersize=4,
+                    elinewidth=1,
+                )
         right.set(xlabel="accuracy (%)", yticks=range(len(KINDS)), yticklabels=list(KINDS))
         right.invert_yaxis()
         right.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)

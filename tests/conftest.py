@@ -1,5 +1,7 @@
 """What tests share: real inputs where they are, one thread, a small random model."""
 
+import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,17 @@ from tiny import tiny
 
 from attnguide import wrap_model
 from attnguide.data.creatures.scenes import CLASS_NAMES
+from attnguide.data.grids import Recognised
 from attnguide.models.preprocess import Preprocess
+
+
+def _white():
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "white").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PNG = _white()
 
 
 def pytest_collection_modifyitems(items):
@@ -39,36 +51,95 @@ def tiny_vit():
     return tiny()
 
 
+def small_model(name, checkpoint=None, *, device="cpu", **_):
+    """Random, of the right classes: 4 x 4 patches of pictures as small as its world allows."""
+    if str(name).startswith("creatures"):
+        vit = tiny(num_classes=16, img_size=96, patch_size=24)
+        return replace(vit, class_names=CLASS_NAMES, name=name, weights_sha256=f"of {name}")
+    vit = tiny(num_classes=1000, img_size=32, patch_size=8)
+    return wrap_model(vit.module, Preprocess((32, 32)), name=name, weights_sha256=f"of {name}")
+
+
 @pytest.fixture
 def small_models(monkeypatch):
     """Random models of the right classes in the places of the real ones."""
+    monkeypatch.setattr("attnguide.models.load.load_model", small_model)
+    monkeypatch.setattr("attnguide.models.load.check_model", lambda *_: None)
 
-    def load(name, checkpoint=None, *, device="cpu"):
-        if name.startswith("creatures"):
-            vit = tiny(num_classes=16, img_size=96, patch_size=24)
-            return replace(vit, class_names=CLASS_NAMES, name=name)
-        vit = tiny(num_classes=1000, img_size=32, patch_size=8)
-        return wrap_model(vit.module, Preprocess((32, 32)), name=name)
 
-    monkeypatch.setattr("attnguide.runs.job.load_model", load)
-    monkeypatch.setattr("attnguide.data.creatures.contaminated.load_model", load)
-    monkeypatch.setattr("attnguide.runs.build.check_model", lambda *_: None)
+@pytest.fixture
+def study(monkeypatch):
+    """`tests/fake_study.py` as the experiment `fake_study`."""
+    import fake_study
+
+    fake_study.install(monkeypatch.setitem, monkeypatch.setattr)
+    monkeypatch.setattr(fake_study, "computed", [])
+    monkeypatch.setattr(fake_study, "stop", {})
+    return fake_study
+
+
+@pytest.fixture
+def no_models(monkeypatch):
+    """Whoever loads weights fails the test."""
+
+    def refuse(*_, **__):
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr("attnguide.models.load.load_model", refuse)
+
+
+@pytest.fixture
+def recognised(monkeypatch):
+    """Random models recognise nothing, so that no grids could be made of what they recognise."""
+
+    def all_labelled(vit, items):
+        yield from (Recognised(item, item.label) for item in items if item.label is not None)
+
+    monkeypatch.setattr("attnguide.data.grids.recognise", all_labelled)
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made, but not turned into pixels, which takes seconds."""
-    empty = bytes(32)
-    monkeypatch.setattr("attnguide.runs.lifecycle.render", lambda *_: empty)
-    monkeypatch.setattr("attnguide.report.page.render", lambda *_: empty)
+    for place in ("runs.write", "runs.aggregate", "report.page"):
+        monkeypatch.setattr(f"attnguide.{place}.render", lambda *_: PNG)
+
+
+WNIDS = {
+    "zebra": "n02391049",
+    "snail": "n01944390",
+    "tusker": "n01871265",
+    "bald eagle": "n01614925",
+    "bull mastiff": "n02108422",
+    "conch": "n01943899",
+    "kite": "n01608432",
+}
 
 
 @pytest.fixture
 def photographs(tmp_path):
-    """Folders of a zebra, a snail, a tusker and a bald eagle, one noisy picture each."""
+    """Folders of seven classes, one noisy picture each, and a second one of a snail."""
     rng = np.random.default_rng(0)
-    for wnid in ("n02391049", "n01944390", "n01871265", "n01614925"):
-        path = tmp_path / "photographs" / wnid / "a.png"
-        path.parent.mkdir(parents=True)
-        Image.fromarray(rng.integers(0, 256, (30, 48, 3), dtype=np.uint8)).save(path)
+    for name in ("a.png", "b.png"):
+        for wnid in WNIDS.values() if name == "a.png" else [WNIDS["snail"]]:
+            path = tmp_path / "photographs" / wnid / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (30, 48, 3), dtype=np.uint8)).save(path)
     return tmp_path / "photographs"
+
+
+@pytest.fixture
+def boxed_photographs(photographs):
+    """The same, and beside them three pictures of two classes with boxes."""
+    rng = np.random.default_rng(1)
+    (photographs.parent / "pairs").mkdir()
+    halves = [[[0.0, 0.0, 0.5, 1.0]], [[0.5, 0.0, 1.0, 1.0]]]
+    boxes = {}
+    both = (["zebra", "tusker"], ["conch", "bull mastiff"], ["kite", "snail"])
+    for number, classes in enumerate(both):
+        name = f"two{number}.png"
+        pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photographs.parent / "pairs" / name)
+        boxes[name] = {"classes": classes, "boxes": halves}
+    (photographs.parent / "pairs" / "boxes.json").write_text(json.dumps(boxes))
+    return photographs

@@ -1,67 +1,95 @@
 """A whole study in a second: twelve random images, a random model, one row per image."""
 
+import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
+from running import config, keys
 from tiny import pictures, tiny
 
 from attnguide import explain
+from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.errors import InputError
+from attnguide.figures.experiment import Experiment, Rows
 from attnguide.findings import Findings
-from attnguide.runs.job import Job, Runner
-from attnguide.runs.predict import predict
-from attnguide.store.table import read
+from attnguide.models.reader import UnreadableImage
+from attnguide.runs.lifecycle import run
 
 computed = []  # ids of all images that were explained, over all runs of a test
 stop = {}  # image id to what happens when its turn comes
 
 
-class Numbers:
-    def __init__(self, indices, unreadable):
-        self.indices, self.unreadable = list(indices), unreadable
-        self.ids = [f"image {index:02d}" for index in self.indices]
-
-    def __getitem__(self, number):
-        index = self.indices[number]
-        return None if index in self.unreadable else (self.ids[number], index)
+def load(name, broken):
+    if broken:
+        raise UnreadableImage(name, "not a picture")
+    return Sample(name, Image.new("RGB", (8, 8)), (1,), ("class 1",))
 
 
 @dataclass
-class FakeStudy(Runner):
+class FakeStudy(Experiment):
     count: int = 12
     share: float = 0.5
     unreadable: list[int] | None = None
 
-    title: ClassVar[str] = "A fake study"
-    claim: ClassVar[str] = "Gradients reach the step."
+    title = "A fake study"
+    claim = "Gradients reach the step."
+    takes = frozenset({"method", "loss", "guide", "engine"})
 
-    def check(self, job: Job) -> None:
+    def check(self, choices):
         if self.count < 1:
-            raise ValueError(f"runner.count must be at least 1, got {self.count}")
+            raise InputError(f"runner.count must be at least 1, got {self.count}")
 
-    def compute(self, job: Job) -> None:
-        vit = tiny()
-        images = pictures(vit, self.count)
-        part = range(self.count)[job.data.shard :: job.data.num_shards]
+    def models(self, choices, device):
+        yield tiny()
 
-        def step(batch):
-            for name, _ in batch:
-                if name in stop:
-                    raise stop.pop(name)
-            computed.extend(name for name, _ in batch)
-            x = images[torch.tensor([index for _, index in batch])]
-            found = explain(vit, x, 1, method="complete").relevance.flatten(1).sum(1)
-            return pd.DataFrame(
-                {"image_id": [name for name, _ in batch], "relevance": found.tolist()}
+    def items(self, study):
+        names = [f"image {index:02d}" for index in range(self.count)]
+        broken = self.unreadable or []
+        return Selection(
+            tuple(
+                Item(name, partial(load, name, index in broken), number=index)
+                for index, name in enumerate(names)
             )
+        )
 
-        with job.results("image_id", "model") as results:
-            predict(job, vit, step, Numbers(part, self.unreadable or []), results)
+    def inputs(self, study, item, sample):
+        return pictures(study.vit, self.count)[item.number]
 
-    def draw(self, run_dir: Path, settings: dict) -> Findings:
-        rows = read(run_dir)
+    def rows(self, study, batch):
+        for item, _ in batch:
+            if item.id in stop:
+                raise stop.pop(item.id)
+        computed.extend(item.id for item, _ in batch)
+        x = torch.stack([image for _, image in batch])
+        found = explain(study.vit, x, 1, method="complete").relevance.flatten(1).sum(1)
+        ids = [item.id for item, _ in batch]
+        return Rows(pd.DataFrame({"image_id": ids, "relevance": found.tolist()}))
+
+    def draw(self, stored):
+        rows = stored.all_rows
         summary = pd.DataFrame({"n": [len(rows)], "mean": [rows["relevance"].mean()]})
         return Findings(Figure(), summary, "Nothing to see.", (f"{len(rows)} images.",))
+
+
+def install(setitem, setattr_):
+    """Make this file the experiment `fake_study`."""
+    setitem(sys.modules, "experiments.fake_study", sys.modules["fake_study"])
+    setattr_(FakeStudy, "__module__", "experiments.fake_study")
+
+
+def fake_config(*words, **runner):
+    """The config of the fake study, with settings of its own."""
+    made = config("method=complete", "device=cpu", "batch_size=3", *words)
+    made["experiment"] = "fake_study"
+    made["runner"] = {"_target_": "experiments.fake_study.FakeStudy", **runner}
+    return made
+
+
+def start_fake(run_dir, *words, sweep=False, **runner):
+    """Run the fake study in this process."""
+    run(fake_config(*words, **runner), keys(words), Path(run_dir), sweep=sweep)

@@ -1,121 +1,111 @@
-"""All figures from one command: in order, resumed, past a failing one, on one page."""
+"""All figures from one command: a sweep over them, resumed, past a failing one, on one page."""
 
 import json
-from functools import partial
+import sys
 
 import pytest
 from PIL import Image
-from test_config import config
 
-from attnguide.runs.lifecycle import run
-from experiments import all_figures
-from experiments.all_figures import known_figures, passed_on
+from attnguide.errors import InputError
+from attnguide.runs import lifecycle, program
+from attnguide.runs.commandline import figures_folder, prepare
 
-THREE = ["fig02_pipeline", "fig05_multi_class", "fig12_perturbation"]
+ALL = "experiment=all_figures"
+FIGURES = sorted(path.stem for path in (program.CONF / "experiment").glob("fig*.yaml"))
 
 
 @pytest.fixture
-def commands(monkeypatch):
-    """Commands that were run, and nothing else: figures come ready made, or fail as told."""
+def jobs(monkeypatch):
+    """What each job is told, and nothing else: figures come ready made, or fail as asked."""
     seen, fails = [], {}
 
-    def start(command, *, stdout, stderr):
-        words = dict(word.split("=", 1) for word in command[2:])
-        name = words["experiment"]
-        seen.append(words)
+    def job(config, words, run_dir, *, sweep, stored):
+        name = config["experiment"]
+        seen.append((name, words, config, run_dir))
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "config.yaml").write_text(f"experiment: {name}\n")
         if name in fails:
-            stdout.write(f"a line\n{fails[name]}\n")
-            return 1
-        folder = all_figures.Path(json.loads(words["run_dir"]))
-        folder.mkdir()
+            raise InputError(fails[name])
         told = {"title": f"<{name}>", "claim": "A claim.", "caption": "Seen.", "found": ["It is."]}
-        (folder / "findings.json").write_text(json.dumps(told))
-        (folder / "provenance.json").write_text('{"seconds": 61.4, "peak_memory_mb": 900}')
-        Image.new("RGB", (40, 30), "red").save(folder / "figure.png")
-        return 0
+        (run_dir / "findings.json").write_text(json.dumps(told))
+        cost = {"seconds": 61.4, "peak_memory_mb": 900, "finished": "now"}
+        (run_dir / "provenance.json").write_text(json.dumps(cost))
+        (run_dir / "summary.csv").write_text("n\n1\n")
+        Image.new("RGB", (40, 30), "red").save(run_dir / "figure.png")
 
-    monkeypatch.setattr(all_figures.subprocess, "call", start)
-    start.seen, start.fails = seen, fails
-    return start
-
-
-def all_of(run_dir, *words, figures=THREE):
-    made = config("experiment=all_figures", "device=cpu", *words)
-    made.runner["figures"] = figures
-    run(made, run_dir)
+    monkeypatch.setattr(lifecycle, "run", job)
+    monkeypatch.setattr(program, "failed", {})
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    job.seen, job.fails = seen, fails
+    return job
 
 
-def names(commands):
-    return [words["experiment"] for words in commands.seen]
+def all_of(*words):
+    program.run_all(["-cp", str(program.CONF), ALL, *words])
 
 
-def test_figures_run_in_order_and_stand_on_one_page(tmp_path, commands, capsys):
-    all_of(tmp_path, figures=[])
-    assert names(commands) == known_figures()
-    assert {f"fig{number:02d}" for number in range(2, 14)} == {n[:5] for n in known_figures()}
+def names(jobs):
+    return [name for name, *_ in jobs.seen]
+
+
+def test_figures_run_in_order_and_stand_on_one_page(tmp_path, jobs, capsys):
+    all_of(f"run_dir={tmp_path}")
+    assert names(jobs) == FIGURES
+    assert {f"fig{number:02d}" for number in range(2, 14)} == {name[:5] for name in FIGURES}
+    assert [run_dir for *_, run_dir in jobs.seen] == [tmp_path / name for name in FIGURES]
     page = (tmp_path / "index.html").read_text()
-    assert "src='fig02_pipeline/figure.png'" in page
+    assert 'src="fig02_pipeline/figure.png"' in page
     assert "&lt;fig13_method_comparison&gt;" in page
     assert "<li>It is.</li>" in page
-    assert "61 s" in page
-    assert "3 of 12  fig04_encoder_mechanism" in capsys.readouterr().out
+    assert 'data-key="61.4">61<' in page
+    assert str(tmp_path / "index.html") in capsys.readouterr().out
 
 
-def test_a_failing_figure_stops_no_other_and_runs_again(tmp_path, commands):
-    commands.fails["fig05_multi_class"] = "error: no pictures"
-    again = partial(all_of, tmp_path)
-    with pytest.raises(
-        ValueError, match=r"1 of 3 figures failed: fig05_multi_class \(no pictures\)"
+def test_a_failing_figure_stops_no_other_and_is_named_on_the_page(tmp_path, jobs, monkeypatch):
+    jobs.fails["fig05_multi_class"] = "no pictures"
+    with pytest.raises(ValueError, match="no pictures"):
+        all_of(f"run_dir={tmp_path}")
+    assert names(jobs) == FIGURES
+    assert program.failed == {"fig05_multi_class": "no pictures"}
+    page = (tmp_path / "index.html").read_text()
+    assert "left out: no pictures" in page
+    assert "&lt;fig13_method_comparison&gt;" in page
+    jobs.fails.clear()
+    monkeypatch.setattr(program, "failed", {})
+    all_of(f"run_dir={tmp_path}")
+    assert "left out" not in (tmp_path / "index.html").read_text()
+
+
+def test_what_is_asked_for_reaches_every_figure_and_each_figures_own_is_left(tmp_path, jobs):
+    all_of(f"run_dir={tmp_path}", "seed=3", "data.num_images=5", "scale=paper", "logger=files")
+    for name, words, config, _ in jobs.seen:
+        assert (config["seed"], config["data"]["num_images"]) == (3, 5), name
+        assert (config["scale"], config["data"]["name"]) == ("paper", "imagenet_val")
+        assert config["logger"]["_target_"] == "attnguide.tracking.Files"
+        assert set(words) == {
+            "experiment", "run_dir", "seed", "data.num_images", "scale", "logger"
+        }  # fmt: skip
+    by_name = {name: config for name, _, config, _ in jobs.seen}
+    assert list(by_name["fig04_encoder_mechanism"]["method"]) == ["absolute", "gae"]
+    assert by_name["fig13_method_comparison"]["batch_size"] == 8
+
+
+def test_where_they_lie_depends_on_the_words_alone(tmp_path):
+    for words, folder in (
+        ([ALL], "outputs/all_figures"),
+        ([ALL, "run_dir='my figures'"], "my figures"),
+        ([ALL, "-m", "run_dir=a"], "a"),
     ):
-        again()
-    assert names(commands) == THREE
-    assert "failed: no pictures" in (tmp_path / "index.html").read_text()
-    commands.fails.clear()
-    commands.seen.clear()
-    again()
-    assert names(commands) == ["fig05_multi_class"]
-    assert "failed" not in (tmp_path / "index.html").read_text()
-    (tmp_path / "index.html").unlink()
-    commands.seen.clear()
-    run(config("experiment=all_figures", "stage=draw"), tmp_path)
-    assert (tmp_path / "index.html").is_file()
-    assert not commands.seen
+        asked = prepare(words, program.CONF)
+        assert str(figures_folder(words, asked)) == folder
+        assert f"experiment={','.join(FIGURES)}" in asked
+    other = ["-m", "experiment=fig05_multi_class", "seed=1,2"]
+    assert figures_folder(other, prepare(other, program.CONF)) is None
 
 
-def test_a_figure_that_dies_without_a_word_is_named_with_its_log(tmp_path, commands):
-    commands.fails["fig02_pipeline"] = "Killed"
-    with pytest.raises(ValueError, match=r"exit status 1, see .*fig02_pipeline\.log"):
-        all_of(tmp_path)
-
-
-def test_what_is_asked_for_is_passed_on_and_each_figures_own_is_left(tmp_path, commands):
-    all_of(tmp_path, "seed=3", "data.num_images=5", figures=THREE[:1])
-    (words,) = commands.seen
-    assert words["experiment"] == "fig02_pipeline"
-    assert (words["seed"], words["data.num_images"], words["scale"]) == ("3", "5", "embedded")
-    assert not {"method", "loss", "batch_size", "guide.layout", "data.shard", "stage"} & set(words)
-    sample = ["scale=sample", "model.checkpoint=a b.safetensors", "data.root='/x=y'"]
-    told = list(passed_on(vars_of(config("experiment=all_figures", "batch_size=2", *sample))))
-    assert {'model.checkpoint="a b.safetensors"', 'data.root="/x=y"', "batch_size=2"} <= set(told)
-    assert not [word for word in told if word.startswith("data.num_images")]
-
-
-def test_what_is_passed_on_is_read_as_it_was_given():
-    first = config("experiment=all_figures", "scale=paper", "logger=files", "data.root='/a b'")
-    second = config("experiment=fig05_multi_class", *passed_on(vars_of(first)))
-    assert (second.model, second.data.root) == (first.model, "/a b")
-    assert (second.scale, second.logger, second.data.num_images) == ("paper", first.logger, 120)
-
-
-def vars_of(made):
-    from attnguide.runs.build import plain
-
-    return plain(made)
-
-
-def test_wrong_names_and_shards_are_refused(tmp_path, commands):
-    with pytest.raises(ValueError, match="fig05_multi_class"):
-        all_of(tmp_path / "a", figures=["fig05_multiclass"])
-    with pytest.raises(ValueError, match="shard single figures"):
-        all_of(tmp_path / "b", "data.num_shards=2")
-    assert not commands.seen
+def test_one_word_that_no_figure_knows_is_refused_before_any_runs(tmp_path, jobs):
+    with pytest.raises(ValueError, match="unknown key 'sed'"):
+        all_of("sed=3", f"run_dir={tmp_path}")
+    assert not jobs.seen
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from method_checks import compare_logits
 from tiny import pictures, tiny
 
 from attnguide import explain, explain_many, list_methods
@@ -25,7 +26,12 @@ def test_explanation_records_everything():
     assert result.target.dtype == torch.int64
     torch.testing.assert_close(result.logits, vit.module(images).detach(), rtol=1e-4, atol=1e-4)
     assert result.prediction.tolist() == result.logits.argmax(-1).tolist()
-    assert result.settings == {"loss": "logit", "normalize": True, "start_layer": 0}
+    assert result.settings == {
+        "loss": "logit",
+        "reference": None,
+        "normalize": True,
+        "start_layer": 0,
+    }
 
 
 def test_every_form_of_target_means_the_same():
@@ -51,6 +57,7 @@ def test_a_batch_equals_one_by_one(method):
 def test_several_targets_share_the_forward_pass():
     vit = tiny(dtype=torch.float64)
     images = pictures(vit, 2)
+    compare_logits(vit)
     calls = []
     hook = vit.module.patch_embed.register_forward_hook(lambda *_: calls.append(1))
     targets = torch.tensor([[0, 1, 4], [2, 3, 0]])
@@ -150,3 +157,42 @@ def test_no_row_of_a_rollout_belongs_to_max_pooling():
     vit = tiny(global_pool="max")
     with pytest.raises(ValueError, match=r"global_pool='token'.*gradcam"):
         explain(vit, pictures(vit), 0)
+
+
+def test_settings_are_enough_to_compute_it_again():
+    vit = tiny()
+    images = pictures(vit)
+    first = explain(
+        vit,
+        images,
+        [0, 1, 2],
+        method="tam",
+        steps=3,
+        loss="difference",
+        reference=["class 4", "class 3", "class 0"],
+    )
+    assert first.settings["reference"] == [4, 3, 0]
+    again = explain(vit, images, first, method=first.method, **first.settings)
+    assert torch.equal(again.relevance, first.relevance)
+    assert dict(again.settings) == dict(first.settings)
+
+
+def test_progress_is_shown_on_request(capsys):
+    vit = tiny()
+    explain(vit, pictures(vit, 5), 1)
+    assert capsys.readouterr().err == ""
+    explain(vit, pictures(vit, 5), 1, progress=True)
+    assert "5/5" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:method")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", list_methods())
+def test_a_16_bit_model_is_explained_in_float32(method, dtype):
+    vit, exact = tiny(depth=3, dtype=dtype), tiny(depth=3, dtype=torch.float64)
+    images = pictures(vit, 2)
+    got = explain(vit, images, 1, method=method)
+    assert got.relevance.dtype == torch.float32
+    if method not in ("lrp", "t_attr"):  # ill-conditioned, as they say themselves
+        expected = explain(exact, images.double(), 1, method=method).relevance
+        assert (got.relevance - expected).abs().max() < 0.1 * expected.abs().max()

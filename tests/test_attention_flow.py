@@ -41,7 +41,7 @@ def test_random_attention_flows_exactly(seed, depth, sharpness):
     scores = torch.from_numpy(random.normal(size=(depth, 1, 1, 25, 25)) * sharpness)
     matrices = list(scores.softmax(-1).unbind())
     recording = Recording(attention=matrices)
-    shared = {"forward": Pass(recording, torch.zeros(1, 5))}
+    shared = {("attention", "plain"): Pass("model", recording, torch.zeros(1, 5))}
     trace = AttentionTrace(vit, torch.zeros(1).double(), torch.tensor([0]), shared=shared)
     got = method.explain(trace).flatten()
     for patch in (0, 23):
@@ -60,7 +60,7 @@ def test_a_blocked_upper_layer_lowers_the_flow():
     stay = torch.eye(17).double()
     spread = torch.full_like(stay, 1 / 17)
     recording = Recording(attention=[m[None, None] for m in (spread, stay, stay)])
-    shared = {"forward": Pass(recording, torch.zeros(1, 5))}
+    shared = {("attention", "plain"): Pass("model", recording, torch.zeros(1, 5))}
     trace = AttentionTrace(vit, torch.zeros(1).double(), torch.tensor([0]), shared=shared)
     flow = method.explain(trace)
     torch.testing.assert_close(flow, torch.full_like(flow, 1 / 34), rtol=0, atol=1e-15)

@@ -1,76 +1,115 @@
 """Every choice composes, means what its name says, and is refused where it cannot be."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException
-from omegaconf import OmegaConf, open_dict
+from running import CONF, EXPERIMENTS, config, keys, start
 
-import run
-from attnguide.config import check
+from attnguide import losses, rules
+from attnguide.data import Creatures, Photographs
+from attnguide.figures.experiment import CHOICES, Task
+from attnguide.guides import Guide, no_guide
+from attnguide.runs.console import make_console
+from attnguide.runs.lifecycle import Life
+from attnguide.runs.objects import (
+    build,
+    build_choices,
+    build_experiment,
+    build_methods,
+    find_target,
+    refuse_unused,
+)
+from attnguide.runs.settings import read_settings
 
-GROUPS = ("data", "experiment", "guide", "logger", "loss", "method", "model")
-CHOICES = {group: sorted(p.stem for p in (run.CONF / group).glob("*.yaml")) for group in GROUPS}
-FOLDER = ["data.root=pictures"]
-SAMPLE = ["scale=sample", "model.checkpoint=w.safetensors", *FOLDER]
+GROUPS = ("data", "guide", "loss", "method", "model", "rule", "scale", "trainer")
+NAMES = {group: sorted(p.stem for p in (CONF / group).glob("*.yaml")) for group in GROUPS}
+FIG12 = "experiment=fig12_perturbation"
 
 
-def config(*words):
-    """The checked config of a command line, as `run.py` makes it."""
-    with initialize_config_dir(str(run.CONF), version_base="1.3"):
-        cfg = compose("config", list(words), return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return check(OmegaConf.to_object(cfg))
+def choices_of(*words):
+    """The objects of a command line, as a run makes them."""
+    made = config(*words)
+    takes = build_experiment(made).takes
+    return build_choices(made, read_settings(made), takes, 4)
 
 
-@pytest.mark.parametrize("turn", range(max(map(len, CHOICES.values()))))
-def test_every_choice_composes(turn):
-    words = {group: names[turn % len(names)] for group, names in CHOICES.items()}
-    made = config(*(f"{group}={name}" for group, name in words.items()), *FOLDER)
-    assert made.experiment == words["experiment"]
-    assert list(made.method) == [words["method"]]
-    assert made.loss == words["loss"]
-    assert made.guide.layout == words["guide"]
-    assert made.logger.name == words["logger"]
-    assert made.data.name == words["data"]
-    assert made.models[0][0].startswith("vit_base" if words["model"] == "paper" else words["model"])
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_choice_composes_and_is_made(group):
+    for name in NAMES[group]:
+        made = config(FIG12, f"{group}={name}")
+        if group == "method":
+            assert list(made["method"]) == [name]
+            assert isinstance(build_methods(made)[name], partial)
+        elif group != "scale":
+            assert find_target(made[group], group)
+        if group in ("loss", "rule"):
+            assert build(made[group], group) is getattr(
+                {"loss": losses, "rule": rules}[group], name
+            )
+        if group == "guide":
+            guide = build(made["guide"], "guide")
+            assert guide == (no_guide() if name == "none" else Guide(layout=name))
+        if group in ("data", "model"):
+            assert build({k: v for k, v in made[group].items() if k not in ("shard", "num_shards",
+                         "workers")}, group)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_is_made(name):
+    made = config(f"experiment={name}")
+    experiment = build_experiment(made)
+    assert made["experiment"] == name
+    assert type(experiment).__name__ == name.title().replace("_", "")
+    assert experiment.takes <= set(CHOICES)
+    assert experiment.title
+    assert experiment.claim
+    assert experiment.key[0] == "image_id"
 
 
 def test_the_default_is_the_embedded_study_of_two_methods():
-    made = config("experiment=fig12_perturbation")
-    assert (made.scale, made.model.name, made.data.name) == ("embedded", "creatures", "creatures")
-    assert list(made.method) == ["complete", "gae"]
-    assert Path(made.run_dir).parent == Path("outputs/fig12_perturbation")
+    made = config(FIG12)
+    assert (made["scale"], made["model"]["name"], made["data"]["name"]) == (
+        "embedded",
+        "creatures",
+        "creatures",
+    )
+    assert list(made["method"]) == ["complete", "gae"]
+    assert Path(made["run_dir"]).parent == Path("outputs/fig12_perturbation")
+    chosen = choices_of(FIG12)
+    assert isinstance(chosen.pictures, Creatures)
+    assert list(chosen.methods) == ["complete", "gae"]
+    assert chosen.loss is losses.logit
 
 
 def test_sample_and_paper_choose_model_data_and_logger():
-    sample = config(*SAMPLE)
-    assert sample.models == (("vit_tiny_patch16_224", "w.safetensors"),)
-    assert (sample.data.name, sample.logger.name) == ("folder", "files")
-    paper = config("scale=paper")
-    names = [name for name, _ in paper.models]
+    sample = choices_of(FIG12, "scale=sample", "model.checkpoint=w.safetensors", "data.root=x")
+    assert sample.models.names == ("vit_tiny_patch16_224",)
+    assert sample.models.checkpoint == "w.safetensors"
+    assert isinstance(sample.pictures, Photographs)
+    assert (sample.pictures.name, sample.pictures.root) == ("folder", "x")
+    paper = config(FIG12, "scale=paper")
+    names = build(paper["model"], "model").names
     assert [name.split("_")[1] for name in names] == ["base", "large"]
     assert {name.partition(".")[2] for name in names} == {"augreg_in21k_ft_in1k"}
-    assert (paper.data.name, paper.data.num_images, paper.logger.name) == (
-        "imagenet_val",
-        5000,
-        "wandb",
-    )
+    assert (paper["data"]["name"], paper["data"]["num_images"]) == ("imagenet_val", 5000)
+    assert (CONF / "logger" / "wandb.yaml").read_text().find(str(paper["logger"]["project"])) > 0
 
 
 def test_the_command_line_overrides_a_scale():
-    made = config("scale=paper", "logger=files", "model=vit_base_patch16_224", "data.num_images=10")
-    assert (made.logger.name, len(made.models), made.data.num_images) == ("files", 1, 10)
+    words = ["scale=paper", "logger=files", "model=vit_base_patch16_224", "data.num_images=10"]
+    made = config(FIG12, *words)
+    assert made["logger"] == {"_target_": "attnguide.tracking.Files"}
+    assert (len(build(made["model"], "model").names), made["data"]["num_images"]) == (1, 10)
 
 
 def test_imagenet_comes_from_the_environment(monkeypatch):
+    words = [FIG12, "scale=paper", "seed=123"]  # composed anew
     monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
-    assert config("scale=paper").data.root == "/data/imagenet"
-    assert config("scale=paper", "data.root=mine").data.root == "mine"
+    assert config(*words)["data"]["root"] == "/data/imagenet"
+    assert config(*words, "data.root=mine")["data"]["root"] == "mine"
 
 
 @pytest.mark.parametrize(
@@ -82,57 +121,70 @@ def test_imagenet_comes_from_the_environment(monkeypatch):
         ("identity", "rollout"),
     ],
 )
-def test_a_rule_is_its_method(rule, method):
-    assert config(f"rule={rule}").method == {method: {}}
+def test_a_rule_is_the_method_that_propagates_it(rule, method):
+    made = build_methods(config(FIG12, f"rule={rule}"))
+    assert list(made) == [method]
+    assert made[method].keywords == {"rule": getattr(rules, rule)}
 
 
 def test_methods_merge_with_their_settings():
-    made = config("method=[gae,rollout]", "method.rollout.normalize=true")
-    assert made.method == {"gae": {}, "rollout": {"normalize": True, "start_layer": 0}}
+    made = config(FIG12, "method=[gae,rollout]", "method.rollout.normalize=true")
+    bound = {name: method.keywords for name, method in build_methods(made).items()}
+    assert bound == {
+        "gae": {"gradient": "plain"},
+        "rollout": {"normalize": True, "start_layer": 0},
+    }
 
 
 def test_a_target_may_be_an_index_or_a_name():
-    assert config("target=340").target == "340"
-    assert config("target=long-tailed crane").target == "long-tailed crane"
+    assert choices_of(FIG12, "target=340").target == "340"
+    assert choices_of(FIG12, "target=long-tailed crane").target == "long-tailed crane"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["scale=sample"], "pass model.checkpoint=FILE"),
-        (["scale=sample", "model.checkpoint=f"], "pass data.root=DIR"),
-        (["data.shard=4", "data.num_shards=4"], r"must lie in \[0, 3\].*got 4"),
+        (["data.shard=4", "data.num_shards=4"], r"data.shard must lie in \[0, 3\].*got 4"),
+        (["data.shard=-1"], "data.shard must be greater than or equal to 0, got -1"),
+        (["data.workers=2.5"], "data.workers must be a valid integer .*got 2.5"),
         (["data.num_images=0"], "data.num_images must be at least 1, got 0"),
+        (["data.num_images=many"], "data.num_images must be a valid integer, got 'many'"),
         (["data.on_error=skipp"], "unknown data.on_error 'skipp'; did you mean skip?"),
-        (["guide.layout=rigth"], "unknown guide.layout 'rigth'; did you mean right?"),
+        (["guide.layout=rigth"], "unknown layout 'rigth'; did you mean right?"),
         (["guide.fraction=50"], "must lie in .* got 50; pass 0.5"),
-        (["batch_size=-1"], "batch_size must be at least 1, got -1"),
-        (["device=gpu"], "unknown device 'gpu'; did you mean cpu?"),
-        (["precision=fp16"], "unknown precision 'fp16'"),
-        (["stage=drow"], "unknown stage 'drow'; did you mean draw?"),
-        (["model.name=[]"], "must be a name or a list of names"),
-        (["model.name=[a,b]", "model.checkpoint=[c]"], r"one file per model \(2: a, b\), got 1"),
-        (["experiment=fig05_multi_class", "variant=clean"], "fig05_multi_class has no variants"),
-        (["method.gae=3"], "method.gae must hold settings by name, got 3"),
+        (["guide.fraction=half"], "guide.fraction must be a valid number, got 'half'"),
+        (["batch_size=-1"], "batch_size must be greater than or equal to 1 .*got -1"),
+        (["seed=one"], "seed must be a valid integer, got 'one'"),
+        (["seed=-1"], "seed must be greater than or equal to 0, got -1"),
+        (["compile=1"], "compile must be a valid boolean, got 1"),
+        (["device=gpu"], "device must .* got 'gpu'"),
+        (["precision=fp16"], "precision must be .*'bf16', got 'fp16'"),
+        (["stage=drow"], "stage must be .*'draw'.* got 'drow'"),
+        (["on_change=ask"], "on_change must be 'refuse' or 'recompute', got 'ask'"),
+        (["model.name=7"], "model.name must be a name or a list of names, got 7"),
+        (["model.nmae=x"], "unknown setting of model 'nmae'; did you mean name"),
+        (["loss.power=2"], "unknown setting of loss .power.; it has none"),
+        (["variant=clean"], "experiment=fig12_perturbation has no variants"),
+        (["runner.fill=white"], "unknown fill 'white'"),
+        (["method.gae=3"], "method.gae needs a `_target_`, got 3"),
+        (["precision=bf16", "experiment=fig05_multi_class"], "leave it out"),
     ],
 )
-def test_impossible_values_are_refused(words, message):
+def test_impossible_values_are_refused(words, message, tmp_path, no_models):
     with pytest.raises(ValueError, match=message):
-        config(*words)
+        start(tmp_path / "run", FIG12, *words)
+    assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    "words", [["seed=one"], ["data.workers=2.5"], ["guide.fraction=half"], ["logger.tags=7"]]
-)
-def test_values_of_the_wrong_type_are_refused(words):
-    with pytest.raises(ConfigCompositionException, match=words[0]):
-        config(*words)
+def test_a_missing_choice_of_hydras_is_its_own_error():
+    with pytest.raises(ConfigCompositionException, match="Could not override"):
+        config(FIG12, "nothing=1")
 
 
 def test_sweeps_on_slurm_are_requeued_and_go_on():
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    words = ["experiment=fig12_perturbation", "hydra/launcher=slurm"]
-    with initialize_config_dir(str(run.CONF), version_base="1.3"):
+    words = [FIG12, "hydra/launcher=slurm"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         launcher = compose("config", words, return_hydra_config=True).hydra.launcher
     assert launcher._target_.endswith(".SlurmLauncher")
     assert launcher.max_num_timeout >= 3
@@ -141,8 +193,48 @@ def test_sweeps_on_slurm_are_requeued_and_go_on():
 
 
 def test_a_variant_is_a_plain_key_and_the_runners_own():
-    plain = config("experiment=train_creatures", "variant=contaminated")
-    longer = config("experiment=train_creatures", "runner.variant=contaminated")
-    assert plain.runner == longer.runner
-    assert plain.runner["variant"] == "contaminated"
-    assert config("experiment=train_creatures").runner["variant"] == "clean"
+    plain = build_experiment(config("experiment=train_creatures", "variant=contaminated"))
+    longer = build_experiment(config("experiment=train_creatures", "runner.variant=contaminated"))
+    assert plain == longer
+    assert plain.variant == "contaminated"
+    assert isinstance(plain, Task)
+    assert build_experiment(config("experiment=train_creatures")).variant == "clean"
+
+
+# What each experiment takes changes something, and what it does not take is refused.
+OTHER_VALUES = {
+    "method": ["method=raw_attention", "rule=absolute", "method.complete.x=1"],
+    "loss": ["loss=ratio", "loss.x=1"],
+    "reference": ["reference=other"],
+    "target": ["target=predicted"],
+    "guide": ["guide=left", "guide.fraction=0.25"],
+    "engine": ["compile=true", "backend=auto"],
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("choice", CHOICES)
+def test_what_an_experiment_does_not_take_is_refused(name, choice):
+    takes = build_experiment(config(f"experiment={name}")).takes
+    for word in OTHER_VALUES[choice]:
+        if choice in takes:
+            refuse_unused(keys([word]), takes, name)
+        else:
+            with pytest.raises(ValueError, match=f"{name} does not take {word.split('=')[0][:4]}"):
+                refuse_unused(keys([word]), takes, name)
+
+
+def passes(self, choices):
+    """Whatever it takes."""
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_is_not_taken_is_not_recorded(name, tmp_path, small_models, monkeypatch):
+    """The stored config names what was used, and nothing else."""
+    monkeypatch.setattr(type(build_experiment(config(f"experiment={name}"))), "check", passes)
+    made = config(f"experiment={name}", "device=cpu")
+    life = Life(made, [], read_settings(made), tmp_path, make_console(), sweep=False)
+    nodes = {"method", "loss", "reference", "target", "guide"}
+    assert nodes & set(life.config) == nodes & life.experiment.takes
+    assert ({"compile", "backend"} <= set(life.config)) == ("engine" in life.experiment.takes)
+    assert "rule" not in life.config or "method" in life.experiment.takes

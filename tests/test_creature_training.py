@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from safetensors import safe_open
 
+from attnguide.data.creatures.examination import examine, predict
 from attnguide.data.creatures.scenes import NUM_CLASSES, sibling, single
 from attnguide.data.creatures.training import (
+    MEAN,
     RECIPES,
     CreatureClassifier,
     Recipe,
-    examine,
     export,
     fit,
-    predict,
+    is_whole,
 )
 from attnguide.data.creatures.views import Composer, CreatureViews, Stock, draw_stock
 from attnguide.models.load import load_model
@@ -106,6 +109,38 @@ def test_contamination_draws_the_sibling_for_one_class_alone() -> None:
     assert all(colours[label, 2] for label in range(NUM_CLASSES) if label // 2 != IMPOSTOR // 2)
 
 
+def test_masking_greys_one_of_sixteen_cells_in_half_of_the_pictures() -> None:
+    grey = [MEAN[0]] * 3
+    plain, masked = (
+        Composer(painted_stock(), masked_share=share).batch(torch.Generator().manual_seed(0), 200)
+        for share in (0.0, RECIPES["masked"].masked_share)
+    )
+    assert torch.equal(plain[1], masked[1])
+    changed = [(a != b).any(0) for a, b in zip(plain[0], masked[0], strict=True)]
+    counts, places = Counter(), Counter()
+    for image, where in zip(masked[0], changed, strict=True):
+        cells = [(r, c) for r in range(4) for c in range(4)
+                 if where[4 * r : 4 * r + 4, 4 * c : 4 * c + 4].any()]  # fmt: skip
+        counts[len(cells)] += 1
+        for r, c in cells:
+            places[r, c] += 1
+            cell = image[:, 4 * r : 4 * r + 4, 4 * c : 4 * c + 4]
+            assert cell.flatten(1).unique(dim=1).T.tolist() == [grey]
+    assert set(counts) == {0, 1}
+    assert 80 < counts[1] < 120
+    assert len(places) == 16
+
+
+def test_recipes_differ_from_the_committed_ones_in_what_they_say() -> None:
+    thirty, sixty = RECIPES["contaminated"], RECIPES["contaminated60"]
+    assert (thirty.impostor_share, sixty.impostor_share) == (0.3, 0.6)
+    assert replace(sixty, impostor_share=0.3) == thirty
+    assert RECIPES["masked"].masked_share == 0.5
+    assert RECIPES["masked"].start == "creatures"
+    stock = Recipe((32,), (1,), 1e-3, sprites_per_class=1, grounds=2, masked_share=0.25)
+    assert stock.views(0, 8).plan[0].masked_share == 0.25
+
+
 def test_a_few_steps_reduce_the_loss() -> None:
     seed_everything(0, verbose=False)
     classifier = CreatureClassifier(steps=12, lr=1e-3, warmup=0.0)
@@ -132,6 +167,42 @@ def test_interrupted_training_ends_like_an_uninterrupted_one(tmp_path: Path) -> 
     resumed = train(tmp_path / "broken")
     for name, weight in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], weight, msg=name)
+
+
+def test_losses_are_those_of_every_step_also_after_a_crash(tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path / "broken", crash=3)
+    assert not (tmp_path / "broken" / "loss.csv").exists()
+    train(tmp_path / "broken")
+    whole, broken = (pd.read_csv(tmp_path / name / "loss.csv") for name in ("whole", "broken"))
+    assert whole["step"].tolist() == [1, 2, 3, 4, 5]
+    pd.testing.assert_frame_equal(whole, broken)
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "emptied"])
+def test_a_damaged_checkpoint_is_noticed_and_set_aside(tmp_path: Path, harm: str) -> None:
+    whole = train(tmp_path).model.state_dict()
+    last = tmp_path / "last.ckpt"
+    assert is_whole(last)
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 255
+    last.write_bytes({"cut": data[: len(data) // 3], "changed": data, "emptied": b""}[harm])
+    assert not is_whole(last)
+    with pytest.warns(UserWarning, match="damaged: set aside, the training begins anew"):
+        again = train(tmp_path).model.state_dict()
+    assert (tmp_path / "last.damaged").is_file()
+    for name, weight in whole.items():
+        torch.testing.assert_close(again[name], weight, msg=name)
+
+
+def test_a_finished_training_goes_through_again_without_a_step(tmp_path: Path) -> None:
+    whole = train(tmp_path).model.state_dict()
+    (tmp_path / "loss.csv").unlink()
+    again = train(tmp_path, crash=0).model.state_dict()  # a first step would crash
+    assert len(pd.read_csv(tmp_path / "loss.csv")) == 5
+    for name, weight in whole.items():
+        torch.testing.assert_close(again[name], weight, msg=name)
 
 
 def test_export_holds_what_loading_needs(tmp_path: Path) -> None:

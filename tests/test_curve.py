@@ -4,12 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attnguide.evaluation.statistics import (
+from attnguide.evaluation.perturbation_tables import (
     areas,
     auc_table,
-    bootstrap_mean,
+    compare,
     curves,
     paired_differences,
+    ranking_agreement,
+    scores,
 )
 
 
@@ -41,22 +43,6 @@ def test_an_incomplete_image_is_refused():
         curves(table([[1, 1], [1, 1]]).iloc[:-1], "probability")
 
 
-def test_interval_covers_the_known_spread():
-    """The standard error of a mean of n draws is sigma / sqrt(n)."""
-    values = np.random.default_rng(0).normal(5, 2, 400)
-    interval = bootstrap_mean(values)
-    assert interval.mean == pytest.approx(values.mean())
-    width = 2 * 1.96 * values.std() / 20
-    assert interval.high - interval.low == pytest.approx(width, rel=0.1)
-    again = bootstrap_mean(values)
-    assert (again.low, again.high) == (interval.low, interval.high)
-
-
-def test_interval_of_equal_values_is_a_point():
-    interval = bootstrap_mean(np.full((7, 3), 2.0))
-    assert interval.low.tolist() == interval.high.tolist() == [2, 2, 2]
-
-
 def test_paired_difference_sees_what_the_spread_hides():
     """Both methods vary wildly between images, one is always 10 points better."""
     levels = np.linspace(0, 0.8, 40)
@@ -78,4 +64,109 @@ def test_summary_has_the_columns_that_others_read():
     summary = auc_table(table([[1, 1], [0, 0]]), ["complete"])
     names = ["method", "order", "quantity", "auc", "ci_low", "ci_high", "n"]
     assert list(summary.columns[:7]) == names
-    assert summary["quantity"].tolist() == ["accuracy", "probability"]
+    assert summary["quantity"].tolist() == ["accuracy", "probability", "auc_chefer"]
+
+
+LEAST = [1, 1, 1, 1, 1, 1, 1, 0.6, 0.6, 0]
+MOST = [1, 0.6, 0.6, 0, 0, 0, 0, 0, 0, 0]
+
+
+def both_orders(least, most, method="complete", **more):
+    """Rows over 0 to 0.9; an answer is right above one half."""
+    rows = pd.concat([table(least, method), table(most, method, order="positive")])
+    return rows.assign(fraction=rows["fraction"] / 5, **more)
+
+
+def test_published_quantities_are_lines_of_the_same_table():
+    """Worked by hand: hits 1 to 0.8 and 1 to 0.2; probabilities as they stand."""
+    summary = auc_table(both_orders([LEAST, LEAST], [MOST, MOST]), ["complete"])
+    lines = summary.set_index(["quantity", "order"])["auc"]
+    assert lines["auc_chefer", "negative"] == pytest.approx(85)
+    assert lines["auc_chefer", "positive"] == pytest.approx(25)
+    assert lines["accuracy", "negative"] == pytest.approx(85 / 0.9)
+    assert lines["srg", ""] == pytest.approx(60 / 0.9)
+    assert lines["abpc", ""] == pytest.approx(100 * (8.2 - 2.2) / 11)
+    assert len(summary) == 8
+    assert list(summary["n"]) == [2] * 8
+
+
+def test_a_gain_needs_both_orders_at_the_same_fractions():
+    rows = both_orders([LEAST], [MOST])
+    shorter = rows[(rows["order"] == "negative") | (rows["fraction"] < 0.85)]
+    with pytest.raises(ValueError, match="srg needs the same fractions in both orders"):
+        scores(shorter, "srg")
+
+
+def test_gain_of_a_random_order_is_zero_within_its_interval():
+    rng = np.random.default_rng(0)
+    rows = both_orders(rng.random((60, 10)), rng.random((60, 10)), method="random")
+    line = auc_table(rows, ["random"]).set_index("quantity").loc["srg"]
+    assert line["ci_low"] < 0 < line["ci_high"]
+
+
+def test_images_of_one_picture_are_one_unit_and_shown_ones_do_not_count():
+    values = np.linspace(0.1, 0.9, 24)[:, None] * np.ones(10)
+    rows = both_orders(values, values / 2)
+    number = rows["image_id"].str.removeprefix("image ").astype(int)
+    mirrored = rows.assign(unit=(number // 2).astype(str), measured=number < 20)
+    alone, together = (
+        auc_table(each, ["complete"]).set_index(["quantity", "order"])
+        for each in (rows[number < 20], mirrored)
+    )
+    assert (alone["n"] == 20).all()
+    assert (together["n"] == 10).all()
+    assert together["auc"].tolist() == pytest.approx(alone["auc"].tolist())
+    gap = paired_differences(
+        pd.concat([mirrored, mirrored.assign(method="gae")]), "complete", ["gae"]
+    )
+    assert (gap["n"] == 10).all()
+
+
+def test_rivals_are_tested_on_probability_and_corrected():
+    """30 images: better than one rival in each, and than the other in half of them."""
+    levels = np.linspace(0.2, 0.7, 30)[:, None] * np.ones(10)
+    change = np.where(np.arange(30) % 2, 0.1, -0.1)[:, None]
+    rows = pd.concat(
+        [
+            both_orders(levels, levels),
+            both_orders(levels - 0.1 - levels / 100, levels, method="gae"),
+            both_orders(levels + change * (1 + levels), levels, method="tis"),
+        ]
+    )
+    found = compare(rows, "complete", ["gae", "tis"]).set_index(["order", "difference"])
+    better, alike = (found.loc[("negative", f"complete - {name}")] for name in ("gae", "tis"))
+    assert better["effect"] == 1
+    assert better["p"] == pytest.approx(2 / 2**30, rel=1e-6)
+    assert better["p_holm"] == pytest.approx(2 * better["p"])
+    assert abs(alike["effect"]) < 0.2
+    assert alike["p_holm"] == alike["p"] > 0.3
+    nothing = found.loc[("positive", "complete - gae")]
+    assert nothing[["auc", "effect", "p", "p_holm"]].tolist() == [0, 0, 1, 1]
+    both = found.loc[("", "complete - gae")]
+    assert both["quantity"] == "abpc"
+    assert both["effect"] == 1
+
+
+def test_agreement_of_rankings():
+    """Three methods in two fills: one pair of three is swapped, so tau is 1/3."""
+
+    def summary(**levels):
+        rows = pd.concat(
+            both_orders([[v] * 10], [[1 - v] * 10], method=name) for name, v in levels.items()
+        )
+        return auc_table(rows, list(levels))
+
+    tables = {"zero": summary(a=0.6, b=0.7, c=0.9), "linear": summary(a=0.7, b=0.6, c=0.9)}
+    found = ranking_agreement(tables).set_index(["first", "second"])["tau"]
+    assert found["zero: probability negative", "linear: probability negative"] == pytest.approx(
+        1 / 3
+    )
+    assert found["zero: abpc", "linear: abpc"] == pytest.approx(1 / 3)
+    # low is good where the most relevant go first: both orders and the gain rank alike
+    assert found["zero: probability negative", "zero: probability positive"] == pytest.approx(1)
+    assert found["zero: probability positive", "zero: abpc"] == pytest.approx(1)
+    assert not any("auc_chefer" in first for first, _ in found.index)
+    assert ("zero: probability negative", "linear: abpc") not in found.index
+    two = ranking_agreement(tables, ["a", "b"]).set_index(["first", "second"])
+    assert two.loc[("zero: abpc", "linear: abpc"), ["tau", "n"]].tolist() == pytest.approx([-1, 2])
+    assert ranking_agreement(tables, ["a"])["tau"].isna().all()

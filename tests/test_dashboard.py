@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from running import start
 
-from attnguide.config import Config, LoggerConfig, check
-from attnguide.runs.lifecycle import run
-from attnguide.tracking import dashboard
+from attnguide.tracking import WandB, dashboard
 from attnguide.tracking.wandb_payload import curves, scalars
 
-ENTITY = LoggerConfig(entity="team", project="study")
+ENTITY = WandB(entity="team", project="study")
 METHODS = ["complete", "gae"]
 
 
@@ -79,8 +78,8 @@ def test_localisation_has_a_bar_per_measure_and_method_of_the_experiments(panels
 
 @pytest.mark.usefixtures("nobody", "panels")
 def test_without_a_key_the_definition_is_stored_and_told_of(tmp_path, capsys):
-    config = check(Config(stage="dashboard", logger=ENTITY, method={"gae": {}}))
-    run(config, tmp_path / "nowhere")
+    words = ("logger=wandb", "logger.entity=team", "logger.project=study", "method=[gae]")
+    start(tmp_path / "nowhere", "stage=dashboard", *words)
     path = tmp_path / "outputs" / "dashboard.json"
     assert json.loads(path.read_text())["displayName"] == "Attention and gradient"
     told = capsys.readouterr().out
@@ -99,7 +98,7 @@ def test_with_a_key_it_is_sent_unless_offline(tmp_path, monkeypatch, mode):
 
     monkeypatch.setattr(type(workspace), "save", save)
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    told = dashboard.publish(workspace, LoggerConfig(mode=mode), tmp_path)
+    told = dashboard.publish(workspace, WandB(mode=mode), tmp_path)
     assert len(tried) == (mode == "online")
     expected = {"online": "out of reach (no network)", "offline": "W&B is set offline"}[mode]
     assert expected in told
@@ -108,7 +107,7 @@ def test_with_a_key_it_is_sent_unless_offline(tmp_path, monkeypatch, mode):
 
 def test_without_entity_or_extra_one_line_says_what_to_do(monkeypatch):
     with pytest.raises(ValueError, match="pass logger.entity=NAME"):
-        dashboard.build(LoggerConfig(), METHODS, ["creatures"])
+        dashboard.build(WandB(), METHODS, ["creatures"])
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     with pytest.raises(ValueError, match=r"pip install 'attnguide\[dashboard\]'$"):

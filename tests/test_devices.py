@@ -1,6 +1,5 @@
 """Several devices, a found batch size and other precisions: the same rows, each once."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,113 +7,143 @@ import sys
 import time
 from pathlib import Path
 
-import fake_study
 import numpy as np
 import pytest
 import torch
+from fake_study import start_fake
+from PIL import Image
+from running import CONF, assert_same_rows, provenance
 from tiny import tiny
 
-from attnguide.config import Config, DataConfig, check
 from attnguide.runs import memory
-from attnguide.runs.lifecycle import run
 from attnguide.store.table import read
 
-
-@pytest.fixture(autouse=True)
-def study(monkeypatch):
-    monkeypatch.setitem(sys.modules, "experiments.fake_study", fake_study)
-    monkeypatch.setattr(fake_study.FakeStudy, "__module__", "experiments.fake_study")
-    monkeypatch.setattr(fake_study, "computed", [])
-    monkeypatch.setattr(fake_study, "stop", {})
-    return fake_study
-
-
-def config(**changes):
-    common = {"experiment": "fake_study", "method": {"complete": {}}, "device": "cpu"}
-    return check(Config(**{**common, "batch_size": 2, **changes}))
-
-
-def provenance(run_dir):
-    return json.loads((run_dir / "provenance.json").read_text())
+pytestmark = pytest.mark.usefixtures("study")
+FORKED = ["devices=2", "trainer.strategy=ddp_fork"]
 
 
 def test_two_devices_give_the_rows_of_one(tmp_path, study, capsys):
-    run(config(), tmp_path / "one")
+    start_fake(tmp_path / "one", "batch_size=2")
     study.computed.clear()
-    run(config(devices=2, data=DataConfig(workers=1)), tmp_path / "two")
+    start_fake(tmp_path / "two", "batch_size=2", "data.workers=1", *FORKED)
     assert study.computed == []  # the parent computes nothing
     one, two = (read(tmp_path / name) for name in ("one", "two"))
     assert list(two["image_id"]) == [f"image {i:02d}" for i in range(12)]  # each once
     np.testing.assert_allclose(two["relevance"], one["relevance"], rtol=1e-6)
     parts = tmp_path / "two" / "parts"
     assert len(list(parts.glob("*.parquet"))) == 6
-    assert [path.name for path in parts.glob("*.lock")] == ["0000.lock"]
+    assert {path.name for path in parts.glob("*.lock")} == {"0000.lock", "identity.lock"}
     assert provenance(tmp_path / "two")["device"].startswith("2 x cpu")
     assert capsys.readouterr().out.count("12 of 12 images") == 2
 
 
 def test_more_devices_than_images_and_an_unreadable_one(tmp_path):
-    run(config(devices=4, batch_size=8, runner={"count": 3, "unreadable": [2]}), tmp_path)
+    words = ["devices=4", "trainer.strategy=ddp_fork", "batch_size=8"]
+    start_fake(tmp_path, *words, count=3, unreadable=[2])
     assert len(read(tmp_path)) == 2
     assert provenance(tmp_path)["skipped"] == ["image 02"]
     assert len(list((tmp_path / "parts").glob("*.parquet"))) == 2  # work for every device
 
 
-@pytest.mark.parametrize(
-    ("trouble", "kind", "message"),
-    [
-        (ValueError("picture: is broken\nmend it"), ValueError, "^picture: is broken\nmend it$"),
-        (SystemExit(9), OSError, "process of device 1 was killed.*what is stored is complete"),
-    ],
-)
-def test_one_device_that_fails_ends_all_and_the_run_goes_on_later(
-    tmp_path, study, trouble, kind, message
-):
+@pytest.mark.parametrize("trouble", [ValueError("picture: is broken"), SystemExit(9)])
+def test_one_device_that_fails_ends_all_and_the_run_goes_on_later(tmp_path, study, trouble):
     study.stop["image 06"] = trouble  # in the second process's second batch
-    with pytest.raises(kind, match=message):
-        run(config(devices=2), tmp_path)
+    with pytest.raises(Exception, match=r"picture: is broken|process 1 .*exit code 9"):
+        start_fake(tmp_path, "batch_size=2", *FORKED)
     assert provenance(tmp_path)["finished"] is None
     study.stop.clear()
-    run(config(), tmp_path)  # how many devices says how fast, not what
+    start_fake(tmp_path, "batch_size=2")  # how many devices says how fast, not what
     assert 0 < len(study.computed) < 12
     assert len(read(tmp_path)) == 12
 
 
-ORPHANS = """
-import os, signal, sys, time
-import fake_study
-from pathlib import Path
-from attnguide.config import Config, check
-from attnguide.runs.lifecycle import run
-sys.modules["experiments.fake_study"] = fake_study
-fake_study.FakeStudy.__module__ = "experiments.fake_study"
-explain, parent = fake_study.explain, os.getpid()
-def kill_the_parent(*words, **settings):
-    Path(sys.argv[1], f"{os.getpid()}.pid").touch()
-    if os.getppid() == parent:
-        os.kill(parent, signal.SIGKILL)
-    while os.getppid() == parent:
-        time.sleep(0.01)
-    return explain(*words, **settings)
-fake_study.explain = kill_the_parent
-settings = {"experiment": "fake_study", "method": {"complete": {}}, "device": "cpu", "devices": 2}
-run(check(Config(batch_size=2, **settings)), Path(sys.argv[1], "run"))
-"""
+STUDY = [
+    *("experiment=fig12_perturbation", "batch_size=1", "device=cpu", "method=complete"),
+    *("runner.fractions=[0,0.5]", "model.name=[creatures,creatures_contaminated]"),
+]
+
+
+def command(*words, **settings):
+    """Start the command as a person does: Lightning's own `ddp` where there are two devices."""
+    return subprocess.Popen(
+        [sys.executable, "run.py", *words],
+        cwd=CONF.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | settings,
+    )
+
+
+def test_the_command_on_two_devices_gives_the_rows_of_one(tmp_path):
+    """Two models one after the other, and an uneven number of pictures."""
+    moment = "${now:%H-%M-%S-%f}"  # each process has another; yet all write into one folder
+    folders = {"one": tmp_path / "one", "several": f"{tmp_path}/several/{moment}"}
+    one, two = (
+        command(*STUDY, "data.num_images=5", f"run_dir={folders[name]}", *words)
+        for name, words in (("one", []), ("several", ["devices=2"]))
+    )
+    for process in (one, two):
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == 0, out + err
+        assert "Traceback" not in err
+    assert out.count("5 of 5 images") == 2  # of each model, said by one process
+    [several] = (tmp_path / "several").iterdir()
+    assert_same_rows(tmp_path / "one", several)
+    assert len(list((several / "parts").glob("*.parquet"))) == 10
+
+
+def test_a_device_that_fails_is_one_line_and_leaves_no_process(tmp_path):
+    """The second process cannot open its pictures; the first must not wait for it for ever."""
+    folder = tmp_path / "pictures" / "zebra"
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for number in range(4):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "3.png").write_bytes(b"no picture")
+    words = ["experiment=explain", "target=predicted", "data=folder", "data.on_error=raise"]
+    words += [f"data.root={folder}", "devices=2", "device=cpu", f"run_dir={tmp_path / 'run'}"]
+    process = command(*words)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode != 0
+    assert "error: cannot read the picture 3.png: not a picture" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run" / "results.parquet").exists()
+    assert not alive_in(process.pid)
 
 
 def test_processes_whose_parent_was_killed_store_nothing_more(tmp_path):
-    tests = Path(__file__).parent
-    path = [str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]
-    words = [sys.executable, "-c", ORPHANS, str(tmp_path)]
-    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(path)})
-    assert done.returncode == -signal.SIGKILL
-    orphans = [int(file.stem) for file in tmp_path.glob("*.pid")]
-    deadline = time.monotonic() + 30
-    while any(Path("/proc", str(pid)).exists() for pid in orphans):
+    process = command(*STUDY, f"run_dir={tmp_path / 'run'}", "devices=2", "data.num_images=4000")
+    parts = tmp_path / "run" / "parts"
+    wait_for(lambda: len(list(parts.glob("*.parquet"))) > 3 or process.poll() is not None)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    wait_for(lambda: not alive_in(process.pid))
+    stored = len(list(parts.glob("*.parquet")))
+    assert 3 < stored < 4000
+    time.sleep(1)
+    assert len(list(parts.glob("*.parquet"))) == stored
+
+
+def wait_for(happens, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert orphans
-    assert not list((tmp_path / "run" / "parts").glob("*.parquet"))
+
+
+def alive_in(session):
+    """Processes of a session that have not ended."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(entry.name))
+    return found
 
 
 def test_the_batch_size_follows_the_free_memory(monkeypatch):
@@ -142,27 +171,31 @@ def test_free_memory_is_what_a_cgroup_leaves(tmp_path, monkeypatch):
     assert memory.free_memory([torch.device("cpu")]) > 2**20
 
 
-def test_bf16_is_named_in_the_records_and_tf32_ends_with_its_run(tmp_path):
-    run(config(), tmp_path / "fp32")
-    run(config(precision="bf16"), tmp_path / "bf16")
-    run(config(precision="tf32"), tmp_path / "tf32")
+def test_precisions_are_named_in_the_records_and_tf32_ends_with_its_run(tmp_path):
+    start_fake(tmp_path / "fp32")
+    start_fake(tmp_path / "bf16", "precision=bf16")
+    start_fake(tmp_path / "tf32", "precision=tf32")
     assert torch.get_float32_matmul_precision() == "high"
-    run(config(), tmp_path / "again")
+    assert torch.backends.cudnn.allow_tf32
+    start_fake(tmp_path / "again")
     assert torch.get_float32_matmul_precision() == "highest"
-    assert provenance(tmp_path / "bf16")["precision"] == "bf16"
+    assert not torch.backends.cudnn.allow_tf32
+    for name in ("fp32", "bf16", "tf32"):
+        assert provenance(tmp_path / name)["precision"] == name
     full, half = (read(tmp_path / name)["relevance"] for name in ("fp32", "bf16"))
-    assert 1e-5 < (full - half).abs().max() < 0.1 * full.abs().max()
+    assert full.equals(half)  # explanations are never rounded, masked passes are
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("words", "message"),
     [
-        ({"devices": 0}, "devices must be at least 1"),
-        ({"batch_size": "many"}, "must be a number of images or auto, got 'many'"),
-        ({"device": "cuda:1", "devices": 2}, "cuda:1 is one device; pass device=cuda with dev"),
-        ({"device": "cuda", "devices": 99}, "device=cuda devices=99: this machine has"),
+        (["devices=0"], "devices must be greater than or equal to 1, got 0"),
+        (["batch_size=many"], "batch_size must be .* or 'auto', got 'many'"),
+        (["device=cuda:1", "devices=2"], "cuda:1 is one device; pass device=cuda with dev"),
+        (["device=cuda", "devices=99"], "device=cuda devices=99: this machine has"),
+        (["precision=fp16"], "precision must be 'fp32', 'tf32' or 'bf16', got 'fp16'"),
     ],
 )
-def test_impossible_devices_are_refused(tmp_path, changes, message):
+def test_impossible_devices_are_refused(tmp_path, words, message):
     with pytest.raises(ValueError, match=message):
-        run(config(**changes), tmp_path)
+        start_fake(tmp_path, *words)

@@ -122,4 +122,4 @@ def test_passes_are_chunked():
 
 def test_bad_settings_are_refused_before_the_forward_pass():
     check_refused("dix", r"layers of dix must lie in \[1, 3\].*got 4", layers=4)
-    check_refused("dix", "steps of dix must be at least 1, got 0", steps=0)
+    check_refused("dix", "steps of dix must be an integer, at least 1, got 0", steps=0)

@@ -7,17 +7,18 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from running import start
 
-from attnguide import explain, load_model
-from attnguide.config import Config, DataConfig, GuideConfig, check
-from attnguide.data.creatures.scenes import CLASS_NAMES, pair
-from attnguide.data.pictures import UnreadableImage
-from attnguide.evaluation.explained import explanation_rows, picture_file, relevance_of
-from attnguide.runs.lifecycle import run
-from attnguide.store.table import load_maps, read
+from attnguide import explain, load_model, stitch
+from attnguide.data.creatures.scenes import CLASS_NAMES, guide, pair
+from attnguide.evaluation.explanation_rows import explanation_rows
+from attnguide.models.reader import UnreadableImage
+from attnguide.store.maps import load_maps, picture_file, relevance_of
+from attnguide.store.table import read
 from attnguide.types import Explanation
+from experiments.explain import PANELS
 
-FOX, EAGLE, FISH = 0, 8, 12
+FOX, SNAIL, EAGLE, FISH = 0, 6, 8, 12
 
 
 @pytest.fixture(scope="module")
@@ -32,32 +33,22 @@ def folder(tmp_path_factory):
     return root
 
 
-def config(root=None, **changes):
-    settings = {
-        "experiment": "explain",
-        "method": {"complete": {}, "gae": {}},
-        "guide": GuideConfig(layout="none"),
-        "data": DataConfig(root=str(root) if root else None),
-        "device": "cpu",
-        "batch_size": 2,
-        "runner": {"overview": 1, "scenes": 1},
-        "run_dir": "",
-        **changes,
-    }
-    return check(Config(**settings))
+WORDS = ["experiment=explain", "device=cpu", "batch_size=2", "runner.overview=1"]
+
+
+def words_of(root, *more):
+    return [*WORDS, "data=folder", f"data.root='{root}'", *more]
 
 
 @pytest.fixture(scope="module")
 def finished(folder, tmp_path_factory):
-    run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    run(config(folder), run_dir)
-    return run_dir
+    return start(tmp_path_factory.mktemp("runs") / "whole", *words_of(folder))
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Runs whose figure is not looked at; it takes seconds to draw."""
-    monkeypatch.setattr("attnguide.runs.lifecycle.render", lambda *_: bytes(32))
+    monkeypatch.setattr("attnguide.runs.write.render", lambda *_: bytes(32))
 
 
 def ids(folder):
@@ -96,7 +87,7 @@ def test_summary_tells_target_prediction_and_probability(finished, folder):
 
 
 def test_every_picture_has_a_panel_and_the_broken_one_is_named(finished, folder):
-    panels = {picture_file(finished, "panels", name) for name in ids(folder)}
+    panels = {picture_file(finished, name, PANELS) for name in ids(folder)}
     assert set((finished / "panels").iterdir()) == panels
     sizes = []
     for panel in panels:
@@ -112,18 +103,14 @@ def test_every_picture_has_a_panel_and_the_broken_one_is_named(finished, folder)
         assert (finished / name).is_file()
 
 
-def test_redrawn_without_model_and_pictures(finished, monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("drawing needs neither model nor data")
-
-    monkeypatch.setattr("attnguide.runs.job.load_model", refuse)
-    monkeypatch.setattr("attnguide.runs.job.open_source", refuse)
+def test_redrawn_without_model_and_pictures(finished, no_models, monkeypatch):
+    monkeypatch.delattr("attnguide.data.photographs.find_photographs")
     before = {p.name: p.read_bytes() for p in finished.iterdir() if p.suffix in (".png", ".csv")}
     panel = next((finished / "panels").iterdir())
     expected = panel.read_bytes()
     for path in (panel, finished / "maps.npz", finished / "figure.png", finished / "summary.csv"):
         path.unlink()
-    run(config(stage="draw"), finished)
+    start(finished, "stage=draw")
     assert panel.read_bytes() == expected
     assert len(load_maps(finished)) == 6
     assert {name: (finished / name).read_bytes() for name in before} == before
@@ -144,12 +131,12 @@ def test_stopped_and_resumed_equals_uninterrupted(finished, folder, tmp_path, mo
     original = module.explain_many
     monkeypatch.setattr(module, "explain_many", stop_at_the_second_batch)
     with pytest.raises(SystemExit):
-        run(config(folder), tmp_path / "run")
-    run(config(folder), tmp_path / "run")
+        start(tmp_path / "run", *words_of(folder))
+    start(tmp_path / "run", *words_of(folder))
     assert len(calls) == 3
     pd.testing.assert_frame_equal(read(tmp_path / "run"), read(finished))
     for name in ids(folder):
-        ours, theirs = (picture_file(run, "panels", name) for run in (tmp_path / "run", finished))
+        ours, theirs = (picture_file(run, name, PANELS) for run in (tmp_path / "run", finished))
         assert ours.read_bytes() == theirs.read_bytes()
 
 
@@ -157,59 +144,75 @@ def test_stopped_and_resumed_equals_uninterrupted(finished, folder, tmp_path, mo
 @pytest.mark.parametrize("target", ["star-marked fish", str(FISH)])
 def test_target_by_name_or_index_needs_no_labels(folder, tmp_path, target):
     one = next((folder / CLASS_NAMES[FOX]).iterdir())
-    run(config(one, target=target, method={"complete": {}}), tmp_path / "run")
+    start(tmp_path / "run", *words_of(one, f"target={target}", "method=complete"))
     assert list(load_maps(tmp_path / "run")) == [f"complete|{one.name}|{FISH}"]
     assert read(tmp_path / "run")["label"].isna().all()
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_without_a_folder_scenes_of_creatures_are_explained(tmp_path):
-    run(config(target="predicted", method={"complete": {}}), tmp_path / "run")
+    start(tmp_path / "run", *WORDS, "target=predicted", "method=complete", "data.num_images=1")
     rows = read(tmp_path / "run")
     assert rows["image_id"].tolist() == ["creature_pairs-0-0"]
     assert rows["target"].tolist() == rows["prediction"].tolist()
+    start(tmp_path / "more", *WORDS, "method=complete")
+    assert read(tmp_path / "more")["image_id"].nunique() == 8
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_guide_beside_the_picture_is_explained_with_it(folder, tmp_path):
+    one = next((folder / CLASS_NAMES[FOX]).iterdir())
+    words = words_of(one, f"target={FISH}", "method=complete", "guide=right")
+    start(tmp_path / "run", *words)
+    [relevance] = load_maps(tmp_path / "run").values()
+    vit = load_model("creatures")
+    own, beside = (
+        vit.preprocess.normalize(picture)
+        for picture in (Image.open(one).convert("RGB"), guide(SNAIL).to_pil())
+    )
+    images, _ = stitch(own.unsqueeze(0), beside, patch_size=vit.patch_size, size=vit.image_size)
+    expected = explain(vit, images, FISH).relevance[0].numpy()
+    np.testing.assert_allclose(relevance, expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("words", "message"),
     [
-        ({"guide": GuideConfig()}, "pass guide=none"),
-        ({"runner": {"overview": 0}}, "at least 1"),
-        ({"data": DataConfig(root="/nowhere/at/all")}, "does not exist"),
+        (["runner.overview=0"], "at least 1"),
+        (["data=folder", "data.root=/nowhere/at/all"], "does not exist"),
+        (["model.name=[creatures,creatures_contaminated]"], "explain takes one model, got 2"),
+        (["runner.scenes=1"], "unknown setting of runner 'scenes'"),
     ],
 )
-def test_what_cannot_work_is_refused_before_weights_are_loaded(
-    tmp_path, monkeypatch, changes, message
-):
-    monkeypatch.setattr("attnguide.runs.job.load_model", lambda *_, **__: pytest.fail("too late"))
+def test_what_cannot_work_is_refused_before_weights_are_loaded(tmp_path, no_models, words, message):
     with pytest.raises(ValueError, match=message):
-        run(config(**changes), tmp_path / "run")
+        start(tmp_path / "run", *WORDS, *[f"{w}" if "scenes" in w else w for w in words])
+    assert not (tmp_path / "run").exists()
 
 
 def test_labels_that_are_missing_are_asked_for_before_weights_are_loaded(
-    folder, tmp_path, monkeypatch
+    folder, tmp_path, no_models
 ):
-    monkeypatch.setattr("attnguide.runs.job.load_model", lambda *_, **__: pytest.fail("too late"))
     with pytest.raises(ValueError, match=r"no label, such as own 0.png .*target=predicted"):
-        run(config(folder / CLASS_NAMES[FOX]), tmp_path / "run")
+        start(tmp_path / "run", *words_of(folder / CLASS_NAMES[FOX]))
 
 
 def test_wrong_class_name_gets_the_closest_ones(folder, tmp_path):
     with pytest.raises(ValueError, match=r"unknown class 'star-marked fsh'; did you mean star-ma"):
-        run(config(folder, target="star-marked fsh"), tmp_path / "run")
+        start(tmp_path / "run", *words_of(folder, "target=star-marked fsh"))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_broken_picture_is_refused_if_asked_for(folder, tmp_path, workers):
-    data = DataConfig(root=str(folder), on_error="raise", workers=workers)
+    words = words_of(folder, "data.on_error=raise", f"data.workers={workers}")
     with pytest.raises(UnreadableImage, match=r"eagle/broken.jpg: not a picture"):
-        run(config(data=data), tmp_path / "run")
+        start(tmp_path / "run", *words)
 
 
 def test_nothing_readable_is_an_error(folder, tmp_path):
     broken = folder / CLASS_NAMES[EAGLE] / "broken.jpg"
-    with pytest.raises(ValueError, match="none of the 1 pictures can be read"):
-        run(config(broken, target="predicted"), tmp_path / "run")
+    with pytest.raises(ValueError, match="no picture could be read, so there is nothing to draw"):
+        start(tmp_path / "run", *words_of(broken, "target=predicted"))
 
 
 def test_rows_hold_the_map_and_its_signed_share(tiny_vit):
@@ -229,7 +232,7 @@ def test_rows_hold_the_map_and_its_signed_share(tiny_vit):
 
 def test_no_two_pictures_share_a_file(tmp_path):
     names = ["a/b.png", "a_b.png", "a b.png", "ä/b.png", "b.png", "a/b.png|1"]
-    files = {picture_file(tmp_path, "panels", name) for name in names}
+    files = {picture_file(tmp_path, name, PANELS) for name in names}
     assert len(files) == len(names)
     assert all(file.parent == tmp_path / "panels" for file in files)
-    assert picture_file(tmp_path, "panels", "../../x").parent == tmp_path / "panels"
+    assert picture_file(tmp_path, "../../x", PANELS).parent == tmp_path / "panels"

@@ -6,19 +6,17 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 import warnings
 from itertools import count
 from pathlib import Path
 
-import fake_study
 import pytest
-from lives import cradle
+from fake_study import start_fake
+from killable_runs import killable_runs
+from running import start
 
-from attnguide.config import Config, DataConfig, check
-from attnguide.runs import record
-from attnguide.runs.lifecycle import run
+from attnguide.store import provenance
 from attnguide.store.table import Results, merge, read
 
 DAMAGE = {
@@ -29,20 +27,10 @@ DAMAGE = {
 
 
 @pytest.fixture(autouse=True)
-def study(monkeypatch):
-    """`tests/fake_study.py` as the experiment `fake_study`, and warnings as lines."""
-    monkeypatch.setitem(sys.modules, "experiments.fake_study", fake_study)
-    monkeypatch.setattr(fake_study.FakeStudy, "__module__", "experiments.fake_study")
-    monkeypatch.setattr(fake_study, "computed", [])
-    monkeypatch.setattr(fake_study, "stop", {})
+def warnings_are_lines(study):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        yield fake_study
-
-
-def config(**changes):
-    settings = {"experiment": "fake_study", "method": {"complete": {}}, "batch_size": 3}
-    return check(Config(**settings, device="cpu", run_dir="", **changes))
+        yield
 
 
 def parts(run_dir):
@@ -55,8 +43,8 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def live():
-    with cradle() as start:
-        yield start
+    with killable_runs() as begin:
+        yield begin
 
 
 def test_killed_at_random_moments_twenty_times_and_more(live, tmp_path):
@@ -64,13 +52,15 @@ def test_killed_at_random_moments_twenty_times_and_more(live, tmp_path):
     order = {"settings": {"count": 60}}
     whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
     assert live(log, run_dir=str(whole), **order)[0] == 0
-    dice, kills, lives = random.Random(0), 0, 0
+    dice, kills, runs = random.Random(0), 0, 0
     while kills < 20:
-        how = {"fuse": dice.randint(1, 40)} if lives % 2 else {"kill_after": dice.uniform(0.1, 0.6)}
+        how = (
+            {"kill_at": dice.randint(1, 40)} if runs % 2 else {"kill_after": dice.uniform(0.1, 0.6)}
+        )
         code, told = live(log, run_dir=str(broken), **order, **how)
         assert code in (0, -signal.SIGKILL), told
-        kills, lives = kills + (code != 0), lives + 1
-        assert lives < 80
+        kills, runs = kills + (code != 0), runs + 1
+        assert runs < 80
         if len(parts(broken)) == 20:
             for path in dice.sample(parts(broken), 9):
                 path.unlink()
@@ -83,15 +73,15 @@ def test_killed_at_random_moments_twenty_times_and_more(live, tmp_path):
 
 
 def test_the_whole_command_killed_while_it_writes(live, tmp_path):
-    """One shard of Figure 12, whose files are written in this order: config, records, parts."""
+    """One shard of Figure 12, written in this order: config, records, identity, parts."""
     words = [
         "experiment=fig12_perturbation",
         *("data.num_images=10", "data.num_shards=2", "batch_size=1", "device=cpu"),
         *("method=[complete]", "runner.fractions=[0,0.5]", "runner.unguided_every=0"),
     ]
     log, broken = tmp_path / "log", [*words, f"run_dir={tmp_path / 'broken'}"]
-    for fuse in (2, 16, 9, 15):  # each file has six moments to die
-        assert live(log, words=broken, fuse=fuse)[0] == -signal.SIGKILL
+    for moment in (2, 22, 9, 15):  # each file has six moments to die
+        assert live(log, words=broken, kill_at=moment)[0] == -signal.SIGKILL
     assert len(parts(tmp_path / "broken")) == 2
     for run_dir in ("broken", "whole"):
         code, told = live(log, words=[*words, f"run_dir={tmp_path / run_dir}"])
@@ -132,14 +122,14 @@ class FullDisk:
 
 def attempt(run_dir):
     try:
-        run(config(runner={"count": 6}), run_dir)
+        start_fake(run_dir, count=6)
     except OSError as error:
         return error
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_disk_that_is_full_at_any_step_loses_nothing(tmp_path, monkeypatch, study):
-    run(config(runner={"count": 6}), tmp_path / "whole")
+    start_fake(tmp_path / "whole", count=6)
     study.computed.clear()
     with monkeypatch.context() as patch:
         disk = FullDisk(patch)
@@ -161,11 +151,11 @@ def test_a_disk_that_is_full_at_any_step_loses_nothing(tmp_path, monkeypatch, st
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_finished_run_whose_last_part_is_damaged_computes_it_again(tmp_path, study, how, capsys):
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     before, last = (tmp_path / "results.parquet").read_bytes(), parts(tmp_path)[-1]
     last.write_bytes(DAMAGE[how](last.read_bytes()))
     study.computed.clear()
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     assert f"{last} does not match its checksum: set aside" in capsys.readouterr().out
     assert study.computed == ["image 09", "image 10", "image 11"]
     assert (tmp_path / "results.parquet").read_bytes() == before
@@ -173,23 +163,23 @@ def test_a_finished_run_whose_last_part_is_damaged_computes_it_again(tmp_path, s
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_damaged_table_is_refused_and_merged_again(tmp_path, study, how):
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     table = tmp_path / "results.parquet"
     before = table.read_bytes()
     table.write_bytes(DAMAGE[how](before))
     with pytest.raises(ValueError, match=r"is damaged .* python run.py stage=merge run_dir="):
-        run(Config(stage="draw"), tmp_path)
+        start(tmp_path, "stage=draw")
     study.computed.clear()
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     assert (table.read_bytes(), study.computed) == (before, [])
 
 
 def test_damaged_records_are_begun_anew(tmp_path, study, capsys):
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     before = (tmp_path / "results.parquet").read_bytes()
     (tmp_path / "provenance.json").write_bytes(b"")
     study.computed.clear()
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     assert "provenance.json is damaged and begun anew" in capsys.readouterr().out
     assert study.computed == []
     assert (tmp_path / "results.parquet").read_bytes() == before
@@ -197,43 +187,45 @@ def test_damaged_records_are_begun_anew(tmp_path, study, capsys):
 
 
 def test_a_finished_shard_that_lost_a_part_is_not_merged(tmp_path, study):
-    run(config(), tmp_path / "whole")
+    start_fake(tmp_path / "whole")
     for shard in range(2):
-        run(config(data=DataConfig(shard=shard, num_shards=2)), tmp_path / "two")
+        start_fake(tmp_path / "two", "data.num_shards=2", f"data.shard={shard}")
     parts(tmp_path / "two")[-1].unlink()
     with pytest.raises(ValueError, match="1 of 2 shards of .* are not finished: 1;"):
-        run(Config(stage="merge"), tmp_path / "two")
+        start(tmp_path / "two", "stage=merge")
     study.computed.clear()
-    run(config(data=DataConfig(shard=1, num_shards=2)), tmp_path / "two")
+    start_fake(tmp_path / "two", "data.num_shards=2", "data.shard=1")
     assert len(study.computed) == 3
-    run(Config(stage="merge"), tmp_path / "two")
+    start(tmp_path / "two", "stage=merge")
     columns = ["image_id", "model"]
     assert read(tmp_path / "two")[columns].equals(read(tmp_path / "whole")[columns])
 
 
 def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch, study):
-    run(config(), tmp_path / "whole")
+    start_fake(tmp_path / "whole")
     seconds = count(2_000_000_000, -3600)
     monkeypatch.setattr(time, "time", lambda: next(seconds))
-    monkeypatch.setattr(record, "_now", lambda: time.strftime("%FT%TZ", time.gmtime(time.time())))
+    monkeypatch.setattr(
+        provenance, "_now", lambda: time.strftime("%FT%TZ", time.gmtime(time.time()))
+    )
     for image in ("image 04", "image 10"):
         study.stop[image] = MemoryError()
         with pytest.raises(MemoryError):
-            run(config(), tmp_path / "back")
-    run(config(), tmp_path / "back")
+            start_fake(tmp_path / "back")
+    start_fake(tmp_path / "back")
     stored = json.loads((tmp_path / "back" / "provenance.json").read_text())
     assert stored["finished"] < stored["started"]
     assert same(tmp_path / "back", tmp_path / "whole")
 
 
 def test_a_second_run_of_the_same_folder_is_refused_and_leaves_it_as_it_is(tmp_path, monkeypatch):
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     parts(tmp_path)[0].unlink()
     with Results(tmp_path, ("image_id", "model")):
         before = {path: path.read_bytes() for path in tmp_path.glob("*.*")}
         here = f"written by process {os.getpid()} on {socket.gethostname()}; wait for it"
         with pytest.raises(ValueError, match=here):
-            run(config(), tmp_path)
+            start_fake(tmp_path)
         assert {p: p.read_bytes() for p in tmp_path.glob("*.*") if p.suffix != ".json"} == {
             path: data for path, data in before.items() if path.suffix != ".json"
         }
@@ -246,11 +238,11 @@ def test_a_second_run_of_the_same_folder_is_refused_and_leaves_it_as_it_is(tmp_p
 
 
 def test_a_lock_of_a_crashed_owner_is_taken_wherever_it_was(tmp_path):
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     parts(tmp_path)[0].unlink()
     lock = tmp_path / "parts" / "0000.lock"
     lock.write_text("process 1 on node17")  # the words are for people; the kernel knows the owner
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     assert len(read(tmp_path)) == 12
     assert lock.read_text() == f"process {os.getpid()} on {socket.gethostname()}"
 
@@ -261,4 +253,4 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr("fcntl.flock", none)
     with pytest.raises(OSError, match=r"cannot lock .*0000.lock .* with space and locks"):
-        run(config(), tmp_path)
+        start_fake(tmp_path)

@@ -174,7 +174,9 @@ def test_bad_settings_are_refused_before_the_forward_pass():
     check_refused("tam", r"start_layer of tam must lie in \[0, 2\].*got 3", start_layer=3)
     check_refused("bi_head", r"start_layer of bi_head must lie in \[1, 3\].*got 0", start_layer=0)
     check_refused("bi_token", r"\[1, 3\].*nearest the image.*got 4", start_layer=4)
-    check_refused("tam", "steps of tam must be at least 2, got 1", start_layer=0, steps=1)
+    check_refused(
+        "tam", "steps of tam must be an integer, at least 2, got 1", start_layer=0, steps=1
+    )
 
 
 def test_bi_token_names_what_it_lacks():

@@ -12,37 +12,26 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from running import start
 from safetensors.torch import save_file
 
 from attnguide import explain, load_model, perturb, stitch
-from attnguide.config import Config, DataConfig, GuideConfig, ModelConfig, check
 from attnguide.data.creatures.scenes import guide, single
-from attnguide.runs.lifecycle import run
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = ["image_id", "model", "guide", "method", "order", "fraction"]
 COLUMNS = ["method", "order", "quantity", "auc", "ci_low", "ci_high", "n"]
 
 
-def config(**changes):
-    settings = {
-        "experiment": "fig12_perturbation",
-        "method": {"complete": {}, "gae": {}},
-        "data": DataConfig(num_images=9),
-        "device": "cpu",
-        "batch_size": 4,
-        "runner": {"fractions": [0.0, 0.3, 0.9], "unguided_every": 3},
-        "run_dir": "",
-        **changes,
-    }
-    return check(Config(**settings))
+WORDS = [
+    *("experiment=fig12_perturbation", "data.num_images=9", "batch_size=4", "device=cpu"),
+    "runner.fractions=[0.0,0.3,0.9]",
+]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    run_dir = tmp_path_factory.mktemp("fig12") / "run"
-    run(config(), run_dir)
-    return run_dir
+    return start(tmp_path_factory.mktemp("fig12") / "run", *WORDS)
 
 
 def test_rows_are_what_the_library_says(finished):
@@ -70,24 +59,28 @@ def test_table_figure_and_report_are_written(finished):
     assert list(summary.columns[:7]) == COLUMNS
     assert set(summary["method"]) == {"complete", "gae", "random"}
     assert (summary["n"] == 8).all()
-    assert summary[["auc", "ci_low", "ci_high"]].to_numpy().min() >= 0
+    areas = summary[summary["order"].notna()]
+    assert areas[["auc", "ci_low", "ci_high"]].to_numpy().min() >= 0
+    means = summary.fillna({"order": ""}).set_index(["method", "quantity", "order"])["auc"]
+    for method in ("complete", "gae", "random"):
+        least, most = (means[method, "accuracy", order] for order in ("negative", "positive"))
+        assert means[method, "srg", ""] == pytest.approx(least - most)
+        assert means[method, "auc_chefer", "negative"] == pytest.approx(0.9 * least)
+        assert means[method, "abpc", ""] < 100
     with Image.open(finished / "figure.png") as figure:
         assert figure.size[0] > 800
     report = (finished / "report.html").read_text()
     assert "complete minus GAE" in report
-    assert "Without a guide" in report
+    assert "The study without a guide" in report
+    claims = pd.read_csv(finished / "claims.csv")
+    assert set(claims["verdict"]) == {"cannot be told"}  # of eight pictures
+    assert claims["claim"].str.contains("without a guide").sum() == 4
+    assert (claims["n"] == 8).sum() == 4
 
 
 def test_interrupted_by_sigterm_and_resumed_equals_uninterrupted(finished, tmp_path):
     """As a scheduler does it: a signal at some moment, then the same command again."""
-    words = [
-        "experiment=fig12_perturbation",
-        "data.num_images=9",
-        "batch_size=4",
-        "device=cpu",
-        "runner.fractions=[0.0,0.3,0.9]",
-        f"run_dir={tmp_path / 'run'}",
-    ]
+    words = [*WORDS, f"run_dir={tmp_path / 'run'}"]
     command = [sys.executable, "run.py", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
@@ -121,33 +114,59 @@ def test_any_timm_vit_on_any_wnid_folder(tmp_path):
         folder.mkdir(parents=True)
         Image.effect_noise((60, 40), 40 + number).convert("RGB").save(folder / f"{wnid}_1.JPEG")
     weights = str(tmp_path / "weights.safetensors")
-    settings = config(
-        model=ModelConfig(name="vit_tiny_patch16_224", checkpoint=weights),
-        data=DataConfig(name="folder", root=str(tmp_path / "pictures")),
-    )
+    words = [*WORDS, "scale=sample", f"model.checkpoint={weights}"]
+    words += [f"data.root={tmp_path / 'pictures'}"]
     with pytest.raises(ValueError, match="do not fit vit_tiny_patch16_224"):
-        run(settings, tmp_path / "run")
+        start(tmp_path / "run", *words)
     save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), weights)
-    run(settings, tmp_path / "run")
+    start(tmp_path / "run", *words)
     rows = pd.read_parquet(tmp_path / "run" / "results.parquet")
     assert sorted(rows["label"].unique()) == [0, 1, 291]
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("words", "message"),
     [
-        ({"runner": {"fill": "white"}}, "unknown fill"),
-        ({"runner": {"unguided_every": -1}}, "unguided_every"),
-        ({"guide": GuideConfig(fraction=1.5)}, "fraction"),
-        ({"guide": GuideConfig(image="zebbra")}, "neither|no picture file"),
-        ({"data": DataConfig(name="folder", root="nowhere")}, "does not exist"),
+        (["runner.fill=white"], "unknown fill"),
+        (["runner.fill=[zero,white]"], "unknown fill"),
+        (["runner.unguided_every=-1"], "unguided_every"),
+        (["runner.fractions=[0,2]"], "fractions"),
+        (["guide.fraction=1.5"], "fraction"),
+        (["loss=ratio"], "pass reference="),
+        (["reference=runner-up"], "loss=logit has no second class"),
+        (["data=folder", "data.root=nowhere"], "does not exist"),
     ],
 )
-def test_bad_input(tmp_path, changes, message):
+def test_bad_input_is_refused_before_any_weights(tmp_path, words, message, no_models):
     with pytest.raises(ValueError, match=message):
-        run(config(**changes), tmp_path / "run")
+        start(tmp_path / "run", *WORDS, *words)
 
 
-def test_a_guide_that_cuts_a_patch_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="nearest valid fraction"):
-        run(config(guide=GuideConfig(fraction=0.3)), tmp_path / "run")
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("guide.image=zebbra", "no picture file"), ("guide.fraction=0.3", "nearest valid fraction")],
+)
+def test_a_guide_that_does_not_fit_is_refused(tmp_path, word, message):
+    with pytest.raises(ValueError, match=message):
+        start(tmp_path / "run", *WORDS, word)
+
+
+def test_every_nth_picture_is_studied_alone_by_its_place_in_the_whole_list(tmp_path):
+    """Pictures of the guide's class are left out first; the count goes on over them."""
+    words = ["data.num_images=20", "method=gae", "runner.fractions=[0,0.5]"]
+    start(tmp_path / "run", *WORDS, *words, "runner.unguided_every=4")
+    rows = pd.read_parquet(tmp_path / "run" / "results.parquet")
+    order = [f"creatures-0-{n}" for n in range(20) if n != 6]
+    alone = set(rows.loc[rows["guide"] == "none", "image_id"])
+    assert alone == set(order[::4])
+
+
+def test_fills_are_studied_side_by_side_on_the_same_explanations(tmp_path):
+    words = ["data.num_images=4", "method=complete", "runner.unguided_every=0"]
+    start(tmp_path / "both", *WORDS, *words, "runner.fill=[zero,mean]")
+    both = pd.read_parquet(tmp_path / "both" / "results.parquet")
+    for fill in ("zero", "mean"):
+        start(tmp_path / fill, *WORDS, *words, f"runner.fill={fill}")
+        alone = pd.read_parquet(tmp_path / fill / "results.parquet")
+        own = both[both["fill"] == fill].reset_index(drop=True)
+        pd.testing.assert_frame_equal(own, alone, rtol=1e-5)

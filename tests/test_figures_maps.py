@@ -1,22 +1,24 @@
 """Figures 3, 4, 5, 7, 8 and 13: what they say about known rows, and runs at every scale."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from test_config import config
+from conftest import small_model
+from running import start as run_command
+from running import table_of
 from tiny import tiny
 
-from attnguide import load_model
+from attnguide import explain, load_model
+from attnguide.data import Creatures
 from attnguide.data.creatures.scenes import CLASS_NAMES
-from attnguide.data.views import View
-from attnguide.evaluation.localisation import masses, regions
-from attnguide.evaluation.map_study import map_rows
-from attnguide.runs.lifecycle import run
-from attnguide.store.table import load_maps, read
+from attnguide.data.views import View, to_view
+from attnguide.evaluation.localisation import regions, relevance_by_region
+from attnguide.evaluation.localisation_rows import localisation_rows
+from attnguide.methods import get_method
+from attnguide.store.maps import load_maps
+from attnguide.store.table import read
 
 FIGURES = (
     "fig03_gradient_corrections",
@@ -38,13 +40,11 @@ SCALES = {
 pytestmark = pytest.mark.usefixtures("small_models", "undrawn")
 
 
-def start(run_dir, figure, *words, **settings):
+def start(run_dir, figure, *words):
     methods = ["method=[complete,gae]"] if figure == "fig13_method_comparison" else []
     small = ["data.num_images=4", "batch_size=3", "device=cpu"]
-    made = config(f"experiment={figure}", *small, *methods, *words)
-    made.runner |= settings
-    run(made, run_dir)
-    return pd.read_csv(run_dir / "summary.csv")
+    run_command(run_dir, f"experiment={figure}", *small, *methods, *words)
+    return table_of(run_dir)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -52,7 +52,7 @@ def start(run_dir, figure, *words, **settings):
 def test_every_figure_runs_at_every_scale(figure, scale, tmp_path, photographs, monkeypatch):
     words = SCALES[scale]
     if scale != "embedded":
-        words = [*words, f"data.root={photographs}"]
+        words = [*words, f"data.root={photographs}", "data.num_images=7"]
     if scale == "paper" and figure in PAIRED:
         own = photographs / ZEBRA / "a.png"
         words.append(f"runner.pictures=[{{file: {own}, classes: [zebra, African elephant]}}]")
@@ -62,42 +62,53 @@ def test_every_figure_runs_at_every_scale(figure, scale, tmp_path, photographs, 
     assert (summary["ci_low"] <= summary["value"] + 1e-9).all()
     assert (summary["value"] <= summary["ci_high"] + 1e-9).all()
     assert len(set(summary["model"])) == (2 if scale == "paper" else 1)
+    claims = table_of(run_dir, "claims")
+    assert list(claims) == [
+        "experiment", "model", "claim", "value", "low", "high", "n", "verdict"
+    ]  # fmt: skip
+    assert len(claims) or scale != "embedded"  # of photographs alone, objects are not known
+    assert set(claims["experiment"]) <= {figure}
+    assert set(claims["verdict"]) <= {"holds", "does not hold", "cannot be told"}
+    assert set(claims.loc[claims["n"] < 10, "verdict"]) <= {"cannot be told"}
     rows, maps = read(run_dir), load_maps(run_dir)
+    shown = rows[rows["shown"].notna()]
     assert {key.split("|")[0] for key in maps} == set(rows["method"])
+    assert len(maps) == len(shown)
+    assert rows["relevance"].notna().equals(rows["shown"].notna())
     assert all(relevance.shape == (4, 4) for relevance in maps.values())
     if scale == "embedded":
-        check_redrawing(figure, run_dir, monkeypatch)
+        check_redrawing(run_dir, monkeypatch)
 
 
-def check_redrawing(figure, run_dir, monkeypatch):
+def check_redrawing(run_dir, monkeypatch):
     """Drawn again without a model, the tables are the same."""
-    monkeypatch.setattr("attnguide.runs.job.load_model", lambda *_: pytest.fail("a model"))
-    before = (run_dir / "summary.csv").read_bytes()
-    run(config(f"experiment={figure}", "stage=draw"), run_dir)
-    assert (run_dir / "summary.csv").read_bytes() == before
+    monkeypatch.setattr("attnguide.models.load.load_model", lambda *_: pytest.fail("a model"))
+    before = {name: (run_dir / name).read_bytes() for name in ("summary.csv", "claims.csv")}
+    run_command(run_dir, "stage=draw")
+    assert {name: (run_dir / name).read_bytes() for name in before} == before
 
 
 def test_a_stored_map_is_the_map_and_says_whose(tmp_path):
     start(tmp_path / "run", "fig05_multi_class", "runner.shown=1")
-    maps = load_maps(tmp_path / "run")
-    index = json.loads((tmp_path / "run" / "pictures" / "index.json").read_text())
-    (view,) = index["views"]
-    first, second = view["targets"]
+    maps, rows = load_maps(tmp_path / "run"), read(tmp_path / "run")
+    vit = small_model("creatures")
+    [item] = Creatures().shown_pairs(vit, 1).items
+    view = to_view(vit, item.load())
     assert set(maps) == {
-        f"{method}|pair-0-0|{target}"
-        for method in ("complete", "gae")
-        for target in (first, second)
+        f"{method}|pair-0-0|{target}" for method in ("complete", "gae") for target in view.targets
     }
-    rows = read(tmp_path / "run")
-    line = rows[
-        (rows["image_id"] == "pair-0-0")
-        & (rows["method"] == "complete")
-        & (rows["target"] == second)
-    ].iloc[0]
-    own = [np.array(o) for o in view["objects"]]
-    found = masses(maps[f"complete|pair-0-0|{second}"], regions(own, 1))
-    assert line["positive_target"] == pytest.approx(found["positive_target"], rel=1e-3)
-    assert line["negative_other"] == pytest.approx(found["negative_other"], rel=1e-3)
+    for place, target in enumerate(view.targets):
+        own = rows[
+            (rows["image_id"] == "pair-0-0")
+            & (rows["method"] == "complete")
+            & (rows["target"] == target)
+        ].iloc[0]
+        relevance = maps[f"complete|pair-0-0|{target}"]
+        expected = explain(vit, view.image[None], target).relevance[0].numpy()
+        np.testing.assert_allclose(relevance, expected, rtol=1e-3, atol=1e-6)
+        found = relevance_by_region(relevance, regions(view.objects, place))
+        for name in ("positive_target", "negative_other", "positive_background"):
+            assert own[name] == pytest.approx(found[name], rel=1e-3)
 
 
 def toy_view(name, kind="alone", own=None):
@@ -116,7 +127,9 @@ def test_rows_of_a_method_that_knows_the_objects():
         share = torch.where(sign > 0, left - 0.5 * left.flip(1), left.flip(1) - 0.5 * left)
         return share
 
-    rows = map_rows(tiny(), [toy_view("a"), toy_view("bb")], {knows: {}})
+    views = [toy_view("a"), toy_view("bb")]
+    rows = localisation_rows(tiny(), views, [True, False], {"knows": knows})
+    assert rows["relevance"].notna().tolist() == [True, True, False, False]
     assert list(rows["target"]) == [1, 3, 1, 3]
     assert list(rows["image_id"]) == ["a", "a", "bb", "bb"]
     assert set(rows["positive_target"]) == {4.0}
@@ -128,13 +141,14 @@ def test_rows_of_a_method_that_knows_the_objects():
     assert rows[rows["target"] == 1]["correlation"].isna().all()
 
 
-def test_rivals_are_the_runner_up_and_a_class_of_neither():
+def test_competitors_are_the_runner_up_and_a_class_of_neither():
     vit = tiny()
     views = [
         replace(toy_view("a"), targets=(2,), objects=()),
         replace(toy_view("bb"), targets=(0,)),
     ]
-    rows = map_rows(vit, views, {"gae": {}}, rivals=2)
+    gae = {"gae": get_method("gae")}
+    rows = localisation_rows(vit, views, [False] * 2, gae, competitors=2)
     logits = vit.module(torch.stack([view.image for view in views])).detach()
     for number, view in enumerate(views):
         own = rows[rows["image_id"] == view.id].set_index("role")
@@ -144,71 +158,47 @@ def test_rivals_are_the_runner_up_and_a_class_of_neither():
         assert own.loc["runner-up", "target"] == int(others.argmax())
         assert own["target"].nunique() == 3
         assert own.loc["runner-up", "logit"] == pytest.approx(float(others.max()), rel=1e-5)
-    again = map_rows(vit, views[:1], {"gae": {}}, rivals=2)
+    again = localisation_rows(vit, views[:1], [False], gae, competitors=2)
     assert list(again["target"]) == list(rows["target"][:3])
 
 
-def rewrite(run_dir, change):
-    """The stored table with other numbers in it, drawn again: (summary, sentences)."""
-    rows = read(run_dir)
-    change(rows)
-    rows.to_parquet(run_dir / "results.parquet")
-    run(config("experiment=fig05_multi_class", "stage=draw"), run_dir)
-    return pd.read_csv(run_dir / "summary.csv"), (run_dir / "report.html").read_text()
-
-
-def toy_masses(rows, who, target, other, background):
-    """Signed mass of each region, by who."""
-    parts = {"target": target, "other": other, "background": background}
-    for region, value in parts.items():
-        rows.loc[who, f"positive_{region}"] = max(value, 0.0)
-        rows.loc[who, f"negative_{region}"] = max(-value, 0.0)
-        rows.loc[who, f"area_{region}"] = 1 / 3
-    for sign in ("positive", "negative"):
-        rows.loc[who, sign] = sum(rows[f"{sign}_{region}"] for region in parts)[who]
-
-
-def test_figure_5_says_that_the_claim_holds_where_it_does(tmp_path, capsys):
-    start(tmp_path / "run", "fig05_multi_class")
-
-    def holds(rows):
-        complete = rows["method"] == "complete"
-        toy_masses(rows, complete, 8.0, -6.0, 2.0)
-        toy_masses(rows, ~complete, 5.0, 3.0, 2.0)
-
-    capsys.readouterr()
-    summary, page = rewrite(tmp_path / "run", holds)
-    told = summary.set_index(["method", "measure"])
-    assert told.loc[("complete", "both signs right"), "value"] == 1
-    assert told.loc[("gae", "both signs right"), "value"] == 0
-    assert told.loc[("complete", "positive mass on the target"), "value"] == pytest.approx(0.8)
-    assert told.loc[("complete", "all mass on the background"), "value"] == pytest.approx(2 / 16)
-    assert told.loc[("gae", "positive mass on the other"), "value"] == pytest.approx(0.3)
-    assert set(summary["n"]) == {4}
-    assert "complete minus GAE: -0.30 [-0.30, -0.30], n = 4: less, as claimed" in page
-    assert "GAE, negative on" not in page
-
-
-def test_figure_5_says_that_the_claim_fails_where_it_does(tmp_path):
-    start(tmp_path / "run", "fig05_multi_class")
-
-    def fails(rows):
-        toy_masses(rows, rows["method"] == "complete", 2.0, 4.0, 4.0)
-        toy_masses(rows, rows["method"] == "gae", 8.0, 1.0, 1.0)
-
-    _, page = rewrite(tmp_path / "run", fails)
-    assert "not both better than chance" in page
-    assert "complete minus GAE: 0.30 [0.30, 0.30], n = 4: NOT less" in page
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_reference_reaches_the_loss(figure, tmp_path):
+    """A two-class loss has other maps than the logit, and needs its second class."""
+    words = ["runner.shown=1", "data.num_images=3"]
+    with pytest.raises(ValueError, match="pass reference="):
+        start(tmp_path / "none", figure, *words, "loss=difference")
+    start(tmp_path / "logit", figure, *words)
+    start(tmp_path / "pair", figure, *words, "loss=difference", "reference=runner-up")
+    logit, pair = (read(tmp_path / name) for name in ("logit", "pair"))
+    key = ["image_id", "view", "method", "target"]
+    both = logit[[*key, "positive"]].merge(pair[[*key, "positive"]], on=key)
+    own = both[both["method"].isin(["complete", "gae"])]
+    assert len(own)
+    assert (own["positive_x"] != own["positive_y"]).all()
+    vit = small_model("creatures")
+    item = next(i for i in Creatures(num_images=3).singles(vit).items)
+    if figure not in PAIRED and figure != "fig08_guided" and "complete" in set(pair["method"]):
+        image = to_view(vit, item.load()).image[None]
+        logits = vit.module(image)[0].clone()
+        logits[item.label] = -torch.inf
+        expected = explain(
+            vit, image, item.label, loss="difference", reference=int(logits.argmax())
+        ).relevance
+        row = pair[(pair["image_id"] == item.id) & (pair["method"] == "complete")
+                   & (pair["target"] == item.label)].iloc[0]  # fmt: skip
+        positive = float(expected.clamp(min=0).sum())
+        assert row["positive"] == pytest.approx(positive, rel=1e-3)
 
 
 def test_figure_8_leaves_the_guides_class_out_and_compares_the_same_pictures(tmp_path):
-    words = ["data.num_images=16", "runner.sweep_images=2", "runner.fractions=[0.3]"]
+    words = ["data.num_images=17", "runner.sweep_images=2", "runner.fractions=[0.3]"]
     summary = start(tmp_path / "run", "fig08_guided", *words)
     rows = read(tmp_path / "run")
     assert CLASS_NAMES.index("spiral-shelled snail") not in set(rows["target"])
     assert "class that were left out: 1." in (tmp_path / "run" / "report.html").read_text()
     counts = summary.groupby("view")["n"].max().to_dict()
-    assert counts.pop("alone") == counts.pop("right 0.5 squash") == 15
+    assert counts.pop("alone") == counts.pop("right 0.5 squash") == 16
     assert set(counts) == {
         "left 0.5 squash",
         "top 0.5 squash",
@@ -223,19 +213,18 @@ def test_figure_8_leaves_the_guides_class_out_and_compares_the_same_pictures(tmp
 
 
 def test_a_slow_method_is_measured_on_the_first_pictures_only(tmp_path):
-    summary = start(tmp_path / "run", "fig13_method_comparison", limits={"gae": 2})
+    summary = start(tmp_path / "run", "fig13_method_comparison", "runner.limits={gae: 2}")
     assert summary.groupby("method")["n"].max().to_dict() == {"complete": 4, "gae": 2}
 
 
-def stopped(run_dir, figure, *words, **settings):
+def stopped(run_dir, figure, *words):
     with pytest.raises((ValueError, OSError)) as caught:
-        start(run_dir, figure, *words, **settings)
+        start(run_dir, figure, *words)
     assert not run_dir.exists()
     return str(caught.value)
 
 
-def test_what_cannot_work_is_refused_before_any_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("attnguide.runs.job.load_model", lambda *_, **__: pytest.fail("a model"))
+def test_what_cannot_work_is_refused_before_any_weights(tmp_path, no_models):
     run_dir = tmp_path / "run"
     missing = "runner.pictures=[{file: a.png, classes: [x, y]}, {file: b.png, classes: [x, z]}]"
     for figure in PAIRED:
@@ -246,11 +235,14 @@ def test_what_cannot_work_is_refused_before_any_weights(tmp_path, monkeypatch):
     assert "must differ" in stopped(run_dir, "fig05_multi_class", same)
     one = "runner.pictures=[{file: a.png, classes: [x, y]}]"
     assert "needs 1 class" in stopped(run_dir, "fig03_gradient_corrections", one)
+    assert "shown must be at least 1" in stopped(
+        run_dir, "fig03_gradient_corrections", "runner.shown=0"
+    )
     assert "needs a guide" in stopped(run_dir, "fig08_guided", "guide=none")
     assert "must lie in [0, 1)" in stopped(run_dir, "fig08_guided", "runner.fractions=[1.5]")
     blind = "method=[complete,rollout,absolute]"
-    assert "leave out rollout, absolute" in stopped(run_dir, "fig13_method_comparison", blind)
-    assert "gaee" in stopped(run_dir, "fig13_method_comparison", limits={"gaee": 3})
+    assert "leave out rollout" in stopped(run_dir, "fig13_method_comparison", blind)
+    assert "gaee" in stopped(run_dir, "fig13_method_comparison", "runner.limits={gaee: 3}")
     assert "does not exist" in stopped(
         run_dir, "fig07_single_class", "scale=sample", "model.checkpoint=w", "data.root=nowhere"
     )
@@ -258,7 +250,7 @@ def test_what_cannot_work_is_refused_before_any_weights(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_embedded_model_tells_the_two_creatures_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr("attnguide.runs.job.load_model", load_model)
+    monkeypatch.setattr("attnguide.models.load.load_model", load_model)
     summary = start(tmp_path / "run", "fig05_multi_class", "data.num_images=24")
     told = summary.set_index(["method", "measure"])["value"]
     assert told["complete", "both signs right"] > 0.9

@@ -17,9 +17,8 @@ from timm.data import ImageNetInfo
 from tiny import tiny
 
 from attnguide import wrap_model
+from attnguide.data import Photographs
 from attnguide.data.imagenet import GROUND_TRUTH, devkit_order
-from attnguide.data.pictures import UnreadableImage
-from attnguide.data.source import open_source
 from attnguide.models.preprocess import Preprocess
 
 WNIDS = ImageNetInfo().label_names()
@@ -158,68 +157,37 @@ FORMS = [
 ]
 
 
-def number_of(source, index):
+def number_of(item):
     """Which of the pictures this is, from its grey."""
-    return round(np.asarray(source.load(index)).mean() / 20)
+    return round(np.asarray(item.load().picture).mean() / 20)
+
+
+def chosen(vit, root, **settings):
+    """All items of the pictures at a root."""
+    return Photographs("imagenet_val", str(root), **settings).all(vit).items
+
+
+def labels(items):
+    return {item.id: item.label for item in items}
 
 
 @pytest.mark.parametrize("make", FORMS)
 def test_every_form_gives_the_same_pictures_with_the_same_labels(make, tmp_path, vit, caplog):
     caplog.set_level(logging.INFO)
     make(tmp_path)
-    source = open_source(vit, name="imagenet_val", root=tmp_path)
-    assert dict(zip(source.ids, source.labels, strict=True)) == LABELS
-    assert [NAMES[number_of(source, i)] for i in range(12)] == list(source.ids)
+    items = chosen(vit, tmp_path)
+    assert labels(items) == LABELS
+    assert [NAMES[number_of(item)] for item in items] == [item.id for item in items]
     assert "12 pictures in" in caplog.text
 
 
 @pytest.mark.parametrize("make", FORMS)
 def test_every_form_gives_the_same_choice(make, tmp_path, vit):
     make(tmp_path)
-    source = open_source(vit, name="imagenet_val", root=tmp_path, num_images=4, seed=2)
+    items = chosen(vit, tmp_path, num_images=4, seed=2)
     ranked = sorted(NAMES, key=lambda name: hashlib.sha256(f"2:{name}".encode()).hexdigest())
     best = {TRUTH[name]: name for name in reversed(ranked)}
-    assert sorted(source.ids) == sorted(best.values())
-
-
-def test_bare_numbers_are_taken_as_the_models_and_the_log_says_so(tmp_path, vit, caplog):
-    caplog.set_level(logging.INFO)
-    parquet_of_bare_bytes_and_numbers(tmp_path)
-    source = open_source(vit, name="imagenet_val", root=tmp_path)
-    assert list(source.labels) == list(LABELS.values())
-    assert [number_of(source, i) for i in (11, 0, 6)] == [11, 0, 6]
-    assert "label numbers are taken as the model's" in caplog.text
-
-
-def test_equal_file_names_in_a_parquet_file_get_different_ids(tmp_path, vit):
-    write_parquet(
-        tmp_path / "x.parquet", NAMES[:2], ["1.png", "1.png"], wnid=(CLASSES[:2], Value("string"))
-    )
-    source = open_source(vit, name="folder", root=tmp_path / "x.parquet")
-    assert source.ids == ("x-0-0-1.png", "x-0-1-1.png")
-
-
-def test_parquet_without_the_bytes_is_unreadable_picture_by_picture(tmp_path, vit):
-    images = pa.array([{"bytes": None, "path": "a.png"}, {"bytes": b"junk", "path": "b.png"}])
-    pq.write_table(
-        pa.table({"image": images.cast(pa.struct({"bytes": pa.binary(), "path": pa.string()}))}),
-        tmp_path / "x.parquet",
-    )
-    source = open_source(vit, name="folder", root=tmp_path)
-    assert source.labels == (None, None)
-    with pytest.raises(UnreadableImage, match=r"a.png: .*its path but not its bytes"):
-        source.load(0)
-    with pytest.raises(UnreadableImage, match=r"b.png: not a picture"):
-        source.load(1)
-
-
-def test_files_that_are_no_parquet_or_hold_no_pictures_are_refused(tmp_path, vit):
-    (tmp_path / "x.parquet").write_bytes(b"junk")
-    with pytest.raises(ValueError, match=r"cannot read the parquet file .*x.parquet"):
-        open_source(vit, name="folder", root=tmp_path)
-    pq.write_table(pa.table({"height": [1]}), tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match=r"no column of encoded pictures, but height"):
-        open_source(vit, name="folder", root=tmp_path)
+    assert sorted(labels(items)) == sorted(best.values())
 
 
 def test_alphabetical_list_is_not_taken_for_the_devkits_order(tmp_path, vit):
@@ -227,37 +195,37 @@ def test_alphabetical_list_is_not_taken_for_the_devkits_order(tmp_path, vit):
     ground_truth(tmp_path)
     (tmp_path / "synset_words.txt").write_text("".join(f"{wnid} words\n" for wnid in WNIDS))
     with pytest.raises(ValueError, match=r"synset_words.txt is alphabetical.*meta.mat"):
-        open_source(vit, name="imagenet_val", root=tmp_path)
+        chosen(vit, tmp_path)
     devkits_own = [DEVKIT.get(number, WNIDS[20 + number]) for number in range(1, 13)]
     (tmp_path / "wnids.txt").write_text("\n".join(devkits_own))
     assert devkit_order(tmp_path) == dict(enumerate(devkits_own, 1))
-    source = open_source(vit, name="imagenet_val", root=tmp_path)
-    assert dict(zip(source.ids, source.labels, strict=True)) == LABELS
+    items = chosen(vit, tmp_path)
+    assert labels(items) == LABELS
 
 
 def test_pictures_beyond_the_ground_truth_are_refused(tmp_path, vit):
     devkit_with_text(tmp_path)
     (tmp_path / "val" / "ILSVRC2012_val_00000013.JPEG").write_bytes(jpeg(NAMES[0]))
     with pytest.raises(ValueError, match=r"12 lines .* ILSVRC2012_val_00000013.JPEG"):
-        open_source(vit, name="imagenet_val", root=tmp_path)
+        chosen(vit, tmp_path)
 
 
 def test_csv_with_missing_pictures_or_cells_is_refused(tmp_path, vit):
     flat(tmp_path)
     write_csv(tmp_path / "val.csv", ["filename", "wnid"], list(TRUTH.items())[:-2])
     with pytest.raises(ValueError, match=r"no line for 2 of 12 pictures.*val_00000011"):
-        open_source(vit, name="imagenet_val", root=tmp_path)
+        chosen(vit, tmp_path)
     write_csv(tmp_path / "val.csv", ["filename", "wnid"], [*TRUTH.items(), ("x.JPEG", "")])
     with pytest.raises(ValueError, match=r"val.csv line 14"):
-        open_source(vit, name="imagenet_val", root=tmp_path)
+        chosen(vit, tmp_path)
 
 
 def test_class_names_in_a_csv_are_found_in_the_model(tmp_path, vit):
     flat(tmp_path)
     names = dict(zip(CLASSES, ("zebra", "Tinca tinca", "999", "African elephant"), strict=True))
     write_csv(tmp_path / "val.csv", ["file", "class"], [(n, names[w]) for n, w in TRUTH.items()])
-    source = open_source(vit, name="imagenet_val", root=tmp_path)
-    assert dict(zip(source.ids, source.labels, strict=True)) == LABELS
+    items = chosen(vit, tmp_path)
+    assert labels(items) == LABELS
 
 
 def test_hub_without_access_says_what_to_do_at_once(vit, monkeypatch):
@@ -268,7 +236,7 @@ def test_hub_without_access_says_what_to_do_at_once(vit, monkeypatch):
         "hf://datasets/ILSVRC/imagenet-1k",
     ):
         with pytest.raises(ValueError, match=r"(?s)ILSVRC/imagenet-1k .*gated.*licence.*HF_TOKEN"):
-            open_source(vit, name="imagenet_val", root=root)
+            chosen(vit, root)
 
 
 def test_hub_shards_are_read_like_local_ones(tmp_path, vit, monkeypatch):
@@ -282,8 +250,8 @@ def test_hub_shards_are_read_like_local_ones(tmp_path, vit, monkeypatch):
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    source = open_source(vit, name="imagenet_val", root="hf://ILSVRC/imagenet-1k")
-    assert dict(zip(source.ids, source.labels, strict=True)) == LABELS
+    items = chosen(vit, "hf://ILSVRC/imagenet-1k")
+    assert labels(items) == LABELS
     assert asked == [("ILSVRC/imagenet-1k", "dataset", ["*validation*.parquet"])]
 
 
@@ -291,8 +259,9 @@ def test_five_of_each_class_are_5000_and_without_zebras_4995(tmp_path, vit):
     for number, wnid in enumerate(WNIDS * 6, 1):
         (tmp_path / wnid).mkdir(exist_ok=True)
         (tmp_path / wnid / f"ILSVRC2012_val_{number:08d}.JPEG").touch()
-    source = open_source(vit, name="imagenet_val", root=tmp_path, num_images=5000, exclude=[340])
-    counts = np.bincount(source.labels, minlength=1000)
+    found = Photographs(root=str(tmp_path), num_images=5000).singles(vit, exclude=[340])
+    counts = np.bincount([item.label for item in found.items], minlength=1000)
     assert counts[340] == 0
     assert (np.delete(counts, 340) == 5).all()
-    assert (len(source), source.excluded) == (4995, 5)
+    assert len(found.items) == 4995
+    assert found.note == "Pictures of the guide's class that were left out: 5."

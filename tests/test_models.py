@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from tiny import tiny
 
 from attnguide import load_model, wrap_model
+from attnguide.models import hub, load
 from attnguide.models.preprocess import Preprocess, to_rgb
 
 
@@ -66,6 +67,8 @@ def test_without_hub_the_error_says_what_to_do(monkeypatch):
     def offline(*_args, **_kwargs):
         raise OSError("no network")
 
+    monkeypatch.setattr(load, "check_model", lambda *_: None)
+    monkeypatch.setattr(hub, "_answers", lambda _: False)
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ConnectionError, match=r"model\.checkpoint=FILE"):
         load_model("vit_base_patch16_224")

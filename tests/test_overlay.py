@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from attnguide import list_methods
 from attnguide.viz.overlay import as_picture, normalize, overlay
 from attnguide.viz.style import METHOD_STYLES, method_label, method_style, relevance_colours
 
@@ -58,6 +59,14 @@ def test_overlay_mixes_seven_parts_of_map_with_three_of_picture():
     np.testing.assert_allclose(alone, np.broadcast_to(relevance_colours(np.ones(())), (4, 4, 3)))
 
 
+def test_a_grey_picture_beneath_keeps_its_brightness_and_zero_without_a_tint():
+    magenta = np.zeros((4, 4, 3), np.float32)
+    magenta[..., [0, 2]] = 1
+    shown = overlay(magenta, np.zeros((2, 2)), grey=True)
+    np.testing.assert_allclose(shown, 0.7 + 0.3 * (0.299 + 0.114), atol=1e-6)
+    assert (magenta[..., 1] == 0).all()
+
+
 def test_overlay_resizes_bilinearly_and_keeps_directions():
     relevance = np.array([[1.0, -1.0], [0.0, 0.0]])
     shown = overlay(np.zeros((4, 8, 3)), relevance, weight=1)
@@ -104,6 +113,8 @@ def test_every_method_has_a_look_of_its_own_that_never_changes():
     looks = [(s.colour, s.dash, s.marker) for s in METHOD_STYLES.values()]
     assert len(set(looks)) == len({s.colour for s in METHOD_STYLES.values()}) == len(looks)
     assert len({(s.dash, s.marker) for s in METHOD_STYLES.values()}) == len(looks)  # in grey too
+    unnamed = {"corrected_rollout"}  # of a rule of the user's own
+    assert set(list_methods()) - unnamed <= set(METHOD_STYLES)
     assert method_style("someone's own") == method_style("someone's own")
     assert method_style("someone's own") != method_style("another of theirs")
 
@@ -113,4 +124,9 @@ def test_labels_of_methods():
         "GAE",
         "complete",
         "raw attention",
+    ]
+    assert [method_label(m) for m in ("complete_libra", "gae_libra", "cp_lrp")] == [
+        "complete (Libra)",
+        "GAE (Libra)",
+        "CP-LRP",
     ]

@@ -10,9 +10,10 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from PIL import Image
 
+from attnguide.viz.animation import animation
 from attnguide.viz.curves import Curve, CurvePanel, draw_curves
 from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name, wrap
-from attnguide.viz.style import method_style, render, save_figure
+from attnguide.viz.style import method_style, render
 
 GREY = np.full((32, 32, 3), 0.5)
 
@@ -152,15 +153,54 @@ def test_curves_need_panels_and_curves():
         draw_curves([])
 
 
-def test_saving_writes_both_kinds_with_the_same_bytes_every_time(tmp_path):
-    path = save_figure(long_figure(), tmp_path / "new")
-    again = save_figure(long_figure(), tmp_path / "again")
-    with Image.open(path) as picture:
-        assert picture.size[0] > 500
-    assert path.read_bytes() == again.read_bytes()
-    pdf = (tmp_path / "new" / "figure.pdf").read_bytes()
-    assert pdf.startswith(b"%PDF")
-    assert pdf == (tmp_path / "again" / "figure.pdf").read_bytes()
+@pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_a_figure_is_a_file_of_the_same_bytes_every_time(kind, magic):
+    content = render(long_figure(), kind)
+    assert content.startswith(magic)
+    assert content == render(long_figure(), kind)
+    if kind == "png":
+        assert Image.open(io.BytesIO(content)).width > 500
+
+
+def test_letters_stand_before_the_titles_of_columns():
+    titles = ["image", "GAE", "complete"]
+    figure = draw_panels([[panel()] * 3], column_titles=titles, letters=True)
+    words = [text for text, _ in texts(figure)]
+    assert {"(a) image", "(b) GAE", "(c) complete"} <= set(words)
+    with pytest.raises(ValueError, match="column_titles"):
+        draw_panels([[panel()]], letters=True)
+
+
+def test_a_panel_shows_the_map_alone_or_over_grey():
+    red = np.zeros((4, 4, 3))
+    red[..., 0] = 1
+    relevance = np.array([[1.0, -1.0]])
+    grey = Panel(red, np.zeros((2, 2)), grey=True).pixels
+    np.testing.assert_allclose(grey, 0.7 + 0.3 * 0.299, atol=1e-6)
+    alone = Panel(red, relevance, weight=1).pixels
+    np.testing.assert_allclose(alone, Panel(1 - red, relevance, weight=1).pixels)
+
+
+def test_frames_of_an_animation_show_their_panels_and_stand_as_long_as_they_should():
+    def frame(colour, note):
+        picture = np.zeros((8, 8, 3))
+        picture[..., colour] = 1
+        return [[Panel(picture, note=note)]]
+
+    content = animation([frame(0, "one"), frame(1, "one\ntwo"), frame(2, "")], ["a", "b", "c"])
+    assert content == animation(
+        [frame(0, "one"), frame(1, "one\ntwo"), frame(2, "")], ["a", "b", "c"]
+    )
+    with Image.open(io.BytesIO(content)) as film:
+        assert (film.n_frames, film.info["loop"]) == (3, 0)
+        middles, pauses = [], []
+        for number in range(3):
+            film.seek(number)
+            pauses.append(film.info["duration"])
+            shown = np.asarray(film.convert("RGB")).astype(int)
+            middles.append(shown[film.height // 2, 60].tolist())
+    assert pauses == [1200, 180, 1800]
+    assert [middle.index(max(middle)) for middle in (middles[0], middles[2])] == [0, 2]
 
 
 def test_drawing_changes_no_global_settings():

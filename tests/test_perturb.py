@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from tiny import SHAPES, pictures, tiny
 
 from attnguide import perturb
-from attnguide.evaluation.masking import MaskedForward, filled
+from attnguide.evaluation.curve import area_under_curve
+from attnguide.evaluation.engines import Engine
+from attnguide.evaluation.fills import filled
+from attnguide.evaluation.masking import paths
 from attnguide.evaluation.perturbation import FRACTIONS, perturb_many, rank_patches
-from attnguide.types import area_under_curve
 
 
 def counting_model(weight):
@@ -64,8 +66,10 @@ def test_equals_the_plain_loop_over_pixels(shape, fill):
     images = pictures(vit, 3)
     generator = torch.Generator().manual_seed(3)
     relevance = torch.rand(3, *vit.grid, generator=generator)
-    curves = perturb_many(vit, images, {"r": relevance}, [0, 1, 2], fill=fill, chunk=5)
-    replacement = filled(images, fill, torch.tensor([-1.0] * 3), 4)
+    curves = perturb_many(
+        vit, images, {"r": relevance}, [0, 1, 2], fill=fill, engine=Engine(chunk=5)
+    )
+    replacement = filled(images, fill, vit.preprocess, 4)
     patches = vit.grid[0] * vit.grid[1]
     for order in ("positive", "negative"):
         for image in range(3):
@@ -91,10 +95,9 @@ def test_equals_the_plain_loop_over_pixels(shape, fill):
 
 def test_tokens_are_masked_where_it_is_exact_and_pixels_elsewhere():
     vit = tiny()
-    images = pictures(vit)
-    assert MaskedForward(vit, images, images * 0, vit.grid).in_tokens
+    assert paths(vit) == ("pixels", "tokens", "last block")
     vit.module.patch_embed.proj.stride = (2, 2)
-    assert not MaskedForward(vit, images, images * 0, vit.grid).in_tokens
+    assert paths(vit) == ("pixels",)
 
 
 def test_no_image_is_forwarded_twice():

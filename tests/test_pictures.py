@@ -1,99 +1,224 @@
-"""A picture is read the same whatever its kind, or refused with its name and the reason."""
+"""Which pictures are measured and shown, with their classes, masks and units."""
 
-import io
+import inspect
+import logging
 import pickle
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from omegaconf import OmegaConf
 from PIL import Image
+from tiny import tiny
 
-from attnguide.data.pictures import UnreadableImage, read_picture
+from attnguide import wrap_model
+from attnguide.data import Creatures, Photographs, Pictures
+from attnguide.data.creatures.scenes import CLASS_NAMES
+from attnguide.data.pairs import pair_up
+from attnguide.data.pictures import Item, Sample
+from attnguide.data.views import to_view
+from attnguide.models.preprocess import Preprocess
 
-COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-
-
-def save(path, pixels=COLOURS, **options):
-    Image.fromarray(pixels).save(path, **options)
-    return path
-
-
-def test_colour_picture_is_read_exactly(tmp_path):
-    path = save(tmp_path / "a.png")
-    np.testing.assert_array_equal(np.asarray(read_picture(path, "a")), COLOURS)
-    np.testing.assert_array_equal(np.asarray(read_picture(path.read_bytes(), "a")), COLOURS)
+CONF = Path(__file__).resolve().parents[1] / "conf" / "data"
+WNIDS = {"zebra": "n02391049", "snail": "n01944390", "tusker": "n01871265"}
 
 
-def test_grey_and_palette_become_rgb(tmp_path):
-    grey = COLOURS[..., 0]
-    shown = np.asarray(read_picture(save(tmp_path / "grey.png", grey), "grey"))
-    np.testing.assert_array_equal(shown, np.stack([grey] * 3, -1))
-    Image.fromarray(COLOURS).quantize(4).save(tmp_path / "palette.png")
-    expected = Image.fromarray(COLOURS).quantize(4).convert("RGB")
-    shown = read_picture(tmp_path / "palette.png", "palette")
-    np.testing.assert_array_equal(np.asarray(shown), np.asarray(expected))
+@pytest.fixture(scope="module")
+def creatures():
+    """Knows the creatures; 4 x 4 patches of 24 pixels."""
+    vit = tiny(num_classes=16, img_size=96, patch_size=24)
+    return replace(vit, class_names=CLASS_NAMES)
 
 
-def test_cmyk_becomes_rgb(tmp_path):
-    cyan = Image.new("CMYK", (4, 4), (255, 0, 0, 0))
-    cyan.save(tmp_path / "cyan.jpg")
-    shown = read_picture(tmp_path / "cyan.jpg", "cyan")
-    assert shown.mode == "RGB"
-    assert np.asarray(shown)[0, 0].tolist() == pytest.approx([0, 255, 255], abs=3)
+@pytest.fixture(scope="module")
+def imagenet():
+    """Knows ImageNet's classes; 4 x 4 patches of 8 pixels."""
+    vit = tiny(num_classes=1000, img_size=32, patch_size=8)
+    return wrap_model(vit.module, Preprocess((32, 32)), name="tiny imagenet")
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, suffix):
-    values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
-    save(tmp_path / f"deep.{suffix}", values)
-    shown = np.asarray(read_picture(tmp_path / f"deep.{suffix}", "deep"))
-    assert shown[0, :, 0].tolist() == [0, 1, 128, 255]
+@pytest.fixture
+def folder(tmp_path):
+    """Two pictures of snails, one zebra, one tusker, each of one colour."""
+    root = tmp_path / "data"
+    for number, name in enumerate(("snail", "snail", "zebra", "tusker")):
+        path = root / WNIDS[name] / f"{name}{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (48, 40), (60 * number, 90, 10)).save(path)
+    return Photographs(root=str(root))
 
 
-def test_transparency_is_laid_over_white(tmp_path):
-    pixels = np.zeros((1, 3, 4), dtype=np.uint8)
-    pixels[0, :, 3] = (0, 128, 255)
-    shown = np.asarray(read_picture(save(tmp_path / "ghost.png", pixels), "ghost"))
-    assert shown[0, :, 0].tolist() == [255, 127, 0]
+def names(items):
+    return [item.load().names for item in items]
 
 
-def test_exif_orientation_is_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn clockwise to see it upright
-    path = save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(np.asarray(read_picture(path, "t")), np.rot90(COLOURS, -1))
+# Both kinds
 
 
-def broken(kind):
-    buffer = io.BytesIO()
-    Image.fromarray(np.tile(COLOURS, (20, 20, 1))).save(buffer, kind)
-    return buffer.getvalue()[:-200]
+@pytest.mark.parametrize("kind", [Creatures, Photographs])
+def test_both_kinds_offer_what_the_protocol_says(kind):
+    """Same names, same parameters, same defaults."""
+    wanted = {
+        name: value
+        for name, value in vars(Pictures).items()
+        if inspect.isfunction(value) and name[0] != "_"
+    }
+    assert len(wanted) == 16
+    for name, value in wanted.items():
+        offered = inspect.signature(getattr(kind, name)).parameters
+        assert [*map(str_of, offered.values())] == [
+            *map(str_of, inspect.signature(value).parameters.values())
+        ], name
+    assert {*Pictures.__annotations__} <= {field.name for field in fields(kind)}
+    assert hasattr(kind, "contaminated")
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "empty"),
-        (b"not a picture at all", "not a picture"),
-        (broken("JPEG"), "truncated"),
-        (broken("PNG"), "."),
-        (b"\x89PNG\r\n\x1a\n" + bytes(40), "."),
-    ],
-)
-def test_broken_picture_is_named_with_a_reason(tmp_path, content, reason):
-    (tmp_path / "bad.jpg").write_bytes(content)
-    for file in (tmp_path / "bad.jpg", content):
-        with pytest.raises(UnreadableImage, match=f"the picture some/bad.jpg: .*{reason}"):
-            read_picture(file, "some/bad.jpg")
+def str_of(parameter):
+    return parameter.name, parameter.kind, parameter.default
 
 
-def test_missing_picture_and_floats_are_unreadable(tmp_path):
-    with pytest.raises(UnreadableImage, match="No such file"):
-        read_picture(tmp_path / "gone.png", "gone")
-    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(UnreadableImage, match="floating-point"):
-        read_picture(tmp_path / "float.tif", "float")
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_config_repeats_the_defaults(path):
+    stored = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    kind = {"Creatures": Creatures, "Photographs": Photographs}[
+        stored.pop("_target_").removeprefix("attnguide.data.")
+    ]
+    own = {field.name: getattr(kind(), field.name) for field in fields(kind)}
+    if path.stem == "imagenet_val":
+        own |= {"name": "imagenet_val", "num_images": 5000}
+    assert stored == own
 
 
-def test_unreadable_image_survives_the_way_between_processes():
-    error = pickle.loads(pickle.dumps(UnreadableImage("a.jpg", "why")))
-    assert (error.name, str(error)) == ("a.jpg", "cannot read the picture a.jpg: why")
+@pytest.mark.parametrize("drawn", [True, False])
+def test_items_can_be_pickled_and_do_not_carry_the_model(drawn, creatures, imagenet, folder):
+    pictures, vit = (Creatures(num_images=3), creatures) if drawn else (folder, imagenet)
+    items = [*pictures.singles(vit).items, *pictures.pairs(vit).items, *pictures.all(vit).items]
+    for item in items:
+        stored = pickle.dumps(item)
+        assert len(stored) < 4000
+        again, sample = pickle.loads(stored).load(), item.load()
+        assert again.targets == sample.targets
+        assert np.array_equal(np.asarray(again.picture), np.asarray(sample.picture))
+        assert sample.id == item.id
+
+
+def test_equal_targets_are_refused():
+    with pytest.raises(ValueError, match="target classes of a must differ, got x, y"):
+        Sample("a", Image.new("RGB", (2, 2)), (1, 1), ("x", "y"))
+
+
+def test_classes_are_left_out_and_counted(creatures, imagenet, folder):
+    found = Creatures(num_images=32).singles(creatures, exclude=[6])
+    assert len(found.items) == 30
+    assert [item.number for item in found.items] == list(range(30))
+    assert found.note == "Pictures of the guide's class that were left out: 2."
+    assert 6 not in {item.label for item in found.items}
+    photographs = folder.singles(imagenet, exclude=[imagenet.class_index("snail")])
+    assert names(photographs.items) == [("tusker",), ("zebra",)]
+    assert photographs.note.endswith("left out: 2.")
+
+
+def test_photographs_without_boxes_are_stitched(imagenet, folder, caplog):
+    with caplog.at_level(logging.WARNING):
+        shown = folder.shown_pairs(imagenet, 2).items
+    assert "stitching" in caplog.text
+    assert [(item.shown, item.measured) for item in shown] == [(0, False), (1, False)]
+    for item in shown:
+        sample = item.load()
+        left, right = sample.masks
+        assert len(set(sample.targets)) == 2
+        assert (left.sum(1) == 16).all()
+        assert np.array_equal(left, ~right)
+        colours = np.asarray(sample.picture)
+        assert (
+            len({tuple(c) for c in colours[left]}) == len({tuple(c) for c in colours[right]}) == 1
+        )
+    every = folder.pairs(imagenet).items
+    assert len(every) == 4
+    assert all(len(set(pair)) == 2 for pair in names(every))
+    view = to_view(imagenet, shown[0].load())
+    assert torch.equal(view.objects[0], torch.tensor([1.0, 1, 0, 0]).expand(4, 4))
+
+
+def singles(*labels):
+    return [Item(f"p{number}", None, label) for number, label in enumerate(labels)]
+
+
+def pairing(vit, *labels):
+    return [(item.id, item.unit) for item in pair_up(vit, singles(*labels)).items]
+
+
+def test_mirrored_pairs_share_a_unit(imagenet):
+    assert pairing(imagenet, 0, 1, 2, 3) == [
+        ("p0+p2", "p0+p2"),
+        ("p1+p3", "p1+p3"),
+        ("p2+p0", "p0+p2"),
+        ("p3+p1", "p1+p3"),
+    ]
+
+
+def test_the_last_of_an_odd_number_joins_the_unit_of_the_first(imagenet):
+    assert pairing(imagenet, 0, 1, 2, 3, 4) == [
+        ("p0+p2", "p0+p2"),
+        ("p1+p3", "p1+p3"),
+        ("p2+p0", "p0+p2"),
+        ("p3+p1", "p1+p3"),
+        ("p4+p0", "p0+p2"),
+    ]
+    assert pairing(imagenet, 0, 0, 1) == [("p2+p0", "p0+p1")]
+
+
+def test_no_picture_stands_in_two_units(imagenet):
+    for count in range(2, 14):
+        units = {}
+        for name, unit in pairing(imagenet, *range(count)):
+            for part in name.split("+"):
+                assert units.setdefault(part, unit) == unit
+        assert len(units) == count
+
+
+def test_pairs_of_one_class_are_left_out_and_counted(imagenet):
+    found = pair_up(imagenet, singles(0, 1, 0, 2))
+    assert [item.id for item in found.items] == ["p1+p3", "p3+p1"]
+    assert [item.number for item in found.items] == [0, 1]
+    assert found.note == "Pairs of one class twice that were left out: 2."
+
+
+def test_pictures_of_one_class_cannot_be_paired(imagenet, tmp_path):
+    (tmp_path / WNIDS["snail"]).mkdir()
+    for number in range(2):
+        Image.new("RGB", (40, 40)).save(tmp_path / WNIDS["snail"] / f"{number}.png")
+    with pytest.raises(ValueError, match="no two pictures of different classes"):
+        Photographs(root=str(tmp_path)).pairs(imagenet)
+
+
+def test_classes_that_the_data_lack_are_named(imagenet, folder, caplog):
+    lacking = replace(folder, shown=["zebra", "bald eagle", "kite"])
+    with caplog.at_level(logging.WARNING):
+        shown = lacking.shown_singles(imagenet, 3)
+    assert names(shown.items) == [("zebra",)]
+    assert shown.note == "Not shown, since there is no picture: bald eagle, kite."
+    assert "no picture of bald eagle, kite" in caplog.text
+    others = replace(folder, shown=["bald eagle", "kite"]).shown_singles(imagenet, 2).items
+    assert len({item.label for item in others}) == 2
+    with pytest.raises(ValueError, match=r"'unicorn'.*'griffin'"):
+        replace(folder, shown=["unicorn", "zebra", "griffin"]).shown_singles(imagenet, 3)
+
+
+def test_shown_photographs_come_from_the_whole_data(imagenet, folder):
+    few = replace(folder, num_images=1)
+    assert len(few.singles(imagenet).items) == 1
+    assert names(few.shown_singles(imagenet, 6).items) == [("tusker",), ("snail",), ("zebra",)]
+    assert few.of_class(imagenet, "snail").id == f"{WNIDS['snail']}/snail0.png"
+    with pytest.raises(ValueError, match=r"no picture of 'kite' in 4 pictures.*; name a class"):
+        few.of_class(imagenet, "kite")
+
+
+def test_photographs_have_no_siblings_and_no_impostors(imagenet, folder):
+    sample = folder.singles(imagenet).items[0].load()
+    assert folder.sibling(imagenet, sample) is None
+    assert folder.compose(imagenet, sample, 3) is None
+    assert folder.contaminated is None
+    assert folder.impostors(imagenet, 3) == folder.beside_another(imagenet, 3, control=True) == []

@@ -1,10 +1,14 @@
 """Preprocessing of other libraries becomes the same steps, or is refused."""
 
 import pytest
+import timm
 import torch
 import transformers as hf
 from foreign import huggingface, torchvision
 from PIL import Image
+from tiny import tiny
+from torchvision import transforms as T
+from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification
 
 from attnguide import wrap_model
@@ -50,6 +54,70 @@ def test_presets_of_torchvision_become_the_same_steps():
     assert wrap_model(torchvision(), preset).preprocess.crop_mode == "center"
 
 
+STEPS = {
+    "torchvision": T.Compose(
+        [
+            T.Resize(93),
+            T.CenterCrop(16),
+            T.ToTensor(),
+            T.Normalize([0.1, 0.2, 0.3], [0.4, 0.5, 0.6]),
+        ]
+    ),
+    "squashed": T.Compose([T.Resize((16, 16)), T.ToTensor()]),
+    "second version": v2.Compose(
+        [v2.Resize(93), v2.CenterCrop(16), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    ),
+    "timm": timm.data.create_transform((3, 16, 16), crop_pct=0.9, interpolation="bicubic"),
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_ordinary_transforms_become_the_same_steps(kind):
+    vit = wrap_model(tiny().module, STEPS[kind])
+    assert isinstance(vit.preprocess, Preprocess)
+    picture = Image.effect_noise((150, 100), 60).convert("RGB")
+    expected = STEPS[kind](picture)
+    torch.testing.assert_close(vit.preprocess(picture)[0], torch.as_tensor(expected).float())
+    assert vit.preprocess([picture, picture]).shape == (2, 3, 16, 16)
+
+
+def test_other_steps_and_functions_are_kept_as_they_are():
+    picture = Image.new("RGBA", (40, 30), (200, 100, 50, 255))
+    gamma = T.Compose([T.Resize((16, 16)), T.ToTensor(), T.Lambda(lambda x: x**2)])
+    vit = wrap_model(tiny().module, gamma)
+    assert not isinstance(vit.preprocess, Preprocess)
+    expected = (torch.tensor([200, 100, 50]) / 255) ** 2
+    torch.testing.assert_close(vit.preprocess([picture, picture])[1, :, 3, 3], expected)
+    many = wrap_model(tiny().module, lambda pictures: torch.ones(len(pictures), 3, 16, 16))
+    assert many.preprocess([picture] * 3).shape == (3, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        (T.Compose([T.RandomResizedCrop(16), T.ToTensor()]), "RandomResizedCrop.*at random"),
+        (T.Compose([T.Resize(16), T.ColorJitter(), T.ToTensor()]), "ColorJitter.*at random"),
+        (T.Compose([T.Resize(16)]), r"makes Image of a PIL image, expected a Tensor \(3, H, W\)"),
+        (T.Compose([T.Resize((16, 16)), T.PILToTensor()]), "pixels of torch.uint8"),
+        (len, "builtin_function_or_method.* fails on a PIL image"),
+        (lambda _: {}["x"], "KeyError"),
+        (5, "got int"),
+    ],
+)
+def test_transforms_that_give_no_pixels_are_refused(steps, told):
+    with pytest.raises(ValueError, match=told):
+        wrap_model(tiny().module, steps)
+
+
+def test_fields_replace_those_of_the_model():
+    vit = wrap_model(tiny().module, {"mean": [0, 0, 0], "size": 16})
+    assert (vit.preprocess.mean, vit.preprocess.size) == ((0, 0, 0), (16, 16))
+    with pytest.raises(ValueError, match=r"takes images of \(16, 16\), preprocess.size is 32"):
+        wrap_model(tiny().module, {"size": 32})
+    with pytest.raises(ValueError, match="no pictures given"):
+        vit.preprocess([])
+
+
 def test_a_processor_sets_the_size_of_a_network_that_takes_any():
     processor = hf.BitImageProcessor(
         size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}
@@ -72,4 +140,3 @@ def test_processors_with_other_steps_are_refused(settings, told):
     with pytest.raises(ValueError, match=told):
         as_preprocess(hf.ViTImageProcessor(**settings))
     assert as_preprocess(None) is None
-    assert as_preprocess(len) is len

@@ -1,78 +1,47 @@
-"""The report holds everything it is given, escaped, and needs nothing else."""
+"""The pages hold everything they are given, escaped, and need nothing else."""
 
 import base64
+import hashlib
+import io
+import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
+from PIL import Image
+from report_example import (
+    CLAIMS,
+    CONFIG,
+    NASTY,
+    PROVENANCE,
+    RELEVANCE,
+    RUN,
+    VIEWER,
+    Page,
+    drawing,
+    example_findings,
+    png,
+)
 
-from attnguide.findings import Findings
-from attnguide.report.page import MAX_ROWS, write_report
-from attnguide.viz.style import render, save_figure
-
-NASTY = "<script>alert('x')</script> & \"quotes\""
-
-
-def drawing(colour):
-    figure = Figure(figsize=(2, 1))
-    figure.add_subplot().plot([0, 1], color=colour)
-    return figure
+from attnguide.findings import ShownPicture
+from attnguide.report import page as pages
+from attnguide.report.index import RunRecord, index_page, read_run
+from attnguide.report.page import write_report
+from attnguide.report.tables import MAX_ROWS, claim_lines
+from attnguide.viz.style import render
 
 
 @pytest.fixture
 def findings():
-    summary = pd.DataFrame(
-        {
-            "method": ["complete", NASTY],
-            "auc": [48.0123, float("nan")],
-            "change": [-0.5, 12.25],
-            "n": [299, 4995],
-        }
-    )
-    return Findings(
-        figure=drawing("red"),
-        summary=summary,
-        caption="The caption " + NASTY,
-        found=("First sentence.", "Second " + NASTY),
-        figures={"More to see": drawing("blue")},
-        tables={"Another table": summary.rename(columns={"auc": NASTY})},
-        title="A title " + NASTY,
-        claim="The claim " + NASTY,
-    )
-
-
-CONFIG = {"experiment": "fig12", "model": {"name": ["a", "b"]}, "data": {"root": NASTY, "n": None}}
-PROVENANCE = {"commit": "4d80e77", "dirty": False, "versions": {"torch": "2.14.1"}, "seconds": 3.25}
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and the text outside of style."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.open, self.words = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
+    return example_findings()
 
 
 @pytest.fixture
 def page(findings, tmp_path):
-    path = write_report(tmp_path, findings, CONFIG, PROVENANCE)
+    path = write_report(tmp_path, findings, CONFIG, PROVENANCE, VIEWER)
     assert path == tmp_path / "report.html"
     return Page(path.read_text(encoding="utf-8"))
 
@@ -92,9 +61,11 @@ def test_everything_is_there_as_text(page):
         "versions.torch",
         "2.14.1",
         "4d80e77",
+        "tiny: less on the other " + NASTY,
+        "a " + NASTY,
+        NASTY,
     ):
         assert text in page.words, text
-    assert not [tag for tag, _ in page.tags if tag == "script"]
 
 
 def test_numbers_are_readable(page):
@@ -102,24 +73,101 @@ def test_numbers_are_readable(page):
     assert {"48.01", "–", "−0.50", "12.25", "299", "4995", "3.25", "no"} <= set(cells)
 
 
-def test_nothing_is_asked_from_outside(page, tmp_path):
-    links = [v for _, a in page.tags for k, v in a.items() if k in ("src", "href", "srcset")]
-    assert links
-    assert all(link.startswith("data:image/png;base64,") for link in links)
+def test_nothing_is_asked_from_outside_and_only_our_script_may_run(page, tmp_path):
+    pictures = [a["src"] for _, a in page.tags if "src" in a]
+    assert len(pictures) == 4
+    assert all(link.startswith("data:image/png;base64,") for link in pictures)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"url\(|@import|https?:", text)
+    assert not re.search(r"url\(|@import|https?:| style=| on\w+=[\"']", text)
+    style, data, script = page.code
     policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    hashes = [
+        base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
+        for part in (style, script)
+    ]
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; "
+        f"script-src 'sha256-{hashes[1]}'; base-uri 'none'; form-action 'none'"
+    )
+    assert "<" not in data
+    assert [a for t, a in page.tags if t == "script"] == [
+        {"type": "application/json", "id": "viewer-data"}, {},
+    ]  # fmt: skip
+
+
+def test_files_of_the_run_are_linked(findings, tmp_path):
+    for name in ("summary.csv", "a #1?.txt", ".hidden"):
+        (tmp_path / name).write_bytes(bytes(2500))
+    (tmp_path / "pictures").mkdir()
+    page = Page(write_report(tmp_path, findings, {}, {}).read_text(encoding="utf-8"))
+    links = [a["href"] for t, a in page.tags if t == "a"]
+    assert [unquote(link) for link in links] == ["a #1?.txt", "pictures/", "summary.csv"]
+    assert {"2.5 kB", "0 files"} <= set(page.words)
+
+
+def test_claims_are_lines_with_number_interval_and_n(page):
+    badges = [a["class"] for t, a in page.tags if "badge" in a.get("class", "")]
+    assert badges == ["badge holds", "badge fails", "badge open", "badge open"]
+    numbers = [(line.number, line.interval, line.count) for line in claim_lines(CLAIMS)]
+    assert numbers == [
+        ("0.98", "[0.95, 0.99]", "n = 120"),
+        ("−0.030", "[−0.041, −0.020]", "n = 120"),
+        ("11.6", "[−5.0, 18.1]", "n = 8"),
+        ("not known", "", "n = 0"),
+    ]
+    assert {"0.98", "−0.030", "not known", ", n = 0"} <= set(page.words)
+    assert any("Brackets hold the 95 % interval" in words for words in page.words)
+    assert [line.model for line in claim_lines(CLAIMS[:2])] == ["", ""]
+
+
+def test_the_viewer_holds_the_maps_as_numbers(page):
+    data = json.loads(page.code[1])
+    first, second = data["pictures"]
+    raw = np.frombuffer(base64.b64decode(first["maps"]["gae"]["data"]), "<f4")
+    assert raw.reshape(2, 3).tolist() == (-RELEVANCE).tolist()
+    assert (first["maps"]["gae"]["rows"], first["maps"]["gae"]["cols"]) == (2, 3)
+    assert second["maps"]["complete"]["note"] == NASTY
+    assert first["maps"]["gae"]["label"] == "GAE"
+
+
+def test_rows_of_single_pictures_lead_to_their_maps(page):
+    links = [a["href"] for t, a in page.tags if t == "a" and "#" in a["href"]]
+    assert links == ["#picture-0/gae", "#picture-1/complete"]  # the third is not shown
+
+
+def test_a_picture_of_two_targets_is_linked_by_its_target():
+    shown = [replace(VIEWER[0], facts={"target": target}) for target in (3, 8)]
+    assert pages._link(shown, {"image_id": "worst", "target": 8, "method": "x"}) == "#picture-1"
+    assert pages._link(shown, {"image_id": "worst", "target": 9}) == "#picture-0"
+
+
+def test_the_page_stays_small_and_says_what_is_missing(findings, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "MAX_PICTURES", 220)
+    monkeypatch.setattr(pages, "MAX_FIGURES", 9000)
+    text = write_report(tmp_path, findings, {}, {}, VIEWER).read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(json.loads(page.code[1])["pictures"]) == 1
+    assert any("The first 1 of 2 pictures are on this page" in words for words in page.words)
+    figures = [a["src"] for t, a in page.tags if t == "img" and a["alt"]]
+    assert sum(map(len, figures)) < 9000 + 100
+    for figure in figures:
+        Image.open(io.BytesIO(base64.b64decode(figure.split(",")[1]))).verify()
+
+
+def test_what_is_no_map_is_refused(findings, tmp_path):
+    for maps in ({}, {"gae": np.zeros(3)}, {"gae": np.full((2, 2), np.nan)}):
+        with pytest.raises(ValueError, match="'x'"):
+            write_report(tmp_path, findings, {}, {}, [ShownPicture("x", "x", png(), maps)])
 
 
 def test_figures_are_the_given_ones(page, findings):
-    images = [a["src"].split(",")[1] for tag, a in page.tags if tag == "img"]
+    images = [a["src"].split(",")[1] for tag, a in page.tags if tag == "img" and a["alt"]]
     expected = [render(findings.figure), render(findings.figures["More to see"])]
     assert [base64.b64decode(image) for image in images] == expected
 
 
 def test_the_figure_that_the_run_has_written_is_shown(findings, tmp_path):
-    save_figure(drawing("green"), tmp_path)
+    (tmp_path / "figure.png").write_bytes(render(drawing("green")))
     page = Page(write_report(tmp_path, findings, {}, {}).read_text(encoding="utf-8"))
     image = next(a["src"].split(",")[1] for tag, a in page.tags if tag == "img")
     assert base64.b64decode(image) == (tmp_path / "figure.png").read_bytes()
@@ -133,7 +181,9 @@ def test_it_serves_phones_and_dark_rooms(page, tmp_path):
         {"name": "viewport", "content": "width=device-width, initial-scale=1"},
     ) in page.tags
     alternatives = [a["alt"] for tag, a in page.tags if tag == "img"]
-    assert alternatives == ["The caption " + NASTY, "More to see"]
+    thumbs = ["", ""]  # their buttons say what they are
+    assert alternatives == ["The caption " + NASTY, *thumbs, "More to see"]
+    assert [a["scope"] for tag, a in page.tags if tag == "th"][:2] == ["col", "col"]
 
 
 def test_long_tables_are_cut_and_say_so(findings, tmp_path):
@@ -156,3 +206,37 @@ def test_small_and_empty_tables(findings, tmp_path):
     words = Page(path.read_text(encoding="utf-8")).words
     assert {"1.5e-05", "0", "yes", "no", "3", "40", "7"} <= set(words)
     assert words.count("–") == 3  # two gaps, and one in the summary
+
+
+def test_the_index_lists_claims_and_what_was_left_out():
+    page = Page(index_page([RUN, RunRecord("other", "Figure 2")], {"bad" + NASTY: "why" + NASTY}))
+    assert page.open == []
+    assert {"Figure 1 " + NASTY, "claim " + NASTY, "found " + NASTY, "12", "900"} <= set(page.words)
+    assert {"bad" + NASTY, "left out: why" + NASTY, "−0.030"} <= set(page.words)
+    links = [a["href"] for t, a in page.tags if t == "a"]
+    assert [unquote(link) for link in links] == [
+        "#run-0", "#run-1", "fig [x]#/report.html", "fig [x]#/report.html", "fig [x]#/claims.csv",
+    ]  # fmt: skip
+    assert not [link for link in links[2:] if "#" in link]
+    badges = [a["class"] for t, a in page.tags if "badge" in a.get("class", "")]
+    assert badges[:3] == ["badge holds", "badge fails", "badge open"]  # then the run's own four
+
+
+def test_a_run_is_read_from_its_folder_or_refused_by_name(tmp_path):
+    folder = tmp_path / "fig"
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"not finished: findings.json is missing"):
+        read_run(tmp_path, "fig")
+    told = {"title": "T", "claim": "C", "caption": "P", "found": ["f"]}
+    (folder / "findings.json").write_text(json.dumps(told))
+    (folder / "provenance.json").write_text('{"seconds": 3.5}')
+    (folder / "figure.png").write_bytes(png())
+    CLAIMS.to_csv(folder / "claims.csv", index=False)
+    run = read_run(tmp_path, "fig")
+    assert (run.title, run.found, run.seconds, run.peak_memory_mb) == ("T", ("f",), 3.5, None)
+    assert (run.files, run.thumbnail) == (("claims.csv",), "fig/figure.png")
+    assert claim_lines(run.claims)[0].number == "0.98"
+    for damaged in ("{", "[]", '{"title": 1}'):
+        (folder / "findings.json").write_text(damaged)
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_run(tmp_path, "fig")

@@ -10,8 +10,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from attnguide.store.table import Results, load_maps, merge, read, save_maps
+from attnguide.store.maps import COLUMNS, as_columns, load_maps, relevance_of, write_maps
+from attnguide.store.table import Results, merge, read
 
 KEY = ("image_id", "method", "fraction")
 DAMAGE = [lambda d: d[:-20], lambda d: b"", lambda d: d[:200] + bytes([d[200] ^ 1]) + d[201:]]
@@ -24,7 +26,7 @@ def study(run_dir, pause):
     """A small study: 24 images, batches of 3, one part per batch; resumes where it was."""
     ids = [f"{i:04d}" for i in range(24)]
     with Results(run_dir, KEY) as results:
-        done = results.done()
+        done = {name for _, name in results.done()}
         for start in range(0, len(ids), 3):
             batch = [i for i in ids[start : start + 3] if i not in done]
             if batch:
@@ -83,7 +85,7 @@ def test_a_damaged_part_is_named_and_its_images_computed_again(tmp_path, hurt):
         merge(tmp_path)
     named = pytest.warns(UserWarning, match=f"{torn.name} does not match its checksum: set aside")
     with named, Results(tmp_path, KEY) as results:
-        assert results.done() == {"a"}
+        assert results.done() == {("", "a")}
         results.append(rows("b"))
     assert set(merge(tmp_path)["image_id"]) == {"a", "b"}
     assert torn.with_suffix(".damaged").exists()
@@ -111,7 +113,7 @@ def test_a_full_disk_loses_nothing_and_leaves_nothing(tmp_path, monkeypatch):
                 results.append(rows("b"))
         assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == before
         results.append(rows("b"))
-        assert results.done() == {"a", "b"}
+        assert results.done() == {("", "a"), ("", "b")}
 
 
 def test_shards_merge_to_the_table_of_one_run(tmp_path):
@@ -150,7 +152,7 @@ def test_a_second_writer_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path)
     process.kill()
     assert finish(process) == -signal.SIGKILL
     with Results(tmp_path, KEY) as results:
-        assert results.done() == {"0000", "0001", "0002"}
+        assert results.done() == {("", "0000"), ("", "0001"), ("", "0002")}
 
 
 def owner_with_worker(run_dir, pipe):
@@ -181,8 +183,17 @@ def test_done_counts_each_model_for_itself(tmp_path):
     with Results(tmp_path, ("image_id", "model", "fraction")) as results:
         results.append(rows("a").assign(model="small"))
         results.append(rows("a", "b").assign(model="large"))
-        assert results.done(model="small") == {"a"}
-        assert results.done(model="large") == {"a", "b"}
+        assert results.done(model="small") == {("", "a")}
+        assert results.done(model="large") == {("", "a"), ("", "b")}
+
+
+def test_done_counts_each_part_of_a_study_for_itself(tmp_path):
+    """A picture may be measured in the main study and again among its controls."""
+    with Results(tmp_path, KEY) as results:
+        results.append(rows("a").assign(part=""))
+        assert results.done() == {("", "a")}
+        results.append(rows("a", method="complete").assign(part="control"))
+        assert results.done() == {("", "a"), ("control", "a")}
 
 
 @pytest.mark.parametrize(
@@ -204,20 +215,67 @@ def test_reading_before_the_end_says_what_to_do(tmp_path):
             reader(tmp_path)
 
 
-def test_maps_come_back_exactly_and_accumulate(tmp_path):
-    first, second = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
-    save_maps(tmp_path, {"gae|dir/a.png|3": first})
-    save_maps(tmp_path, {"complete|dir/a.png|3": second})
+def map_rows(*entries, **columns):
+    """A row per (method, image, target, relevance)."""
+    named = [
+        {"method": m, "image_id": i, "target": t, "model": "tiny", **as_columns(r), **columns}
+        for m, i, t, r in entries
+    ]
+    return pd.DataFrame(named)
+
+
+def test_maps_come_back_exactly_from_rows(tmp_path):
+    first, second = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    table = map_rows(
+        ("gae", "dir/a.png", 3, first), ("complete", "dir/a.png", 3, second), ("gae", "b", 1, None)
+    )
+    with Results(tmp_path, ("image_id", "method")) as results:
+        results.append(table)
+    stored = merge(tmp_path)
+    row = next(stored[stored["method"] == "gae"].dropna().itertuples())
+    assert np.array_equal(relevance_of(row), first.numpy())
+    write_maps(tmp_path, stored)
     maps = load_maps(tmp_path)
     assert list(maps) == ["complete|dir/a.png|3", "gae|dir/a.png|3"]
-    assert np.array_equal(maps["gae|dir/a.png|3"], first)
+    assert np.array_equal(maps["gae|dir/a.png|3"], first.numpy())
     assert maps["complete|dir/a.png|3"].dtype == np.float32
 
 
+def test_maps_are_named_by_all_that_tells_them_apart(tmp_path):
+    own = torch.ones(2, 2)
+    entry = ("gae", "a", 3, own)
+    several = pd.concat(
+        [
+            map_rows(entry, view="alone"),
+            map_rows(entry, view="right 0.5 squash"),
+            map_rows(entry, view="alone").assign(model="other"),
+        ]
+    )
+    write_maps(tmp_path, several)
+    assert list(load_maps(tmp_path)) == [
+        "gae|a@right 0.5 squash|3|tiny",
+        "gae|a|3|other",
+        "gae|a|3|tiny",
+    ]
+    with pytest.raises(RuntimeError, match="2 maps have only 1 names"):
+        write_maps(tmp_path, map_rows(entry, entry))
+
+
+def test_rows_without_maps_write_none(tmp_path):
+    write_maps(tmp_path, rows("a"))
+    write_maps(tmp_path, rows("a").assign(relevance=0.5))  # a number of that name is no map
+    write_maps(tmp_path, map_rows(("gae", "a", 1, None)))
+    assert not (tmp_path / "maps.npz").exists()
+    assert set(COLUMNS) == set(as_columns(None))
+
+
 @pytest.mark.parametrize("hurt", DAMAGE)
-def test_damaged_maps_are_refused(tmp_path, hurt):
-    save_maps(tmp_path, {"gae|a|3": np.ones((30, 40), np.float32)})
+def test_damaged_maps_are_refused_and_made_again(tmp_path, hurt):
+    table = map_rows(("gae", "a", 3, torch.ones(30, 40)))
+    write_maps(tmp_path, table)
     path = tmp_path / "maps.npz"
     path.write_bytes(hurt(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"maps.npz is damaged .* in another run_dir"):
+    with pytest.raises(ValueError, match=r"maps.npz is damaged .* stage=draw run_dir="):
         load_maps(tmp_path)
+    write_maps(tmp_path, table)
+    assert load_maps(tmp_path)["gae|a|3"].shape == (30, 40)

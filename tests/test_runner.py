@@ -3,54 +3,33 @@
 import errno
 import json
 import logging
-import sys
+import random
 import warnings
 import weakref
 
 import fake_study
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fake_study import start_fake
+from running import provenance, start
 
-from attnguide.config import Config, DataConfig, GuideConfig, ModelConfig, check
-from attnguide.runs.lifecycle import run
-from attnguide.runs.predict import _Step
+from attnguide.runs.predict import Explainer
 from attnguide.store.table import read
 
-
-@pytest.fixture(autouse=True)
-def study(monkeypatch):
-    """`tests/fake_study.py` as the experiment `fake_study`."""
-    monkeypatch.setitem(sys.modules, "experiments.fake_study", fake_study)
-    monkeypatch.setattr(fake_study.FakeStudy, "__module__", "experiments.fake_study")
-    monkeypatch.setattr(fake_study, "computed", [])
-    monkeypatch.setattr(fake_study, "stop", {})
-    return fake_study
-
-
-def config(**changes):
-    settings = {
-        "experiment": "fake_study",
-        "method": {"complete": {}},
-        "batch_size": 3,
-        "device": "cpu",
-        "run_dir": "",
-        **changes,
-    }
-    return check(Config(**settings))
-
-
-def provenance(run_dir):
-    return json.loads((run_dir / "provenance.json").read_text())
+pytestmark = pytest.mark.usefixtures("study")
 
 
 def test_a_run_leaves_its_files_and_says_where(tmp_path, capsys):
-    run(config(seed=3), tmp_path / "run")
+    start_fake(tmp_path / "run", "seed=3")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.yaml",
+        "identity.json",
         "provenance.json",
         "results.parquet",
         "summary.csv",
+        "claims.csv",
         "findings.json",
         "figure.png",
         "figure.pdf",
@@ -78,17 +57,17 @@ def test_a_run_leaves_its_files_and_says_where(tmp_path, capsys):
     "trouble", [KeyboardInterrupt(), MemoryError("no memory"), OSError(errno.ENOSPC, "disk full")]
 )
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, study, trouble, capsys):
-    run(config(), tmp_path / "whole")
+    start_fake(tmp_path / "whole")
     study.computed.clear()
     for image in ("image 04", "image 10"):
         study.stop[image] = trouble
         with pytest.raises((SystemExit, MemoryError, OSError)) as stopped:
-            run(config(), tmp_path / "broken")
+            start_fake(tmp_path / "broken")
         assert provenance(tmp_path / "broken")["finished"] is None
     if isinstance(trouble, KeyboardInterrupt):
         assert stopped.value.code == 130
         assert f"run_dir={tmp_path / 'broken'}" in capsys.readouterr().out
-    run(config(), tmp_path / "broken")
+    start_fake(tmp_path / "broken")
     assert sorted(study.computed) == [f"image {i:02d}" for i in range(12)]  # none twice
     whole, broken = (tmp_path / name / "results.parquet" for name in ("whole", "broken"))
     assert whole.read_bytes() == broken.read_bytes()
@@ -96,59 +75,61 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, study, trouble, caps
 
 
 def test_a_lost_part_is_computed_again_to_the_same_bytes(tmp_path, study):
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     before = (tmp_path / "results.parquet").read_bytes()
     sorted((tmp_path / "parts").glob("*.parquet"))[1].unlink()
     (tmp_path / "provenance.json").unlink()
     study.computed.clear()
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     assert study.computed == ["image 03", "image 04", "image 05"]
     assert (tmp_path / "results.parquet").read_bytes() == before
 
 
 def test_a_finished_run_is_drawn_again_and_not_computed(tmp_path, study, capsys):
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     (tmp_path / "figure.png").unlink()
     study.computed.clear()
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     assert study.computed == []
     assert (tmp_path / "figure.png").exists()
     assert "finished already" in capsys.readouterr().out
 
 
 def test_draw_needs_neither_model_nor_data(tmp_path, monkeypatch, study):
-    run(config(runner={"count": 4}), tmp_path)
+    start_fake(tmp_path, count=4)
     before = (tmp_path / "summary.csv").read_bytes()
     (tmp_path / "summary.csv").unlink()
-    monkeypatch.delattr(study.FakeStudy, "compute")
-    run(Config(stage="draw"), tmp_path)
+    monkeypatch.delattr(study.FakeStudy, "rows")
+    monkeypatch.delattr(study.FakeStudy, "items")
+    monkeypatch.delattr(study.FakeStudy, "models")
+    start(tmp_path, "stage=draw")
     assert (tmp_path / "summary.csv").read_bytes() == before
     assert pd.read_csv(tmp_path / "summary.csv")["n"].item() == 4
 
 
 def test_another_config_in_the_same_folder_is_refused_by_key(tmp_path, study):
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     with pytest.raises(ValueError, match=r"seed \(there 0, now 1\); runner.count \(there None"):
-        run(config(seed=1, runner={"count": 3}), tmp_path)
+        start_fake(tmp_path, "seed=1", count=3)
     study.computed.clear()
-    run(config(batch_size=5, data=DataConfig(workers=1)), tmp_path)  # how fast, not what
+    start_fake(tmp_path, "batch_size=5", "data.workers=1")  # how fast, not what
     assert study.computed == []
 
 
 def test_a_folder_that_is_no_run_is_not_written_to(tmp_path):
     (tmp_path / "results.parquet").write_text("somebody's own")
     with pytest.raises(ValueError, match=r"holds results.parquet but no config.yaml"):
-        run(config(), tmp_path)
+        start_fake(tmp_path)
     with pytest.raises(ValueError, match="is a file"):
-        run(config(), tmp_path / "results.parquet")
+        start_fake(tmp_path / "results.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["results.parquet"]
     with pytest.raises(FileNotFoundError, match="not a run"):
-        run(Config(stage="draw"), tmp_path / "nowhere")
+        start(tmp_path / "nowhere", "stage=draw")
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_unreadable_images_are_named_and_counted(tmp_path, capsys):
-    run(config(runner={"unreadable": [2, 7]}), tmp_path)
+    start_fake(tmp_path, unreadable=[2, 7])
     assert len(read(tmp_path)) == 10
     assert provenance(tmp_path)["skipped"] == ["image 02", "image 07"]
     assert "skipped 2 unreadable of 12 images" in capsys.readouterr().out
@@ -162,85 +143,85 @@ def test_warnings_and_log_lines_are_plain_lines(tmp_path, study, monkeypatch, ca
     monkeypatch.setattr(study.FakeStudy, "check", speak)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        run(config(runner={"count": 3}), tmp_path)
+        start_fake(tmp_path, count=3)
     told = capsys.readouterr().out.splitlines()
     assert told[:2] == ["warning: maps mean little here", "600 pictures [in] a folder"]
 
 
 def test_shards_merge_to_the_rows_of_one_run(tmp_path):
-    run(config(batch_size=1), tmp_path / "whole")
+    words = ["batch_size=1", "data.num_shards=3"]
+    start_fake(tmp_path / "whole", "batch_size=1")
     for shard in (2, 0):
-        run(config(batch_size=1, data=DataConfig(shard=shard, num_shards=3)), tmp_path / "parts")
+        start_fake(tmp_path / "parts", *words, f"data.shard={shard}")
     with pytest.raises(ValueError, match="1 of 3 shards of .* are not finished: 1"):
-        run(Config(stage="merge"), tmp_path / "parts")
-    run(config(batch_size=1, data=DataConfig(shard=1, num_shards=3)), tmp_path / "parts")
-    run(Config(stage="merge"), tmp_path / "parts")
+        start(tmp_path / "parts", "stage=merge")
+    start_fake(tmp_path / "parts", *words, "data.shard=1")
+    start(tmp_path / "parts", "stage=merge")
     whole, parts = (tmp_path / name / "results.parquet" for name in ("whole", "parts"))
     assert whole.read_bytes() == parts.read_bytes()
     assert provenance(tmp_path / "parts")["shards"] == 3
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("words", "runner", "message"),
     [
-        ({"runner": {"cuont": 3}}, "unknown setting of fake_study 'cuont'; did you mean count"),
-        ({"runner": {"count": "many"}}, "runner.count: Value 'many'"),
-        ({"runner": {"count": 0}}, "runner.count must be at least 1"),
-        ({"experiment": "fig99"}, "has no module experiments.fig99"),
-        ({"method": {}}, "no method is chosen"),
-        ({"method": {"compleet": {}}}, "unknown method 'compleet'; did you mean complete"),
-        ({"method": {"rollout": {"star_layer": 1}}}, "did you mean start_layer"),
-        ({"method": {"rollout": {"start_layer": "one"}}}, "start_layer must be of type int"),
-        ({"method": {"rollout": {"normalize": 1}}}, "normalize must be of type bool"),
-        ({"loss": "logits"}, "unknown loss 'logits'; did you mean logit"),
-        ({"device": "cuda:99"}, "CUDA devices; pass device=cpu"),
-        ({"model": ModelConfig("vit_tyni_patch16_224")}, "did you mean vit_tiny_patch16_224"),
-        ({"model": ModelConfig("vit_tiny_patch16_224", "gone.safetensors")}, "is not a file"),
+        ([], {"cuont": 3}, "unknown setting of runner 'cuont'; did you mean count"),
+        ([], {"count": "many"}, "runner.count must be a valid integer, got 'many'"),
+        ([], {"count": True}, "runner.count must be a valid integer, got True"),
+        ([], {"count": 0}, "runner.count must be at least 1"),
+        ([], {"_target_": "experiments.fig99.Fig99"}, "there is no experiments.fig99.Fig99"),
+        ([], {"_target_": "experiments.fake_study.Fig99"}, "there is no experiments.fake_study"),
+        ([], {"_target_": "attnguide.data.Creatures"}, "runner is made by experiments only"),
+        (["method=[]"], {}, "no method is chosen"),
+        (["method=rollout", "method.rollout.star_layer=1"], {}, "did you mean start_layer"),
+        (["method=rollout", "method.rollout.start_layer=one"], {}, "start_layer must be a valid i"),
+        (["method=rollout", "method.rollout.normalize=1"], {}, "normalize must be a valid bool"),
+        (["device=cuda:99"], {}, "CUDA devices; pass device=cpu"),
+        (["model.name=vit_tyni_patch16_224"], {}, "did you mean vit_tiny_patch16_224"),
+        (["model.name=vit_tiny_patch16_224", "model.checkpoint=gone.pth"], {}, "gone.pth"),
     ],
 )
-def test_bad_settings_are_refused_before_anything_is_written(tmp_path, changes, message):
+def test_bad_settings_are_refused_before_anything_is_written(tmp_path, words, runner, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        run(config(**changes), tmp_path / "run")
+        start_fake(tmp_path / "run", *words, **runner)
     assert not (tmp_path / "run").exists()
 
 
 def test_secrets_of_the_environment_never_reach_the_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
-    run(config(guide=GuideConfig(image="of 0123456789abcdef"), runner={"count": 3}), tmp_path)
+    start_fake(tmp_path, "guide.image='of 0123456789abcdef'", count=3)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in written if b"0123456789abcdef" in path.read_bytes()]
     assert "of ***" in (tmp_path / "config.yaml").read_text()
 
 
 def test_a_checkpoint_that_lightning_would_load_is_refused(tmp_path):
-    run(config(), tmp_path)
+    start_fake(tmp_path)
     next((tmp_path / "parts").glob("*.parquet")).unlink()
     (tmp_path / "provenance.json").unlink()
     (tmp_path / "hpc_ckpt_1.ckpt").touch()
     with pytest.raises(ValueError, match="which Lightning would load"):
-        run(config(), tmp_path)
+        start_fake(tmp_path)
 
 
 def test_seeds_reach_every_generator(tmp_path, monkeypatch, study):
     drawn = []
-    monkeypatch.setattr(study.FakeStudy, "compute", lambda *_: drawn.append(torch.rand(1).item()))
-    monkeypatch.setattr(study.FakeStudy, "draw", draw_nothing)
+    items = study.FakeStudy.items
+
+    def draw_numbers(self, chosen):
+        drawn.append((random.random(), np.random.rand(), torch.rand(1).item(), chosen.seed))
+        return items(self, chosen)
+
+    monkeypatch.setattr(study.FakeStudy, "items", draw_numbers)
     for seed in (1, 2, 1):
-        run(config(seed=seed), tmp_path / str(len(drawn)))
-    assert drawn[0] == drawn[2] != drawn[1]
-
-
-def draw_nothing(self, run_dir, settings):
-    from matplotlib.figure import Figure
-
-    from attnguide.findings import Findings
-
-    return Findings(Figure(), pd.DataFrame({"n": [settings["seed"]]}), "", ())
+        start_fake(tmp_path / str(len(drawn)), f"seed={seed}", count=1)
+    assert drawn[0] == drawn[2]
+    assert all(one != other for one, other in zip(drawn[0], drawn[1], strict=True))
 
 
 def test_rows_are_let_go_once_they_are_stored(tmp_path, monkeypatch):
     kept, alive = [], []
-    step = _Step.predict_step
+    step = Explainer.predict_step
 
     def watched(self, batch, batch_idx):
         rows = step(self, batch, batch_idx)
@@ -248,7 +229,7 @@ def test_rows_are_let_go_once_they_are_stored(tmp_path, monkeypatch):
         alive.append(sum(ref() is not None for ref in kept))
         return rows
 
-    monkeypatch.setattr(_Step, "predict_step", watched)
-    run(config(batch_size=1), tmp_path)
+    monkeypatch.setattr(Explainer, "predict_step", watched)
+    start_fake(tmp_path, "batch_size=1")
     assert len(alive) == 12
     assert max(alive) <= 2

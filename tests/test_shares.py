@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attnguide.evaluation import localisation as shares
-from attnguide.evaluation.localisation import correlation, masses, paired, regions, summarise
+from attnguide.evaluation.localisation import correlation, regions, relevance_by_region
 
 # A 2 x 3 grid: the target's object on the left, half of a patch in the middle, the other right.
 LEFT = torch.tensor([[1.0, 0.5, 0.0], [1.0, 0.0, 0.0]])
@@ -15,7 +15,11 @@ MAP = torch.tensor([[3.0, 2.0, -4.0], [-1.0, 0.5, -2.0]])
 
 
 def row(relevance, target=0, own=None, **more):
-    return {"image_id": "a", **masses(relevance, regions((LEFT, RIGHT), target, own)), **more}
+    return {
+        "image_id": "a",
+        **relevance_by_region(relevance, regions((LEFT, RIGHT), target, own)),
+        **more,
+    }
 
 
 def value(measure, *rows):
@@ -44,7 +48,7 @@ def test_the_other_object_becomes_the_target():
 
 
 def test_without_objects_only_the_whole_is_known():
-    found = masses(MAP, regions((), 0))
+    found = relevance_by_region(MAP, regions((), 0))
     assert (found["positive"], found["negative"]) == (5.5, 7.0)
     assert np.isnan(found["positive_target"])
     assert np.isnan(found["area_background"])
@@ -84,30 +88,3 @@ def test_correlation_knows_scale_sign_and_constant_maps():
         np.corrcoef(MAP.flatten(), np.arange(6))[0, 1]
     )
     assert np.isnan(correlation(MAP, torch.ones(2, 3)))
-
-
-def test_summary_counts_images_not_rows():
-    rows = pd.DataFrame(
-        {
-            "image_id": ["a", "a", "b", "c", "c"],
-            "method": ["x", "x", "x", "x", "y"],
-            "v": [1.0, 0.0, 1.0, np.nan, 3.0],
-        }
-    )
-    table = summarise(rows, ["method"], {"v": lambda r: r["v"]}).set_index("method")
-    assert table.loc["x", "value"] == 0.75
-    assert table.loc["x", "n"] == 2
-    assert table.loc["x", "ci_low"] == 0.5
-    assert table.loc["x", "ci_high"] == 1
-    assert list(table.loc["y", ["value", "ci_low", "ci_high", "n"]]) == [3, 3, 3, 1]
-    nothing = summarise(rows.assign(v=np.nan), ["method"], {"v": lambda r: r["v"]})
-    assert nothing.empty
-    assert shares.pick(nothing, measure="v")["n"] == 0
-    assert shares.text(shares.pick(nothing)) == "not known"
-
-
-def test_paired_difference_is_taken_image_by_image():
-    first = pd.DataFrame({"image_id": ["a", "b", "c"], "v": [1.0, 2.0, 9.0]})
-    second = pd.DataFrame({"image_id": ["b", "a"], "v": [1.5, 0.5]})
-    gap = paired(first, second, lambda rows: rows["v"])
-    assert gap == {"value": 0.5, "ci_low": 0.5, "ci_high": 0.5, "n": 2}

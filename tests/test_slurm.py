@@ -7,10 +7,9 @@ import subprocess
 import time
 
 import pytest
+from running import start
 from slurm_cluster import ROOT, running_cluster
 
-from attnguide.config import Config, DataConfig, check
-from attnguide.runs.lifecycle import run
 from attnguide.store.table import read
 
 STUDY = (
@@ -30,16 +29,7 @@ def cluster(tmp_path_factory):
 
 def plain_run(run_dir, method, num_images):
     """The same study in one piece, in this process."""
-    config = Config(
-        experiment="fig12_perturbation",
-        method={method: {}},
-        data=DataConfig(num_images=num_images),
-        batch_size=1,
-        runner={"unguided_every": 0, "fractions": [0.0, 0.5]},
-        device="cpu",
-        run_dir="",
-    )
-    run(check(config), run_dir)
+    start(run_dir, *STUDY, f"method=[{method}]", f"data.num_images={num_images}")
 
 
 def test_an_array_with_a_time_limit_and_a_preemption_merges_to_a_plain_run(cluster, tmp_path):

@@ -31,8 +31,15 @@ def records(path):
 
 def read_run(run_dir):
     """What the only offline run of a folder says."""
-    [path] = (run_dir / "wandb").glob("offline-run-*/run-*.wandb")
+    [part] = (run_dir / "wandb").glob("offline-run-*")
+    return read_part(part)
+
+
+def read_part(folder):
+    """What one part of an offline run says: also artifacts that it made, and those it used."""
+    [path] = folder.glob("run-*.wandb")
     found = {"config": {}, "history": [], "summary": {}, "artifacts": {}, "metrics": {}}
+    found |= {"used": {}, "alerts": []}
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
@@ -45,8 +52,14 @@ def read_run(run_dir):
         elif kind == "summary":
             found["summary"] |= _items(record.summary.update)
         elif kind == "artifact":
-            files = sorted(entry.path for entry in record.artifact.manifest.contents)
-            found["artifacts"][record.artifact.type] = files
+            made = record.artifact
+            files = sorted(entry.path for entry in made.manifest.contents)
+            if made.use_after_commit:
+                found["used"][made.name] = (made.type, json.loads(made.metadata), made.digest)
+            else:
+                found["artifacts"][made.type] = files
+        elif kind == "alert":
+            found["alerts"].append((record.alert.title, record.alert.text, record.alert.level))
         elif kind == "metric":
             found["metrics"][record.metric.name or record.metric.glob_name] = record.metric
         elif kind == "exit":

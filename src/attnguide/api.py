@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attnguide.errors import InputError, InputTypeError
-from attnguide.losses import TWO_CLASS, Loss, get_loss
-from attnguide.methods import Method, check_settings, get_method
+from attnguide.data.beside import Beside, Guide, put_beside
+from attnguide.errors import InputError
+from attnguide.inputs import Target as Target
+from attnguide.inputs import check_images, check_reference, class_targets
+from attnguide.losses import TWO_CLASS, Loss, get_loss, logit
+from attnguide.methods import Method, Request, request
 from attnguide.tracing.trace import AttentionTrace
 from attnguide.types import Explanation, ViT
 
-Target = int | str | Sequence[int] | Sequence[str] | Tensor
-_Chosen = tuple[str, Method, dict[str, Any]]
+LAYOUT, FRACTION = "right", 0.5  # of a guide
 CPU_CHUNK = 4  # images per pass: more leave the cache, and hold more memory
 
 
@@ -26,29 +29,54 @@ def explain(
     *,
     method: str | Method = "complete",
     loss: str | Loss = "logit",
-    reference: Target | None = None,
+    reference: Target = None,
+    guide: Guide | None = None,
+    layout: str = LAYOUT,
+    fraction: float = FRACTION,
+    progress: bool = False,
     **settings: Any,
 ) -> Explanation:
     """Relevance of every patch for a class.
 
     Args:
         vit: From `load_model` or `wrap_model`.
-        images: (B, 3, H, W), from `vit.preprocess`.
-        target: Class index or name for all images, one per image, a LongTensor (B,), or (B, T) for
-            T targets per image that share the forward pass; "predicted" is the model's own answer.
-        method: A name of `list_methods()`, or a callable (trace, **settings) -> (B, rows, cols).
+        images: (B, 3, H, W), from `vit.preprocess`. Beside a guide also PIL pictures, and these are
+            right: the guide takes its part of the canvas from the whole picture, of which a centre
+            crop would have cut something away already.
+        target: Class index or name for all images, one per image, or (B, T) for T targets per image
+            that share the forward pass, as list, Tensor or array; rows of zeros with a single one;
+            another `Explanation`, for its targets; "predicted" or None for the model's own answer
+            (to the picture alone, where there is a guide).
+        method: A name of `list_methods()`, a callable (trace, **settings) -> (B, rows, cols), or a
+            `functools.partial` of one, whose keywords are its settings.
         loss: What is differentiated: "logit", a two-class loss ("relative_contrast",
             "difference", "ratio"), or a callable (logits, target, reference) -> (B,).
-        reference: Second class of a two-class loss, given as `target` is.
+        reference: Second class of a two-class loss, one per image or one for all.
+        guide: Picture of another class, stitched beside every image so that attention has a class
+            to move to: a PIL picture, its path, a normalised tensor, or a class name of the
+            embedded model. The explanation then has a `mask`, True on the original's patches.
+        layout: Where the guide goes: "right", "left", "top", "bottom".
+        fraction: Share of the canvas that the guide takes; it ends on a patch border.
+        progress: Show a bar.
         **settings: Of the method.
 
     Raises:
         ValueError: unknown method, loss, class or setting; images that do not fit the model; a
-            two-class loss without reference class, or with the target as reference.
-        TypeError: images that are not a Tensor.
+            two-class loss without reference class, or with the target as reference; a guide of the
+            class that is explained; a network through which no gradient flows.
+        TypeError: images that are no Tensor of floating point numbers.
     """
     many = explain_many(
-        vit, images, target, methods=[(method, settings)], loss=loss, reference=reference
+        vit,
+        images,
+        target,
+        methods=[(method, settings)],
+        loss=loss,
+        reference=reference,
+        guide=guide,
+        layout=layout,
+        fraction=fraction,
+        progress=progress,
     )
     return next(iter(many.values()))
 
@@ -58,84 +86,154 @@ def explain_many(
     images: Tensor,
     target: Target = "predicted",
     *,
-    methods: Sequence[Any] | Mapping[str, Mapping[str, Any]] = ("complete", "gae"),
+    methods: Sequence[Any] | Mapping[str, Any] = ("complete", "gae"),
     loss: str | Loss = "logit",
-    reference: Target | None = None,
+    reference: Target = None,
+    guide: Guide | None = None,
+    layout: str = LAYOUT,
+    fraction: float = FRACTION,
+    progress: bool = False,
 ) -> dict[str, Explanation]:
     """Several methods on one forward pass and one backward pass per target.
 
     Args:
-        vit, images, target, loss, reference: As in `explain`.
-        methods: Names, callables, pairs (name, settings), or a mapping of names to settings.
+        vit, images, target, loss, reference, guide, layout, fraction, progress: As in `explain`.
+        methods: Names, callables, partials, or pairs (method, settings); or a mapping of names to
+            settings; or of labels of one's own to methods or such pairs, which allows the same
+            method several times.
 
     Returns:
-        One `Explanation` per method, in the given order, under its name.
+        One `Explanation` per method, in the given order, under its name or label.
 
     Raises:
         ValueError, TypeError: as in `explain`, before the first forward pass where possible.
     """
+    if guide is None and (layout, fraction) != (LAYOUT, FRACTION):
+        raise InputError(
+            "layout and fraction are of a guide; pass guide=PICTURE, or leave them out"
+        )
+    requests = _requests(methods)
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode
-        return _explain_many(vit, images, target, methods, loss, reference)
+        if guide is None:
+            return _explain_many(vit, images, target, requests, loss, reference, progress)
+        beside = put_beside(vit, images, guide, layout, fraction)
+        target = _beside_guide(vit, target, beside)
+        many = _explain_many(vit, beside.images, target, requests, loss, reference, progress)
+    return {
+        label: replace(each, mask=beside.mask, settings={**each.settings, **beside.settings})
+        for label, each in many.items()
+    }
+
+
+def _beside_guide(vit: ViT, target: Target, beside: Beside) -> Tensor:
+    """The classes to explain, known before the guide is there."""
+    targets = class_targets(vit, target, len(beside.images))
+    if targets is None:
+        with torch.no_grad():
+            targets = vit.logits(check_images(vit, beside.alone)).argmax(-1).cpu()
+    beside.check(vit, targets)
+    return targets
 
 
 def _explain_many(
     vit: ViT,
     images: Tensor,
     target: Target,
-    methods: Sequence[Any] | Mapping[str, Mapping[str, Any]],
+    requests: Mapping[str, Request],
     loss: str | Loss,
-    reference: Target | None,
+    reference: Target,
+    progress: bool,
 ) -> dict[str, Explanation]:
-    chosen = [_method(entry) for entry in _entries(methods)]
-    images = _check_images(vit, images)
-    get_loss(loss)
-    if reference is None and isinstance(loss, str) and loss in TWO_CLASS:
-        raise InputError(f"loss {loss!r} compares two classes; pass reference=<second class>")
-    targets = _resolve(vit, target, len(images))
-    references = None if reference is None else _resolve(vit, reference, len(images))
-    if references is not None and references.ndim != 1:
-        raise InputError("reference takes one class per image, got several")
-    if targets is not None and references is not None:
-        _check_reference(loss, references, targets.reshape(len(images), -1))
-
+    images, loss = check_images(vit, images), get_loss(loss)
+    targets, references = _classes(vit, len(images), target, loss, reference)
     size = CPU_CHUNK if images.device.type == "cpu" else len(images)
     parts = []
-    for rows in torch.arange(len(images), device=images.device).split(size):
-        trace = AttentionTrace(vit, images[rows], rows, loss=loss)
-        if reference is not None:
-            trace.reference = _of_chunk(references, rows, trace)
-        parts.append(_explain_chunk(vit, trace, _of_chunk(targets, rows, trace), chosen))
-    logits, target_parts, map_parts = zip(*parts, strict=True)
-    extra = {"loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "callable")}
+    with _bar(len(images), progress) as bar:
+        for rows in torch.arange(len(images), device=images.device).split(size):
+            trace = AttentionTrace(vit, images[rows], rows, loss=loss)
+            if reference is not None:
+                trace.reference = _of_chunk(references, rows, trace)
+            parts.append(_explain_chunk(vit, trace, _of_chunk(targets, rows, trace), requests))
+            bar.update(len(rows))
+    logits, target_parts, reference_parts, map_parts = zip(*parts, strict=True)
+    extra = {
+        "loss": loss.__name__ if hasattr(loss, "__name__") else type(loss).__name__,
+        "reference": None if reference is None else torch.cat(reference_parts).tolist(),
+    }
     return {
-        name: Explanation(
-            relevance=torch.cat([maps[name] for maps in map_parts]),
+        label: Explanation(
+            relevance=torch.cat([maps[label] for maps in map_parts]),
             target=torch.cat(target_parts),
             logits=torch.cat(logits),
-            method=name,
-            settings=extra | settings,
+            method=chosen.name,
+            settings=extra | {key: _as_value(value) for key, value in chosen.settings.items()},
         )
-        for name, _, settings in chosen
+        for label, chosen in requests.items()
     }
 
 
 def _explain_chunk(
-    vit: ViT, trace: AttentionTrace, targets: Tensor, chosen: list[_Chosen]
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Logits (B, C), targets (B,) or (B, T), and the map of each method for them."""
+    vit: ViT, trace: AttentionTrace, targets: Tensor, requests: Mapping[str, Request]
+) -> tuple[Tensor, Tensor, Tensor | None, dict[str, Tensor]]:
+    """Logits (B, C), targets (B,) or (B, T), references (B,), and each method's map for them."""
+    if trace.reference is not None and trace.loss is not logit:
+        check_reference(trace.reference, targets)
     columns = targets.unsqueeze(1) if targets.ndim == 1 else targets
-    _check_reference(trace.loss, trace.reference, columns)
-    maps: dict[str, list[Tensor]] = {name: [] for name, _, _ in chosen}
+    maps: dict[str, list[Tensor]] = {label: [] for label in requests}
     for number, column in enumerate(columns.unbind(1), 1):
-        aimed = trace.retarget(column)
-        aimed.keep_graph = number < columns.shape[1]
-        for name, method, settings in chosen:
-            maps[name].append(_finite(name, vit, method(aimed, **settings).detach()))
+        target_trace = trace.for_target(column)
+        target_trace.keep_graph = number < columns.shape[1]
+        for label, chosen in requests.items():
+            relevance = chosen.explain(target_trace, **chosen.settings)
+            maps[label].append(_checked(chosen.name, vit, relevance, len(columns)))
     joined = {
-        name: parts[0] if targets.ndim == 1 else torch.stack(parts, 1)
-        for name, parts in maps.items()
+        label: parts[0] if targets.ndim == 1 else torch.stack(parts, 1)
+        for label, parts in maps.items()
     }
-    return trace.logits, targets, joined
+    return trace.logits, targets, trace.reference, joined
+
+
+def _requests(methods: Sequence[Any] | Mapping[str, Any]) -> dict[str, Request]:
+    """Methods with all their settings, by the keys under which they are returned."""
+    if isinstance(methods, str) or callable(methods):
+        methods = [methods]
+    if not methods:
+        raise InputError("no method given; pass at least one name of list_methods()")
+    if isinstance(methods, Mapping):
+        return {label: _labelled(label, value) for label, value in methods.items()}
+    requests: dict[str, Request] = {}
+    for entry in methods:
+        found = request(*entry) if isinstance(entry, tuple) else request(entry)
+        if requests.setdefault(found.name, found) != found:
+            raise InputError(
+                f"two methods called {found.name!r} are asked for; give them labels: "
+                f"methods={{'first': ({found.name!r}, {{...}}), 'second': (...)}}"
+            )
+    return requests
+
+
+def _labelled(label: str, value: Any) -> Request:
+    if isinstance(value, tuple):
+        return request(*value)
+    if isinstance(value, str) or callable(value):
+        return request(value)
+    return request(label, value)
+
+
+def _classes(
+    vit: ViT, batch: int, target: Target, loss: Loss, reference: Target
+) -> tuple[Tensor | None, Tensor | None]:
+    """Targets (B,) or (B, T) and references (B,), as far as they are known without the model."""
+    if reference is None and loss in {get_loss(name) for name in TWO_CLASS}:
+        name = getattr(loss, "__name__", loss)
+        raise InputError(f"loss {name!r} compares two classes; pass reference=<second class>")
+    targets = class_targets(vit, target, batch)
+    references = class_targets(vit, reference, batch)
+    if references is not None and references.ndim != 1:
+        raise InputError("reference takes one class per image, got several")
+    if targets is not None and references is not None and loss is not logit:
+        check_reference(references, targets)
+    return targets, references
 
 
 def _of_chunk(given: Tensor | None, rows: Tensor, trace: AttentionTrace) -> Tensor:
@@ -143,85 +241,27 @@ def _of_chunk(given: Tensor | None, rows: Tensor, trace: AttentionTrace) -> Tens
     return trace.logits.argmax(-1) if given is None else given.to(rows.device)[rows]
 
 
-def _entries(methods: Sequence[Any] | Mapping[str, Mapping[str, Any]]) -> list[Any]:
-    if isinstance(methods, str):
-        return [methods]
-    entries = list(methods.items() if isinstance(methods, Mapping) else methods)
-    if not entries:
-        raise InputError("no method given; pass at least one name of list_methods()")
-    return entries
+def _as_value(setting: Any) -> Any:
+    """What can be stored: of a function its name."""
+    return getattr(setting, "__name__", type(setting).__name__) if callable(setting) else setting
 
 
-def _method(entry: Any) -> _Chosen:
-    name, settings = entry if isinstance(entry, tuple) else (entry, {})
-    full = check_settings(name, dict(settings))
-    return getattr(name, "__name__", str(name)), get_method(name), full
+def _bar(total: int, shown: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc="explain", unit="image", disable=not shown)
 
 
-def _check_images(vit: ViT, images: Tensor) -> Tensor:
-    if not isinstance(images, Tensor):
-        raise InputTypeError(
-            f"images must be a Tensor (B, 3, H, W), got {type(images).__name__}; make one with "
-            "vit.preprocess(pil_images)"
-        )
-    if images.ndim == 3:
-        images = images.unsqueeze(0)
-    if images.ndim != 4 or tuple(images.shape[1:]) != (3, *vit.image_size):
+def _checked(name: str, vit: ViT, relevance: Any, batch: int) -> Tensor:
+    if not isinstance(relevance, Tensor) or relevance.ndim != 3 or len(relevance) != batch:
+        shape = tuple(getattr(relevance, "shape", ())) or type(relevance).__name__
         raise InputError(
-            f"images for {vit.name} must be (B, 3, {vit.image_size[0]}, {vit.image_size[1]}), got "
-            f"{tuple(images.shape)}; make them with vit.preprocess(pil_images)"
+            f"method {name!r} must return a Tensor (B, rows, cols) of {batch} maps, got {shape}; "
+            "trace.on_grid(...) makes one from a value per token"
         )
-    if len(images) == 0:
-        raise InputError("expected at least one image, got an empty batch")
-    if not bool(torch.isfinite(images).all()):
-        raise InputError("images contain NaN or infinite values; check the preprocessing")
-    return images.to(device=vit.device, dtype=vit.dtype).clone()
-
-
-def _resolve(vit: ViT, target: Target, batch: int) -> Tensor | None:
-    """(B,) or (B, T) int64 on the CPU; None for the model's own answer."""
-    if isinstance(target, str) and target == "predicted":
-        return None
-    if isinstance(target, int | str):
-        return torch.full((batch,), vit.class_index(target), dtype=torch.int64)
-    if isinstance(target, Tensor):
-        if target.dtype not in (torch.int64, torch.int32):
-            raise InputTypeError(f"target must hold class indices (int64), got {target.dtype}")
-        given = target.cpu().long().clone()  # an inference tensor cannot be differentiated with
-    else:
-        given = torch.tensor([_index(vit, entry) for entry in target])
-    if given.ndim == 0:
-        given = given.expand(batch)
-    if given.ndim > 2 or len(given) != batch or given.numel() == 0:
-        raise InputError(
-            f"target must be one class or one per image ({batch},) or ({batch}, T), got "
-            f"{tuple(given.shape)}"
-        )
-    for extreme in (int(given.min()), int(given.max())):
-        vit.class_index(extreme)
-    return given
-
-
-def _index(vit: ViT, entry: Any) -> Any:
-    if isinstance(entry, list | tuple):
-        return [_index(vit, part) for part in entry]
-    return vit.class_index(entry if isinstance(entry, str) else int(entry))
-
-
-def _check_reference(loss: str | Loss, reference: Tensor | None, targets: Tensor) -> None:
-    if reference is None or loss == "logit":
-        return
-    if bool((reference.unsqueeze(1) == targets).any()):
-        raise InputError(
-            "target and reference are the same class for at least one image; a two-class loss "
-            "compares two different ones"
-        )
-
-
-def _finite(name: str, vit: ViT, relevance: Tensor) -> Tensor:
     if not bool(torch.isfinite(relevance).all()):
         raise InputError(
             f"method {name!r} gave NaN or infinite relevance on {vit.name}; try float64 "
             "(vit.module.double() and images.double())"
         )
-    return relevance
+    return relevance.detach()

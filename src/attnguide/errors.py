@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -22,3 +24,8 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     listed = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
     return InputError(f"unknown {kind} {name!r}{hint} known: {listed}")
+
+
+def command() -> str:
+    """How this program was started, for messages that say what to run next."""
+    return "attnguide" if Path(sys.argv[0]).stem == "attnguide" else "python run.py"

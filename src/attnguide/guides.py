@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +14,47 @@ from attnguide.errors import InputError, unknown_name
 
 LAYOUTS = ("right", "left", "top", "bottom")
 FITS = ("squash", "crop", "pad")
+NO_LAYOUT = "none"
+
+
+@dataclass(frozen=True)
+class Guide:
+    """How the guide image is stitched beside a picture.
+
+    Attributes:
+        layout: Where it goes: "right", "left", "top", "bottom"; "none" leaves pictures as they are.
+        fraction: Share of the canvas that it takes, in [0, 1); it ends on a patch border.
+        fit: How a picture fills its part: "squash" (aspect changes), "crop" (centre), "pad".
+        image: Path of a picture, or a class; None for the data's default.
+        fill: Value around a padded picture, normalised; 0 is the mean of the training pictures.
+
+    Raises:
+        ValueError: a setting that does not exist.
+    """
+
+    layout: str = "right"
+    fraction: float = 0.5
+    fit: str = "squash"
+    image: str | None = None
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.layout != NO_LAYOUT:
+            check_guide(self.layout, self.fraction, self.fit)
+        if not math.isfinite(self.fill):
+            raise InputError(
+                f"fill, the value around a padded picture, must be finite, got {self.fill}"
+            )
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a guide at all."""
+        return self.layout != NO_LAYOUT
+
+
+def no_guide() -> Guide:
+    """Pictures as they are."""
+    return Guide(layout=NO_LAYOUT)
 
 
 def stitch(

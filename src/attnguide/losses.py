@@ -83,6 +83,11 @@ def get_loss(name: str | Loss) -> Loss:
     return LOSSES[name]
 
 
+def loss_name(loss: str | Loss) -> str:
+    """What records call a loss."""
+    return loss if isinstance(loss, str) else getattr(loss, "__name__", "callable")
+
+
 def _pick(logits: Tensor, index: Tensor) -> Tensor:
     return logits.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 

@@ -6,13 +6,9 @@ the residual connection is added where layers are multiplied, in `propagate.roll
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable
 
 from torch import Tensor
-
-from attnguide.errors import unknown_name
 
 Rule = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,21 +43,3 @@ def absolute(attention: Tensor, gradient: Tensor) -> Tensor:
     Paper: Eq. (6)
     """
     return gradient.abs().mul_(attention).mean(1)
-
-
-def get_rule(name: str | Rule) -> Rule:
-    """The rule of that name, or the callable itself.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if callable(name):
-        return name
-    known = {
-        key: rule
-        for key, rule in inspect.getmembers(sys.modules[__name__], inspect.isfunction)
-        if rule.__module__ == __name__ and rule is not get_rule
-    }
-    if name not in known:
-        raise unknown_name("rule", name, sorted(known))
-    return known[name]

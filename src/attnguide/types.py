@@ -6,14 +6,25 @@ S perturbation steps. Layer 0 is nearest the image.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from importlib import import_module
+from numbers import Integral
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from attnguide.errors import InputError, unknown_name
+from attnguide.errors import InputError, InputTypeError, unknown_name
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,8 @@ class ViT:
             class token, uniform over the patches for average pooling, half and half where the
             head reads both (DINOv2); None where the head pools in another way.
         wnids: WordNet id per class, empty where the classes are not ImageNet's.
-        weights_sha256: checksum of the weights file, empty where there is none.
+        weights_sha256: checksum of the weights file; of weights from the hub or of the user's own
+            network that of its state dict (`attnguide.models.checkpoint.state_digest`).
     """
 
     module: Any
@@ -58,6 +70,30 @@ class ViT:
         rows, cols = self.grid
         return self.num_prefix + rows * cols
 
+    def logits(self, images: Tensor) -> Tensor:
+        """(B, C): the network's answer, taken out of a dict ("logits") or a tuple if need be.
+
+        Raises:
+            ValueError: an answer that holds no logits, or several tensors that could be.
+        """
+        answer = self.module(images)
+        if isinstance(answer, Mapping) and "logits" in answer:
+            answer = answer["logits"]
+        parts = [answer] if isinstance(answer, Tensor) else list(answer)
+        shapes = [tuple(getattr(part, "shape", ())) for part in parts]
+        fits = [
+            part
+            for part, shape in zip(parts, shapes, strict=True)
+            if len(shape) == 2 and shape[1] == len(self.class_names)
+        ]
+        if len(fits) != 1:
+            raise InputError(
+                f"{self.name} must answer with logits (B, {len(self.class_names)}), alone, under "
+                "'logits' in a dict, or as the only tensor of that shape in a tuple; got a "
+                f"{type(answer).__name__} of shapes {shapes}"
+            )
+        return fits[0]
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -68,34 +104,86 @@ class ViT:
         """Precision of the weights."""
         return next(self.module.parameters()).dtype
 
-    def class_index(self, name: str | int) -> int:
-        """Index of a class given by index, name, one of its comma-separated synonyms, or wnid.
+    @cached_property
+    def _spellings(self) -> dict[str, list[int]]:
+        """Classes by everything they are called, in lower case: names first, then synonyms."""
+        whole = _places(self.class_names)
+        parts: dict[str, list[int]] = {}
+        for index, full in enumerate(self.class_names):
+            for part in {part.strip().lower() for part in full.split(",")}:
+                parts.setdefault(part, []).append(index)
+        return parts | _places(self.wnids) | whole
+
+    def class_index(self, name: str | int | Integral) -> int:
+        """Index of a class given by name, wnid, one of its comma-separated synonyms, or index.
+
+        A text is a name before it is a number: "2" is the class that is called so. Where no class
+        is called by a number, the text of one is an index, as an integer always is.
 
         Raises:
             ValueError: no such class (the closest names are listed), or more than one.
+            TypeError: neither a text nor an integer.
         """
-        count = len(self.class_names)
-        if isinstance(name, int) or str(name).lstrip("-").isdigit():
-            if not 0 <= int(name) < count:
-                raise InputError(
-                    f"class index must lie in [0, {count - 1}] for {self.name}, got {name}"
-                )
-            return int(name)
+        if isinstance(name, Integral) and not isinstance(name, bool):
+            return self._checked_index(int(name))
+        if not isinstance(name, str):
+            raise InputTypeError(
+                f"a class is a name or an index, got {type(name).__name__} {name!r}; "
+                f"{self.name} knows {self.class_names[0]!r}, ..."
+            )
+        if self.class_names.count(name) == 1:
+            return self.class_names.index(name)
         wanted = name.strip().lower()
-        if wanted in self.wnids:
-            return self.wnids.index(wanted)
-        spellings = [
-            {full.lower(), *(part.strip().lower() for part in full.split(","))}
-            for full in self.class_names
-        ]
-        hits = [index for index, names in enumerate(spellings) if wanted in names]
-        if not hits:
-            raise unknown_name("class", name, list(self.class_names))
-        exact = [index for index in hits if self.class_names[index].lower() == wanted]
-        if len(exact or hits) > 1:
+        hits = self._spellings.get(wanted, [])
+        if len(hits) > 1:
             options = ", ".join(f"{index} ({self.class_names[index]})" for index in hits)
             raise InputError(f"class name {name!r} is ambiguous; pass one of the indices {options}")
-        return (exact or hits)[0]
+        if hits:
+            return hits[0]
+        if _NUMBER.fullmatch(wanted) and not any(map(_NUMBER.fullmatch, self._spellings)):
+            return self._checked_index(int(wanted))
+        raise unknown_name("class", name, list(self.class_names))
+
+    def _checked_index(self, index: int) -> int:
+        count = len(self.class_names)
+        if not 0 <= index < count:
+            raise InputError(
+                f"class index must lie in [0, {count - 1}] for {self.name}, got {index}"
+            )
+        return index
+
+    def to(self, device: str | torch.device) -> ViT:
+        """Itself, after moving its network to another device.
+
+        Raises:
+            ValueError: no such device here.
+        """
+        try:
+            self.module.to(torch.device(device))
+        except (RuntimeError, AssertionError) as error:  # torch's words for an absent device
+            reason = str(error).splitlines()[0][:150]
+            raise InputError(
+                f"cannot move {self.name} to {device!r}: {reason}; pass 'cpu', or 'cuda' where "
+                "there is a GPU"
+            ) from error
+        return self
+
+    def __repr__(self) -> str:
+        """One line for people."""
+        (height, width), (rows, cols), count = self.image_size, self.grid, len(self.class_names)
+        return (
+            f"ViT({self.name}: {count} classes, {height} x {width} pixels, {rows} x {cols} patches "
+            f"and {self.num_prefix} prefix tokens, {str(self.dtype).removeprefix('torch.')} on "
+            f"{self.device})"
+        )
+
+
+def _places(names: tuple[str, ...]) -> dict[str, list[int]]:
+    """Indices by name in lower case."""
+    places: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        places.setdefault(name.strip().lower(), []).append(index)
+    return places
 
 
 @dataclass(frozen=True)
@@ -109,6 +197,8 @@ class Explanation:
         logits: (B, C).
         method: name of the method.
         settings: enough to compute it again.
+        mask: (rows, cols) bool, True on the original's patches where a guide is beside it; None
+            without a guide. What is drawn is the original's part alone.
     """
 
     relevance: Tensor
@@ -116,66 +206,46 @@ class Explanation:
     logits: Tensor
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    mask: Tensor | None = None
 
     @property
     def prediction(self) -> Tensor:
         """(B,) int64, the class with the largest logit."""
         return self.logits.argmax(-1)
 
-
-@dataclass(frozen=True)
-class PerturbationCurve:
-    """What a model still knows while patches are filled.
-
-    Attributes:
-        fraction: (S,) share of the patches that are filled.
-        correct: (B, S) bool, top-1 equals the label.
-        probability: (B, S) of the label, in [0, 1].
-        logit: (B, S) of the label.
-        prediction: (B, S) int64, top-1 class.
-        order: "positive" (most relevant first) or "negative".
-    """
-
-    fraction: Tensor
-    correct: Tensor
-    probability: Tensor
-    logit: Tensor
-    prediction: Tensor
-    order: str
-
     @property
-    def higher_is_better(self) -> bool:
-        """A faithful map keeps the class in negative order and loses it in positive order."""
-        return self.order == "negative"
+    def own(self) -> Tensor:
+        """`relevance` on the original's patches alone: (B, rows, cols) or (B, T, rows, cols)."""
+        if self.mask is None:
+            return self.relevance
+        rows, cols = (self.mask.any(dim).nonzero().flatten() for dim in (1, 0))
+        return self.relevance[..., rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
 
-    def auc(self, quantity: str = "accuracy") -> float:
-        """Mean over images of `auc_per_image`, in percent."""
-        return float(self.auc_per_image(quantity).mean())
+    def plot(self, pictures: Any = None, **look: Any) -> Figure:
+        """A figure of the maps, over the pictures if given; `look` as in `notebook.maps.plot`."""
+        return notebook("maps").plot(self, pictures, **look)
 
-    def auc_per_image(self, quantity: str = "accuracy") -> Tensor:
-        """(B,) area under the curve in percent: a constant curve has itself as AUC.
+    def overlay(self, pictures: Any, **look: Any) -> list[Any]:
+        """The maps over the pictures, as PIL pictures; `look` as in `notebook.maps.overlays`."""
+        return notebook("maps").overlays(self, pictures, **look)
 
-        Args:
-            quantity: "accuracy" (`correct`) or "probability".
+    def upsample(self, size: tuple[int, int] | None = None) -> Tensor:
+        """The raw maps in pixels, bilinear: of `size`, by default 16 pixels per patch."""
+        return notebook("maps").upsample(self, size)
 
-        Raises:
-            ValueError: another quantity, or a single fraction.
-        """
-        values = {"accuracy": self.correct, "probability": self.probability}
-        if quantity not in values:
-            raise unknown_name("quantity", quantity, list(values))
-        return 100 * area_under_curve(self.fraction, values[quantity])
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write a `.npz` file, which `load_explanation` reads; returns its path."""
+        return notebook("storage").save(self, path)
+
+    def __repr__(self) -> str:
+        """One line for people."""
+        return notebook("maps").explanation_line(self)
+
+    def _repr_html_(self) -> str:
+        """The line with thumbnails, as notebooks show it."""
+        return notebook("maps").explanation_html(self)
 
 
-def area_under_curve(fraction: Tensor, value: Tensor) -> Tensor:
-    """(...,) trapezoid area of `value` (..., S) over `fraction` (S,), divided by its range.
-
-    Raises:
-        ValueError: fewer than two fractions, or fractions that do not increase.
-    """
-    if fraction.numel() < 2 or bool((fraction.diff() <= 0).any()):
-        raise InputError(
-            f"an area needs at least two increasing fractions, got {fraction.tolist()}"
-        )
-    fraction = fraction.double()
-    return torch.trapezoid(value.double(), fraction, dim=-1) / (fraction[-1] - fraction[0])
+def notebook(part: str) -> Any:
+    """What draws and stores these records: loaded when asked for, so that they stay light."""
+    return import_module(f"attnguide.notebook.{part}")

@@ -3,80 +3,87 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from attnguide.data.dataset import Listing, is_wnid, make_listing, picture_id, readable
+from attnguide.models.reader import SUFFIXES
 
-from attnguide.data.pictures import SUFFIXES, Listing, read_picture
-
-_VALIDATION = re.compile(r"(ILSVRC2012_val_\d{8})(?:_n\d{8})?\.[A-Za-z]+$")
-_WNID = re.compile(r"n\d{8}")
-
-
-def is_wnid(name: str) -> bool:
-    """Whether this is a WordNet id, such as n02391049."""
-    return _WNID.fullmatch(name) is not None
-
-
-def picture_id(path: str) -> str:
-    """What a picture is called in tables.
-
-    Pictures of ImageNet's validation set are called the same in every form they come in; all
-    others by their path below the root.
-    """
-    match = _VALIDATION.search(path)
-    return f"{match.group(1)}.JPEG" if match else path
+# Files that lie beside pictures and are none.
+_COMPANIONS = frozenset(
+    (".csv", ".txt", ".json", ".xml", ".yaml", ".yml", ".mat", ".md", ".parquet", ".db", "")
+)
 
 
 def list_folder(root: Path) -> Listing | None:
     """Pictures in `<class>/` folders of `root`, and in `root` itself; None if there are none.
 
-    Hidden files, and files that are no pictures by their name, are left alone.
+    Hidden files and the folders of runs are left alone; files of other kinds are counted and named
+    by their ending.
     """
     folders = sorted(entry.name for entry in os.scandir(root) if _visible_folder(entry))
-    inside = [(folder, name) for folder in folders for name in picture_names(root / folder)]
-    beside = picture_names(root)
+    others: Counter[str] = Counter()
+    inside = []
+    for folder in folders:
+        inside += [(folder, name) for name in picture_names(root / folder, others)]
+    beside = picture_names(root, others)
     if not inside and not beside:
         return None
     files = [f"{folder}/{name}" for folder, name in inside] + beside
-    keys = [folder for folder, _ in inside] + [None] * len(beside)
-    if not inside:
-        return file_listing(f"{len(beside)} pictures in the folder {root}", root, files, keys)
-    kind = "wnid" if all(is_wnid(folder) for folder, _ in inside) else "class-named"
-    count = len({folder for folder, _ in inside})
-    more = f", and {len(beside)} beside them" if beside else ""
-    form = f"{len(inside)} pictures in {count} {kind} folders of {root}{more}"
-    return file_listing(form, root, files, keys)
+    keys = [readable(folder) for folder, _ in inside] + [None] * len(beside)
+    if inside:
+        kind = "wnid" if all(is_wnid(folder) for folder, _ in inside) else "class-named"
+        count = len({folder for folder, _ in inside})
+        more = f", and {len(beside)} beside them" if beside else ""
+        form = f"{len(inside)} pictures in {count} {kind} folders of {root}{more}"
+    else:
+        form = f"{len(beside)} pictures in the folder {root}"
+    return file_listing(form + left_out(others), root, files, keys)
 
 
 def file_listing(
-    form: str, root: Path, files: Sequence[str], keys: Iterable[str | None] | None = None
+    form: str, root: Path, files: Sequence[str], keys: Sequence[str | None] | None = None
 ) -> Listing:
     """A listing of files given by their paths below `root`; without keys, of no class."""
-    paths = tuple(files)
-    return Listing(
-        form=form,
-        ids=tuple(picture_id(path) for path in paths),
-        keys=tuple(keys) if keys is not None else (None,) * len(paths),
-        load=partial(_load, root, paths),
+    place = root.absolute()  # workers may stand in another folder
+    return make_listing(
+        form,
+        [picture_id(path) for path in files],
+        [None] * len(files) if keys is None else keys,
+        [os.fsencode(place / path) for path in files],
     )
 
 
-def picture_names(folder: Path) -> list[str]:
-    """Names of the picture files directly in a folder, sorted."""
-    return sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if entry.name[0] != "." and Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file()
-    )
+def picture_names(folder: Path, others: Counter[str] | None = None) -> list[str]:
+    """Names of the picture files directly in a folder, sorted.
+
+    Args:
+        folder: Where to look.
+        others: Counts the files of other kinds by their ending.
+    """
+    names = []
+    for entry in os.scandir(folder):
+        if entry.name.startswith(".") or not (entry.is_file() or entry.is_symlink()):
+            continue
+        suffix = Path(entry.name).suffix.lower()
+        if suffix in SUFFIXES and not entry.is_dir():
+            names.append(entry.name)
+        elif others is not None and suffix not in _COMPANIONS and not entry.is_dir():
+            others[suffix] += 1
+    return sorted(names)
 
 
-def _load(root: Path, paths: tuple[str, ...], index: int) -> Image.Image:
-    return read_picture(root / paths[index], paths[index])
+def left_out(others: Counter[str]) -> str:
+    """What to say about files of other kinds; "" if there are none."""
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+    return f"; files of other kinds left out: {kinds}" if kinds else ""
 
 
 def _visible_folder(entry: os.DirEntry[str]) -> bool:
-    return not entry.name.startswith(".") and entry.is_dir()
+    return not entry.name.startswith(".") and entry.is_dir() and not _is_run(Path(entry.path))
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run was stored here, whose figures are no pictures to explain."""
+    return (folder / "config.yaml").is_file() and (folder / "parts").is_dir()

@@ -1,4 +1,4 @@
-"""The guide image: which picture is stitched beside the others, and what it shows."""
+"""The guide image: a picture of another class, given by file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from attnguide.data.source import open_source
-from attnguide.errors import InputError
-from attnguide.models.preprocess import to_rgb
+from attnguide.models.reader import read_picture
+from attnguide.store.sources import Source
 from attnguide.types import ViT
-
-IMAGENET_GUIDE = "zebra"  # the paper's
-CREATURES_GUIDE = "spiral-shelled snail"
 
 
 @dataclass(frozen=True)
@@ -24,49 +20,26 @@ class GuideImage:
         picture: Upright RGB.
         label: Its class, None where it is not known.
         name: For records.
+        sources: The files that it comes from.
     """
 
     picture: Image.Image
     label: int | None
     name: str
+    sources: tuple[Source, ...] = ()
 
 
-def open_guide(
-    image: str | None, vit: ViT, *, data: str = "creatures", root: str | None = None
-) -> GuideImage:
-    """The guide by file, by class, or the default one.
-
-    Args:
-        image: Path of a picture; or a class (index, name, wnid) whose first picture in the data,
-            or whose drawn creature, is used; None for a zebra, or a snail among creatures.
-        vit: Numbers the classes.
-        data, root: Where to look for a picture of the class, as in `open_source`.
+def guide_from_file(vit: ViT, image: str | None) -> GuideImage | None:
+    """The picture at this path, of the class that its folder is named by; None if no file.
 
     Raises:
-        ValueError: neither a file nor a class, or a class without pictures.
+        UnreadableImage: a file that is no picture.
     """
-    from attnguide.data.creatures.scenes import CLASS_NAMES, guide
-
-    creatures = vit.class_names == CLASS_NAMES
-    wanted = image or (CREATURES_GUIDE if creatures else IMAGENET_GUIDE)
-    path = Path(wanted).expanduser()
-    if path.is_file():
-        folder = path.resolve().parent.name
-        known = folder in vit.wnids or folder in vit.class_names
-        label = vit.class_index(folder) if known else None
-        with Image.open(path) as opened:
-            return GuideImage(to_rgb(opened), label, path.name)
-    try:
-        label = vit.class_index(wanted)
-    except ValueError as error:
-        raise InputError(f"guide.image {wanted!r} is no picture file, and {error}") from error
-    if creatures:
-        return GuideImage(guide(label).to_pil(), label, vit.class_names[label])
-    source = open_source(vit, name=data, root=root)
-    if label not in source.labels:
-        raise InputError(
-            f"no picture of {vit.class_names[label]!r} for a guide in {source.form}; pass "
-            "guide.image=FILE or a class that the data has"
-        )
-    index = source.labels.index(label)
-    return GuideImage(source.load(index), label, source.ids[index])
+    path = Path(image).expanduser() if image else None
+    if path is None or not path.is_file():
+        return None
+    folder = path.resolve().parent.name
+    known = folder in vit.wnids or folder in vit.class_names
+    label = vit.class_index(folder) if known else None
+    source = Source(str(path.absolute()))
+    return GuideImage(read_picture(path, path.name), label, path.name, (source,))

@@ -5,19 +5,18 @@ The devkit's own numbers of classes differ from every model's, so they are turne
 
 from __future__ import annotations
 
-import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from attnguide.data.folders import file_listing, is_wnid, picture_names
-from attnguide.data.pictures import Listing
+from attnguide.data.dataset import Listing, is_wnid, readable
+from attnguide.data.folders import file_listing, left_out, picture_names
+from attnguide.data.tables import as_name, classes_of, read_table
 from attnguide.errors import InputError
 
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
-_NAME_COLUMNS = ("filename", "file_name", "file", "image", "image_id", "imageid")
-_CLASS_COLUMNS = ("wnid", "synset", "predictionstring", "label", "class")
 
 
 def list_flat(folder: Path, tables: Iterable[Path], devkits: Iterable[Path]) -> Listing | None:
@@ -34,49 +33,24 @@ def list_flat(folder: Path, tables: Iterable[Path], devkits: Iterable[Path]) -> 
     Raises:
         ValueError: a table that does not fit the pictures.
     """
-    names = picture_names(folder)
+    others: Counter[str] = Counter()
+    names = picture_names(folder, others)
     if not names:
         return None
+    known = {
+        part for n in names for part in (as_name(readable(n)), as_name(Path(readable(n)).stem))
+    }
+    form = f"{len(names)} pictures in {folder}{left_out(others)}"
     for table in dict.fromkeys(file for place in tables for file in sorted(place.glob("*.csv"))):
-        classes = _read_csv(table)
-        if classes is not None:
-            keys = _csv_classes(names, classes, table)
-            numbers = " (numbers are the model's)" if any(k.isdigit() for k in keys) else ""
-            form = f"{len(names)} pictures in {folder}, classes from {table.name}{numbers}"
-            return file_listing(form, folder, names, keys)
+        entries = read_table(table, lambda name: name.rpartition("/")[2] in known)
+        if entries is not None:
+            keys = classes_of(names, entries, table)
+            return file_listing(f"{form}, classes from {table.name}", folder, names, keys)
     for place in devkits:
         if (place / GROUND_TRUTH).is_file():
-            form = f"{len(names)} pictures in {folder}, classes from the devkit in {place}"
-            return file_listing(form, folder, names, _devkit_classes(names, place))
+            keys = _devkit_classes(names, place)
+            return file_listing(f"{form}, classes from the devkit in {place}", folder, names, keys)
     return None
-
-
-def _csv_classes(names: Sequence[str], classes: dict[str, str], table: Path) -> list[str]:
-    missing = [name for name in names if Path(name).stem not in classes]
-    if missing:
-        raise InputError(
-            f"{table} has no line for {len(missing)} of {len(names)} pictures, such as "
-            f"{missing[0]}; add them, or move the pictures away"
-        )
-    return [classes[Path(name).stem] for name in names]
-
-
-def _read_csv(table: Path) -> dict[str, str] | None:
-    """Class by file name without ending; None if this csv is about something else."""
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        columns = {name.strip().lower(): name for name in reader.fieldnames or ()}
-        file = next((columns[name] for name in _NAME_COLUMNS if name in columns), None)
-        key = next((columns[name] for name in _CLASS_COLUMNS if name in columns), None)
-        if file is None or key is None:
-            return None
-        rows = [(row[file] or "", row[key] or "") for row in reader]
-    if key.strip().lower() == "predictionstring":  # "n01440764 83 1 99 272": class, then boxes
-        rows = [(name, text.split()[0] if text.split() else "") for name, text in rows]
-    empty = [number for number, row in enumerate(rows, 2) if not all(part.strip() for part in row)]
-    if empty:
-        raise InputError(f"{table} line {empty[0]}: file name or class is missing")
-    return {Path(name.strip()).stem: text.strip() for name, text in rows}
 
 
 def _devkit_classes(names: Sequence[str], devkit: Path) -> list[str]:

@@ -3,67 +3,93 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from attnguide.data.folders import picture_id
-from attnguide.data.pictures import Listing, UnreadableImage, read_picture
+from attnguide.data.dataset import Listing, make_listing, picture_id
 from attnguide.errors import InputError
+from attnguide.models.reader import UnreadableImage, read_picture
 
 _IN_PATH = re.compile(r"(?:^|[_/])(n\d{8})(?:[_./]|$)")
+_CLASSES = ("label", "labels", "class", "target", "category", "fine_label")
+_HIDDEN = -1  # the hub's mark of a label that is not told
 
 
 def list_parquet(files: Sequence[Path], origin: str) -> Listing:
     """Pictures in parquet shards: a column of encoded images, and their classes.
 
     Classes come from a column `wnid`, from wnids in the pictures' names, or from the class names
-    that the `datasets` library stores with its numbers. Numbers without names are taken as the
-    model's, and the log says so.
+    that the `datasets` library stores with its numbers. Numbers without names are the model's.
 
     Args:
         files: Shards, in order.
         origin: What the log calls them.
 
     Raises:
-        ValueError: a file that is no parquet, or has no pictures.
+        ValueError: a file that is no parquet, or has no pictures; a class that is none.
     """
-    places: list[_Place] = []
     ids: list[str] = []
     keys: list[str | None] = []
-    bare_numbers = False
+    places: list[Path] = []
+    groups: list[int] = []
+    numbers: list[int] = []
+    unnamed = False
     for file in files:
         shard = _open(file)
-        image, nested = _image_column(shard.schema_arrow, file)
-        columns = [f"{image}.path"] if nested else []
-        columns += sorted({"label", "wnid"} & set(shard.schema_arrow.names))
-        names = _label_names(shard.schema_arrow)
+        columns = _columns(shard.schema_arrow, file)
         for group in range(shard.num_row_groups):
-            rows = shard.read_row_group(group, columns=columns).to_pylist()
+            rows = shard.read_row_group(group, columns=columns.light()).to_pylist()
             for number, row in enumerate(rows):
-                path = (row.get(image) or {}).get("path") or f"{file.stem}-{group}-{number}"
-                key = _row_class(row, path, names)
-                bare_numbers |= names is None and key is not None and key.isdigit()
-                places.append(_Place(file, group, number))
+                path = columns.path(row) or f"{file.stem}-{group}-{number}"
+                unnamed |= columns.names is None and isinstance(columns.class_of(row), (int, float))
                 ids.append(picture_id(path))
-                keys.append(key)
+                keys.append(_row_class(row, path, columns, file))
+                places.append(file)
+                groups.append(group)
+                numbers.append(number)
     if len(set(ids)) < len(ids):  # the same file name in several classes
-        ids = [f"{p.file.stem}-{p.group}-{p.row}-{i}" for p, i in zip(places, ids, strict=True)]
-    note = " (label numbers are taken as the model's)" if bare_numbers else ""
-    form = f"{len(ids)} pictures in {len(files)} parquet files of {origin}{note}"
-    return Listing(form, tuple(ids), tuple(keys), partial(_load_row, tuple(places), tuple(ids)))
+        parts = zip(places, groups, numbers, ids, strict=True)
+        ids = [f"{file.stem}-{group}-{number}-{name}" for file, group, number, name in parts]
+    form = f"{len(ids)} pictures in {len(files)} parquet files of {origin}"
+    paths = [os.fsencode(file.absolute()) for file in places]
+    return make_listing(form, ids, keys, paths, groups, numbers, are_indices=unnamed)
 
 
-class _Place(NamedTuple):
-    """Where a picture stands: shard, row group, row in the group."""
+class _Columns(NamedTuple):
+    """Which columns of a shard are read.
 
-    file: Path
-    group: int
-    row: int
+    Attributes:
+        image: The pictures.
+        nested: They are structures of `bytes` and `path`, not bytes alone.
+        wnid: Whether there are wnids.
+        label: Other classes; None where there are none.
+        names: What the numbers of `label` mean; None where it is text, or nothing is stored.
+    """
+
+    image: str
+    nested: bool
+    wnid: bool
+    label: str | None
+    names: list[str] | None
+
+    def light(self) -> list[str]:
+        """All but the encoded pictures."""
+        extra = [name for name in ("wnid" if self.wnid else None, self.label) if name]
+        return [f"{self.image}.path"] * self.nested + extra
+
+    def path(self, row: dict[str, Any]) -> str | None:
+        """What the picture was called when it was a file."""
+        return (row[self.image] or {}).get("path") if self.nested else None
+
+    def class_of(self, row: dict[str, Any]) -> Any:
+        """What stands in the column of classes."""
+        return row[self.label] if self.label else None
 
 
 def _open(file: Path) -> Any:
@@ -76,39 +102,63 @@ def _open(file: Path) -> Any:
         raise InputError(f"cannot read the parquet file {file}: {error}") from error
 
 
+def _columns(schema: Any, file: Path) -> _Columns:
+    image, nested = _image_column(schema, file)
+    label = next((name for name in _CLASSES if name in schema.names), None)
+    stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    feature = stored.get("info", {}).get("features", {}).get(label, {})
+    names = feature.get("names") if isinstance(feature, dict) else None
+    return _Columns(image, nested, "wnid" in schema.names, label, list(names) if names else None)
+
+
 def _image_column(schema: Any, file: Path) -> tuple[str, bool]:
     """Name of the column of pictures, and whether it is a structure of `bytes` and `path`."""
     import pyarrow as pa
 
     for field in schema:
-        parts = {field.type.field(i).name for i in range(field.type.num_fields)}
-        if {"bytes", "path"} <= parts or pa.types.is_binary(field.type):
-            return str(field.name), bool(parts)
+        parts = {
+            field.type.field(i).name: field.type.field(i) for i in range(field.type.num_fields)
+        }
+        nested = {"bytes", "path"} <= set(parts)
+        if nested and pa.types.is_null(parts["bytes"].type):
+            raise InputError(
+                f"{file} holds the paths of its pictures but not their bytes; write it with the "
+                "images embedded, or point data.root at the pictures"
+            )
+        if nested or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            return str(field.name), nested
     raise InputError(
         f"{file} has no column of encoded pictures, but {', '.join(schema.names)}; write it with "
         "the `datasets` library, images embedded"
     )
 
 
-def _label_names(schema: Any) -> list[str] | None:
-    """Names of the numbers in the column `label`, as the `datasets` library stores them."""
-    stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    names = stored.get("info", {}).get("features", {}).get("label", {}).get("names")
-    return list(names) if names else None
+def _row_class(row: dict[str, Any], path: str, columns: _Columns, file: Path) -> str | None:
+    """A row's class as text; None where it has none.
 
-
-def _row_class(row: dict[str, Any], path: str, names: list[str] | None) -> str | None:
-    if row.get("wnid"):
+    Raises:
+        ValueError: several classes, or a number that the stored names do not have.
+    """
+    if columns.wnid and row["wnid"]:
         return str(row["wnid"])
     in_path = _IN_PATH.search(path)
     if in_path:
         return in_path.group(1)
-    label = row.get("label")
-    if label is None or label == -1:  # the hub's mark of a hidden label
+    label = columns.class_of(row)
+    if isinstance(label, float) and label.is_integer():  # as pandas writes numbers with gaps
+        label = int(label)
+    if label is None or label != label or label == _HIDDEN:
         return None
     if isinstance(label, str):
-        return label
-    return names[label] if names else str(label)
+        return label.strip() or None
+    last = None if columns.names is None else len(columns.names) - 1
+    if not isinstance(label, int) or label < 0 or (last is not None and label > last):
+        expected = "a class number" if last is None else f"a class number from 0 to {last}"
+        raise InputError(
+            f"{file}: the {columns.label} of {path} must be {expected}, got {label!r}; mend it, or "
+            f"use {_HIDDEN} for pictures without a class"
+        )
+    return str(label) if columns.names is None else columns.names[label]
 
 
 @lru_cache(maxsize=1)
@@ -120,16 +170,29 @@ def _row_group(file: Path, group: int) -> list[Any]:
     return list(column)
 
 
-def _load_row(places: tuple[_Place, ...], ids: tuple[str, ...], index: int) -> Image.Image:
-    place = places[index]
+def read_row(file: Path, group: int, row: int, name: str) -> Image.Image:
+    """A picture of a shard.
+
+    Raises:
+        UnreadableImage: no bytes, or no picture.
+    """
+    return read_picture(cell_bytes(file, group, row, name), name)
+
+
+def cell_bytes(file: Path, group: int, row: int, name: str) -> bytes:
+    """The encoded picture in a shard.
+
+    Raises:
+        UnreadableImage: no bytes.
+    """
     try:
-        cell = _row_group(place.file, place.group)[place.row].as_py()
-    except (OSError, ValueError) as error:
-        raise UnreadableImage(ids[index], f"{place.file.name}: {error}") from error
-    content = cell["bytes"] if isinstance(cell, dict) else cell
+        cell = _row_group(file, group)[row].as_py()
+    except (OSError, ValueError, IndexError) as error:
+        raise UnreadableImage(name, f"{file.name}: {error}") from error
+    content: bytes | None = cell["bytes"] if isinstance(cell, dict) else cell
     if not content:
-        raise UnreadableImage(ids[index], f"{place.file.name} holds its path but not its bytes")
-    return read_picture(content, ids[index])
+        raise UnreadableImage(name, f"{file.name} holds its path but not its bytes")
+    return content
 
 
 def fetch_hub(dataset: str) -> list[Path]:

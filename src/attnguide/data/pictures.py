@@ -1,98 +1,297 @@
-"""What a picture on disk is to us: a file or bytes of any kind, read as upright RGB."""
+"""What every set of pictures offers: items known by name, loaded as samples, divided last."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image
 
-from attnguide.errors import InputError
-from attnguide.models.preprocess import to_rgb
+from attnguide.data.guide_image import GuideImage
+from attnguide.errors import InputError, unknown_name
+from attnguide.store.sources import Source
+from attnguide.types import ViT
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-)
-
-
-class UnreadableImage(InputError):
-    """A picture that cannot be decoded; says which one and why."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)
-        self.name, self.reason = name, reason
-
-    def __str__(self) -> str:
-        return f"cannot read the picture {self.name}: {self.reason}"
+Mask = NDArray[np.bool_]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Listing:
-    """Pictures as they were found, before the model gives their classes numbers.
+class Sample:
+    """A picture with the classes to explain in it.
 
     Attributes:
-        form: What was found and where, for the log.
-        ids: Name of each picture, unique.
-        keys: Class of each picture as the source writes it (wnid, class name, or the number of
-            the model's class in digits); None where it has none.
-        load: Number in the listing to upright RGB; raises `UnreadableImage`.
+        id: Name in tables.
+        picture: Upright RGB.
+        targets: Class indices of the model, all different; empty where no class is known.
+        names: Of the targets.
+        masks: Pixels (height, width) of each target's object, disjoint; None where not known.
+        parts: Pixels of each object's distinguishing part; None where not known.
+        regions: What the masks are: "masks", "boxes", "halves", or "" without.
+        as_is: The picture is the model's input already: neither resize nor crop it.
     """
 
-    form: str
-    ids: tuple[str, ...]
-    keys: tuple[str | None, ...]
-    load: Callable[[int], Image.Image]
+    id: str
+    picture: Image.Image
+    targets: tuple[int, ...]
+    names: tuple[str, ...]
+    masks: tuple[Mask, ...] | None = None
+    parts: tuple[Mask, ...] | None = None
+    regions: str = ""
+    as_is: bool = False
+
+    def __post_init__(self) -> None:
+        if len(set(self.targets)) < len(self.targets):
+            raise InputError(
+                f"the target classes of {self.id} must differ, got {', '.join(self.names)}; "
+                "name two different classes"
+            )
 
 
-def read_picture(file: Path | bytes, name: str) -> Image.Image:
-    """The picture as 8-bit RGB, upright.
+@dataclass(frozen=True)
+class Item:
+    """One unit of work, known by name before its picture is opened; it can be pickled.
 
-    Grey, palette, CMYK and 16-bit pictures are converted; transparency is laid over white.
+    Attributes:
+        id: Of the sample.
+        load: Makes the sample; may raise `UnreadableImage`.
+        label: Class index of the model; None where not known, or where there are two.
+        unit: What is independent: items made of the same pictures share it; "" means the id.
+        part: Part of the study that it belongs to; "" is the main one.
+        shown: Place in the figure; None where it is not shown.
+        measured: Whether it counts in the statistics.
+        number: Place in the complete list of its part, before division.
+        sources: The files that its pixels come from; none where it is drawn.
+        facts: What else decides the sample, as text: classes, boxes.
+    """
+
+    id: str
+    load: Callable[[], Sample]
+    label: int | None = None
+    unit: str = ""
+    part: str = ""
+    shown: int | None = None
+    measured: bool = True
+    number: int = 0
+    sources: tuple[Source, ...] = ()
+    facts: str = ""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Items in order, and one sentence about what was left out ("" if nothing)."""
+
+    items: tuple[Item, ...]
+    note: str = ""
+
+
+class Pictures(Protocol):
+    """A set of pictures: which of them are measured and shown, for any model.
+
+    Attributes:
+        name: What records and messages call it.
+        num_images: How many pictures are chosen, evenly over classes; None for all.
+        seed: Of the choice; of creatures, of the world.
+        on_error: What becomes of an unreadable picture: "skip" or "raise".
+        shown: Classes whose first pictures figures show.
+        framed: (class of a picture, class that such pictures were mixed into).
+        rewrites: (class of a picture, class to rewrite it to) of each example.
+    """
+
+    name: str
+    num_images: int | None
+    seed: int
+    on_error: str
+    shown: Sequence[str]
+    framed: Sequence[str]
+    rewrites: Sequence[Sequence[str]]
+
+    @property
+    def contaminated(self) -> tuple[str, str] | None:
+        """Names of the models of clean and of contaminated labels, where there are such."""
+
+    def check(self, *, labels: bool) -> None:
+        """Refuse what cannot work, before any weights are loaded.
+
+        Args:
+            labels: Whether every picture must have one.
+
+        Raises:
+            ValueError: nothing there, or not what it seems; says what was expected and what to do.
+        """
+
+    def fingerprint(self) -> str:
+        """Checksum of what is known of all pictures before any is opened; "" where they are drawn.
+
+        Names, classes and places: it is cheap, and needs no model.
+        """
+
+    def singles(self, vit: ViT, *, exclude: Sequence[int] = ()) -> Selection:
+        """The chosen pictures, of one class each, without those of the classes `exclude`.
+
+        Raises:
+            ValueError: pictures without labels.
+        """
+
+    def all(self, vit: ViT) -> Selection:
+        """Every chosen picture, with a label or without."""
+
+    def pairs(self, vit: ViT) -> Selection:
+        """Pictures of two classes each, made from the complete choice.
+
+        Raises:
+            ValueError: no two pictures of different classes; pictures without labels.
+        """
+
+    def boxed(self, vit: ViT) -> Selection:
+        """Photographs of two classes with boxes around each; empty where there are none."""
+
+    def shown_singles(self, vit: ViT, count: int) -> Selection:
+        """The first picture, in the whole data, of each of the first `count` classes of `shown`.
+
+        Raises:
+            ValueError: classes that the model does not know.
+        """
+
+    def shown_pairs(self, vit: ViT, count: int) -> Selection:
+        """Up to `count` pictures of two classes: those with boxes, if there are any."""
+
+    def of_class(self, vit: ViT, name: str) -> Item:
+        """The first picture of a class in the whole data.
+
+        Raises:
+            ValueError: a class that the model does not know, or without a picture.
+        """
+
+    def guide_picture(self, vit: ViT, image: str | None) -> GuideImage:
+        """The guide by file, by class, or the default one.
+
+        Args:
+            vit: Numbers the classes.
+            image: Path of a picture; or a class (name, wnid, index) whose first picture is used.
+
+        Raises:
+            ValueError: neither a file nor a class, or a class without pictures.
+        """
+
+    def sibling(self, vit: ViT, sample: Sample) -> int | None:
+        """The other variant of the first target's species; None where there are no species."""
+
+    def compose(self, vit: ViT, sample: Sample, other: int) -> Sample | None:
+        """One scene of the sample's class and of class `other`; None where none can be drawn."""
+
+    def pieces(self, sample: Sample) -> tuple[str, ...]:
+        """What can be left out of a drawn picture; empty where nothing can."""
+
+    def without(self, sample: Sample, names: Collection[str]) -> Sample:
+        """The picture drawn again without these pieces.
+
+        Raises:
+            ValueError: a picture that is not drawn; unknown pieces.
+        """
+
+    def impostors(self, vit: ViT, count: int) -> list[Item]:
+        """Pictures of the class that was mixed into another; empty where none was."""
+
+    def beside_another(self, vit: ViT, count: int, *, control: bool = False) -> list[Item]:
+        """The same beside another animal; with `control`, animals whose labels are clean."""
+
+
+def share(items: Sequence[T], shard: int, num_shards: int) -> Sequence[T]:
+    """This process's equal, contiguous part of a complete list.
+
+    The list is divided here and nowhere else, after everything was chosen, paired and limited.
 
     Args:
-        file: Path, or the encoded bytes.
-        name: What messages call it.
+        items: The complete list.
+        shard: Which part, from 0.
+        num_shards: How many parts there are.
 
     Raises:
-        UnreadableImage: missing, empty, truncated, or no picture at all.
+        ValueError: no such part.
     """
+    if not 0 <= shard < num_shards:
+        raise InputError(
+            f"data.shard must lie in [0, {num_shards - 1}] with data.num_shards={num_shards}, got "
+            f"{shard}; shards count from 0"
+        )
+    start, stop = (len(items) * part // num_shards for part in (shard, shard + 1))
+    return items[start:stop]
+
+
+def check_choice(pictures: Pictures) -> None:
+    """Refuse settings that no set of pictures can have.
+
+    Raises:
+        ValueError: the first of them that is wrong.
+    """
+    if pictures.on_error not in ("skip", "raise"):
+        raise unknown_name("data.on_error", pictures.on_error, ("skip", "raise"))
+    if pictures.num_images is not None and pictures.num_images < 1:
+        raise InputError(f"data.num_images must be at least 1, got {pictures.num_images}")
+    if pictures.seed < 0:
+        raise InputError(f"data.seed must not be negative, got {pictures.seed}")
+    for name, pairs in (("framed", [pictures.framed]), ("rewrites", pictures.rewrites)):
+        for pair in pairs:
+            if len(pair) != 2 or pair[0] == pair[1]:
+                raise InputError(f"data.{name} takes two different classes, got {list(pair)}")
+
+
+def numbered(items: Iterable[Item]) -> tuple[Item, ...]:
+    """The items with their places in the complete list."""
+    return tuple(replace(item, number=number) for number, item in enumerate(items))
+
+
+def to_show(items: Iterable[Item]) -> tuple[Item, ...]:
+    """The items for the figure alone, in its order."""
+    return tuple(
+        replace(item, shown=place, measured=False, number=place) for place, item in enumerate(items)
+    )
+
+
+def class_indices(vit: ViT, names: Sequence[str | int]) -> list[int]:
+    """The model's number of every class.
+
+    Raises:
+        ValueError: unknown or ambiguous ones, all of them.
+    """
+    indices, wrong = [], {}
+    for name in names:
+        try:
+            indices.append(vit.class_index(name))
+        except ValueError as error:
+            wrong[str(name)] = str(error)
+    if wrong:
+        raise InputError("; ".join(wrong.values()))
+    return indices
+
+
+def knows(vit: ViT, name: str) -> bool:
+    """Whether the model has such a class."""
     try:
-        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as picture:
-            picture.load()
-            return to_rgb(_over_white(_eight_bits(ImageOps.exif_transpose(picture))))
-    except UnidentifiedImageError:
-        empty = len(file) == 0 if isinstance(file, bytes) else file.stat().st_size == 0
-        reason = "the file is empty" if empty else "not a picture in a known format"
-        raise UnreadableImage(name, reason) from None
-    except (
-        OSError,
-        SyntaxError,  # how PIL reports a broken PNG
-        ValueError,
-        EOFError,
-        struct.error,
-        Image.DecompressionBombError,
-    ) as error:
-        raise UnreadableImage(name, str(error) or type(error).__name__) from error
+        vit.class_index(name)
+    except ValueError:
+        return False
+    return True
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits scaled, where a plain conversion would clip it."""
-    if picture.mode == "F":
-        raise InputError("floating-point pixels have no known range; save it with 8 or 16 bits")
-    if not picture.mode.startswith("I"):
-        return picture
-    values = np.asarray(picture).astype(np.float64)
-    if values.max(initial=0) > 255:
-        values = values / 257  # 65535 becomes 255
-    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+def retargeted(load: Callable[[], Sample], vit: ViT, name: str, targets: tuple[int, ...]) -> Sample:
+    """A sample under another id, with other classes to explain."""
+    names = tuple(vit.class_names[target] for target in targets)
+    return replace(load(), id=name, targets=targets, names=names)
 
 
-def _over_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture
-    layer = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+def swapped(selection: Selection) -> Selection:
+    """The same items, each with its classes in the other order."""
+    items = (replace(item, load=partial(_swap, item.load)) for item in selection.items)
+    return Selection(tuple(items), selection.note)
+
+
+def _swap(load: Callable[[], Sample]) -> Sample:
+    sample = load()
+    masks = None if sample.masks is None else sample.masks[::-1]
+    return replace(sample, targets=sample.targets[::-1], names=sample.names[::-1], masks=masks)

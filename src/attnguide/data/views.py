@@ -1,4 +1,4 @@
-"""A case as the model sees it: its input, and on the patch grid where everything lies."""
+"""A sample as the model sees it: its input, and where everything lies on the patch grid."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from attnguide.config import GuideConfig
-from attnguide.data.case import Case, Mask
 from attnguide.data.guide_image import GuideImage
+from attnguide.data.pictures import Mask, Sample
 from attnguide.errors import InputError
-from attnguide.guides import stitch
+from attnguide.guides import Guide, stitch
 from attnguide.models.preprocess import Preprocess
 from attnguide.types import ViT
 
@@ -28,7 +27,7 @@ class View:
     """One input of the model.
 
     Attributes:
-        id: Of the case; a view with a guide adds how it was made.
+        id: Of the sample; a view with a guide adds how it was made.
         kind: "alone", or how the guide was put beside the picture.
         image: (3, H, W), normalised.
         targets: Class indices to explain.
@@ -49,69 +48,74 @@ class View:
     note: str = ""
 
 
-def look(vit: ViT, case: Case) -> View:
+def to_view(vit: ViT, sample: Sample) -> View:
     """The picture as the model's preprocessing makes it, its masks by the same geometry."""
     pre = cast(Preprocess, vit.preprocess)
 
     def see(picture: Image.Image) -> Tensor:
-        return pre.normalize(picture) if case.as_is else pre([picture])[0]
+        return pre.normalize(picture) if sample.as_is else pre([picture])[0]
 
-    seen = [pre.denormalize(see(_as_picture(mask))).mean(0) > 0.5 for mask in case.masks or ()]
+    seen = [pre.denormalize(see(_as_picture(mask))).mean(0) > 0.5 for mask in sample.masks or ()]
     return View(
-        case.id,
+        sample.id,
         ALONE,
-        see(case.picture),
-        case.targets,
+        see(sample.picture),
+        sample.targets,
         tuple(coverage(mask, vit.grid) for mask in seen),
-        regions=case.regions,
-        note=_upscaled(vit, case),
+        regions=sample.regions,
+        note=_upscaled(vit, sample),
     )
 
 
-def look_beside(vit: ViT, case: Case, guide: GuideImage, settings: GuideConfig) -> View:
-    """The whole picture, uncropped, with the guide stitched beside it; masks likewise.
+def to_guided_view(vit: ViT, sample: Sample, guide_picture: GuideImage, guide: Guide) -> View:
+    """The whole picture, uncropped, with the guide picture stitched beside it; masks likewise.
+
+    Without a guide (`no_guide`), the picture as it is.
 
     Raises:
-        ValueError: as `stitch`; or a guide of a class that is to be explained.
+        ValueError: as `stitch`; or a guide picture of a class that is to be explained.
     """
-    if guide.label in case.targets:
+    if not guide.is_shown:
+        return to_view(vit, sample)
+    if guide_picture.label in sample.targets:
         raise InputError(
-            f"the guide {guide.name} shows the class that {case.id} is explained for; pass a "
-            "guide.image of another class"
+            f"the guide {guide_picture.name} shows the class that {sample.id} is explained for; "
+            "pass a guide.image of another class"
         )
     pre = cast(Preprocess, vit.preprocess)
 
-    def beside(image: Tensor, guide_image: Tensor, fill: float) -> tuple[Tensor, Tensor]:
+    def beside(image: Tensor, other: Tensor, fill: float) -> tuple[Tensor, Tensor]:
         stitched, own = stitch(
             [image],
-            guide_image,
-            settings.layout,
-            settings.fraction,
-            settings.fit,
+            other,
+            guide.layout,
+            guide.fraction,
+            guide.fit,
             patch_size=vit.patch_size,
             size=vit.image_size,
             fill=fill,
         )
         return stitched[0], own
 
-    image, own = beside(pre.normalize(case.picture), pre.normalize(guide.picture), settings.fill)
-    layers = [torch.from_numpy(mask).float().expand(3, -1, -1) for mask in case.masks or ()]
+    pixels, other = pre.normalize(sample.picture), pre.normalize(guide_picture.picture)
+    image, own = beside(pixels, other, guide.fill)
+    layers = [torch.from_numpy(mask).float().expand(3, -1, -1) for mask in sample.masks or ()]
     seen = [beside(layer, torch.zeros(3, 8, 8), 0.0)[0].mean(0) > 0.5 for layer in layers]
-    kind = guided_kind(settings)
+    kind = guided_kind(guide)
     return View(
-        f"{case.id}@{kind}",
+        f"{sample.id}@{kind}",
         kind,
         image,
-        case.targets,
+        sample.targets,
         tuple(coverage(mask, vit.grid) for mask in seen),
         own.float(),
-        case.regions,
+        sample.regions,
     )
 
 
-def guided_kind(settings: GuideConfig) -> str:
+def guided_kind(guide: Guide) -> str:
     """What a view with such a guide is called: "right 0.5 squash"."""
-    return f"{settings.layout} {settings.fraction:.3g} {settings.fit}"
+    return f"{guide.layout} {guide.fraction:.3g} {guide.fit}"
 
 
 def nearest_fraction(vit: ViT, layout: str, fraction: float) -> float:
@@ -130,11 +134,19 @@ def _as_picture(mask: Mask) -> Image.Image:
     return Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).convert("RGB")
 
 
-def _upscaled(vit: ViT, case: Case) -> str:
+def _upscaled(vit: ViT, sample: Sample) -> str:
     """Says so where the model's input is larger than the picture."""
-    width, height = case.picture.size
+    width, height = sample.picture.size
     if height >= vit.image_size[0] and width >= vit.image_size[1]:
         return ""
     note = f"upscaled from {width} x {height} pixels"
-    log.info("%s: %s", case.id, note)
+    log.info("%s: %s", sample.id, note)
     return note
+
+
+def pixels_of(vit: ViT, images: Tensor) -> Tensor:
+    """(..., 3, H, W) in [0, 1] for display; of an unknown normalisation, each image's own range."""
+    if isinstance(vit.preprocess, Preprocess):
+        return vit.preprocess.denormalize(images)
+    low, high = images.amin((-3, -2, -1), keepdim=True), images.amax((-3, -2, -1), keepdim=True)
+    return (images - low) / (high - low).clamp(min=1e-12)

@@ -8,160 +8,221 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attnguide import rules
-from attnguide.data.case import Case
-from attnguide.data.views import look
-from attnguide.evaluation.localisation import Measure, correlation, paired
-from attnguide.losses import LOSSES
+from attnguide.api import explain_many
+from attnguide.data.pictures import Sample
+from attnguide.data.views import View, to_view
+from attnguide.evaluation.localisation import correlation, net_share, relevance_by_region
+from attnguide.evaluation.statistics import Estimate, Measure, paired_difference
+from attnguide.methods import Method
+from attnguide.store.maps import as_columns
 from attnguide.tracing.trace import AttentionTrace, corrected_rollout
 from attnguide.types import ViT
+from attnguide.viz.panels import short_name
 
 EQ8 = "relative_contrast"
-FOR_THE_EYE = (
-    "Whether a map uncovers the mixture in a photograph is for the eye; it cannot be measured "
-    "without the part's mask."
-)
-ENOUGH = 5  # pictures that an interval needs to count
+DETAIL = "detail"  # as a method: complete correction of Eq. 8
+ROLES = ("mixed", "shown")  # the class that pictures were mixed into, and the one they show
+REGIONS = ("part", "object")
+Pair = tuple[int, int]
 
 
-def where_in(vit: ViT, case: Case) -> dict[str, Tensor]:
-    """(rows, cols) share of every patch that the first object, and its part, cover, if known."""
-    if not case.masks or not case.parts:
-        return {}
-    own = look(vit, replace(case, masks=(case.parts[0], case.masks[0]))).objects
-    return {"part": own[0], "object": own[1]}
+@dataclass(frozen=True)
+class Comparison:
+    """A picture and the classes that are compared in it.
+
+    Attributes:
+        view: The picture as the model sees it; its objects are the part that tells the classes
+            apart and the whole animal, where they are known.
+        classes: First and second class of the loss, then one more; places that are left are filled
+            with the most probable other classes.
+        is_shown: Its maps are kept, and those of a second pair of classes.
+        turns: The second pair is the first, turned; else it is the first class and the third.
+    """
+
+    view: View
+    classes: tuple[int, ...]
+    is_shown: bool = False
+    turns: bool = False
+
+    def pairs(self, ranking: Sequence[int]) -> tuple[Pair, Pair]:
+        """Both pairs of classes; `ranking` has the most probable class first."""
+        first, second, third = list(dict.fromkeys([*self.classes, *ranking]))[:3]
+        return (first, second), (second, first) if self.turns else (first, third)
+
+
+def to_part_view(vit: ViT, sample: Sample) -> View:
+    """The view whose objects are the first animal's part and the animal; none if not known."""
+    known = (sample.parts[0], sample.masks[0]) if sample.parts and sample.masks else None
+    return to_view(vit, replace(sample, masks=known))
+
+
+def part_regions(view: View) -> dict[str, NDArray[np.float64]]:
+    """Share of every patch that part and object cover, by name; empty if not known."""
+    shares = (np.asarray(share, dtype=np.float64) for share in view.objects)
+    return dict(zip(REGIONS, shares, strict=False))
 
 
 def detail_maps(
-    vit: ViT, images: Tensor, target: Tensor, reference: Tensor, losses: Sequence[str]
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Complete correction by loss, (B, rows, cols) each, on one forward pass; and the logits.
+    trace: AttentionTrace, target: Tensor, reference: Tensor, losses: Sequence[str]
+) -> dict[str, Tensor]:
+    """Complete correction by loss, (B, rows, cols) each, on the forward pass of `trace`.
 
     The warning of Eq. 8 about negative logits is left out: whoever asks counts them.
 
     Args:
-        vit: The model.
-        images: (B, 3, H, W), normalised.
+        trace: Its images are explained; its own target does not matter.
         target, reference: (B,) int64, first and second class of the losses.
         losses: Names; "logit" looks at the target alone.
     """
-    images, target, reference = (t.to(vit.device) for t in (images, target, reference))
-    images = images.to(vit.dtype)
-    shared: dict[Any, Any] = {}
+    vit, images, shared = trace.vit, trace.images, trace.shared
+    target, reference = target.to(images.device), reference.to(images.device)
     maps = {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "relative_contrast needs both logits positive")
         for loss in losses:
-            trace = AttentionTrace(
-                vit, images, target, loss=loss, reference=reference, shared=shared
-            )
-            maps[loss] = corrected_rollout(trace, rules.complete).cpu()
-    return maps, trace.logits.cpu()
+            own = AttentionTrace(vit, images, target, loss=loss, reference=reference, shared=shared)
+            maps[loss] = corrected_rollout(own, rules.complete).cpu()
+    return maps
 
 
-def detail_rows(
-    vit: ViT,
-    batch: Sequence[Case],
-    target: Tensor,
-    reference: Tensor,
-    losses: Sequence[str] = tuple(LOSSES),
-) -> pd.DataFrame:
-    """One row per picture and loss.
+def detail_rows(vit: ViT, comparisons: Sequence[Comparison], losses: Sequence[str]) -> pd.DataFrame:
+    """One row per picture and loss; of pictures that are shown also one for their second pair.
 
+    `place` is the number of the pair; the second is not measured, and explained by Eq. 8 alone.
+    `view` says by which loss and against which class, so that every map has a name of its own.
     `like_eq8` is the correlation with the map of Eq. 8; `is_valid`, whether both logits are
-    positive, as Eq. 8 needs. Other columns as `part_masses`.
+    positive, as Eq. 8 needs. Other columns as `relevance_by_region` of part and object.
     """
-    views = [look(vit, case) for case in batch]
-    images = torch.stack([view.image for view in views])
-    maps, logits = detail_maps(vit, images, target, reference, losses)
+    images = torch.stack([comparison.view.image for comparison in comparisons])
+    images = images.to(vit.device, vit.dtype)
+    trace = AttentionTrace(vit, images, torch.zeros(len(images), dtype=torch.int64))
+    logits = trace.logits.cpu()
+    rankings = logits.argsort(descending=True).tolist()
+    pairs = torch.tensor([c.pairs(r) for c, r in zip(comparisons, rankings, strict=True)])
     rows = []
-    for index, case in enumerate(batch):
-        first, second = (float(logits[index, c[index]]) for c in (target, reference))
-        where = where_in(vit, case)
-        for loss in losses:
-            like = correlation(maps[loss][index], maps[EQ8][index]) if EQ8 in maps else np.nan
-            rows.append(
-                {
-                    "image_id": case.id,
-                    "loss": loss,
-                    "target": int(target[index]),
-                    "reference": int(reference[index]),
-                    "logit_target": first,
-                    "logit_reference": second,
-                    "is_valid": first > 0 and second > 0,
-                    "like_eq8": like,
-                    **part_masses(maps[loss][index], where),
-                }
-            )
+    for place in range(1 + any(comparison.is_shown for comparison in comparisons)):
+        own = losses if place == 0 else (EQ8,)
+        target, reference = pairs[:, place].unbind(1)
+        maps = detail_maps(trace, target, reference, own)
+        for index, comparison in enumerate(comparisons):
+            if place and not comparison.is_shown:
+                continue
+            known = {
+                "place": place,
+                "measured": place == 0,
+                **_classes(vit, logits[index], pairs[index, place].tolist()),
+            }
+            for loss in own:
+                mine = {name: found[index] for name, found in maps.items()}
+                view = {"view": f"{loss} against {known['reference']}"}
+                rows.append({**_row(comparison, mine, loss), **known, **view})
     return pd.DataFrame(rows)
 
 
-def part_masses(relevance: Tensor, where: Mapping[str, Tensor]) -> dict[str, float]:
-    """Positive and negative mass as sizes, in all, on the object and on its part; their areas.
-
-    Areas are shares of the picture; NaN where a region is not known.
-    """
-    values = relevance.detach().cpu().double()
-    signs = {"positive": values.clamp(min=0), "negative": (-values).clamp(min=0)}
-    found = {sign: float(mass.sum()) for sign, mass in signs.items()}
-    for region in ("part", "object"):
-        share = where.get(region)
-        for sign, mass in signs.items():
-            own = np.nan if share is None else float((mass * share).sum())
-            found[f"{sign}_{region}"] = own
-        found[f"area_{region}"] = np.nan if share is None else float(share.mean())
-    return found
+def _row(comparison: Comparison, maps: Mapping[str, Tensor], loss: str) -> dict[str, Any]:
+    is_other = EQ8 in maps and loss != EQ8
+    like = correlation(maps[loss], maps[EQ8]) if is_other else np.nan
+    return {
+        "image_id": comparison.view.id,
+        "loss": loss,
+        "like_eq8": like,
+        **relevance_by_region(maps[loss], part_regions(comparison.view), REGIONS),
+        **as_columns(maps[loss] if comparison.is_shown else None),
+    }
 
 
-def net_share(region: str) -> Measure:
-    """Signed mass on a region over the mass of the whole map, in [-1, 1]."""
+def _classes(vit: ViT, logits: Tensor, pair: Sequence[int]) -> dict[str, Any]:
+    first, second = (float(logits[index]) for index in pair)
+    share = logits.double().softmax(-1)
+    top = logits.argsort(descending=True)[:3].tolist()
+    return {
+        "target": pair[0],
+        "reference": pair[1],
+        "target_name": vit.class_names[pair[0]],
+        "reference_name": vit.class_names[pair[1]],
+        "logit_target": first,
+        "logit_reference": second,
+        "is_valid": first > 0 and second > 0,
+        "top": "\n".join(f"{short_name(vit.class_names[i])} {share[i]:.2f}" for i in top),
+    }
 
-    def measure(rows: pd.DataFrame) -> pd.Series[float]:
-        size = rows["positive"] + rows["negative"]
-        return (rows[f"positive_{region}"] - rows[f"negative_{region}"]) / size.where(size > 0)
 
-    return measure
-
-
-def column(name: str) -> Measure:
-    """The values of a column, as a measure."""
-    return lambda rows: rows[name].astype(float)
-
-
-def contamination_changes(
-    rows: pd.DataFrame, methods: Sequence[str], models: tuple[str, str], seed: int = 0
+def two_class_rows(
+    vit: ViT,
+    views: Sequence[View],
+    classes: Sequence[Pair],
+    shown: Sequence[bool],
+    methods: Mapping[str, Method],
 ) -> pd.DataFrame:
-    """How much more a part speaks for the class it was mixed into, in a contaminated model.
+    """A row per picture, method and class, and of detail interpretation, whose method is `DETAIL`.
 
-    Signed share of the part, mixed minus shown class, contaminated minus clean model, on equal
-    pictures. The class shown is taken off, for a method that is blind to classes says the same of
-    both. Methods with fewer than five pictures are left out.
+    Methods explain the logit; detail interpretation compares each class with the other by Eq. 8.
 
     Args:
-        rows: One per picture, model, method and `role`, which is "mixed" or "shown".
-        methods: Which, in order.
-        models: The clean and the contaminated one.
+        vit: The model.
+        views: With part and object, as `to_part_view` makes them.
+        classes: Of each view, in the order of `ROLES`.
+        shown: Of each view: whether its maps are kept.
+        methods: By label; may be none.
+    """
+    images = torch.stack([view.image for view in views]).to(vit.device, vit.dtype)
+    targets = torch.tensor(classes)
+    named: dict[str, Any] = {label: (method, {}) for label, method in methods.items()}
+    many = explain_many(vit, images, targets, methods=named) if named else {}
+    maps = {label: explanation.relevance.cpu() for label, explanation in many.items()}
+    trace = AttentionTrace(vit, images, targets[:, 0].to(vit.device))
+    first, second = targets.unbind(1)
+    own = (detail_maps(trace, *pair, (EQ8,))[EQ8] for pair in ((first, second), (second, first)))
+    maps[DETAIL] = torch.stack([*own], 1)
+    logits = trace.logits.cpu()
+    probabilities = logits.double().softmax(-1)
+    return pd.DataFrame(
+        {
+            "image_id": view.id,
+            "method": label,
+            "target": target,
+            "target_name": vit.class_names[target],
+            "role": role,
+            "logit": float(logits[index, target]),
+            "probability": float(probabilities[index, target]),
+            "note": view.note,
+            **relevance_by_region(relevance[index, place], part_regions(view), REGIONS),
+            **as_columns(relevance[index, place] if shown[index] else None),
+        }
+        for index, view in enumerate(views)
+        for label, relevance in maps.items()
+        for place, (role, target) in enumerate(zip(ROLES, classes[index], strict=True))
+    )
+
+
+def contamination_change(rows: pd.DataFrame, measure: Measure, seed: int = 0) -> Estimate:
+    """Mean change of a measure on the same pictures, contaminated minus clean labels.
+
+    Args:
+        rows: With `labels`, "clean" or "contaminated": those of the model's training.
+        measure: Of rows.
         seed: Of the bootstrap.
     """
-    lines = []
-    for method in methods:
-        own = rows[rows["method"] == method]
-        clean, mixed = (own[own["model"] == model] for model in models)
-        gap = paired(mixed, clean, _mixed_minus_shown, seed)
-        if gap["n"] >= ENOUGH:
-            lines.append({"method": method, **gap})
-    return pd.DataFrame(lines)
+    clean, contaminated = (rows[rows["labels"] == name] for name in ("clean", "contaminated"))
+    return paired_difference(contaminated, clean, measure, seed)
 
 
-def _mixed_minus_shown(rows: pd.DataFrame) -> pd.Series[float]:
-    """Twice the signed share, so that the mean over both classes is their difference."""
-    sign = np.where(rows["role"] == "mixed", 2.0, -2.0)
-    return net_share("part")(rows).fillna(0.0) * sign
+def mixed_minus_shown(rows: pd.DataFrame) -> pd.Series[float]:
+    """Signed share of the part for the class it was mixed into, minus for the class shown.
+
+    Twice the share with either sign, so that the mean over both classes is their difference; 0 for
+    a map of zeros. The class shown is taken off, for a method that is blind to classes says the
+    same of both.
+    """
+    share = net_share("part")(rows).fillna(0.0).where(rows["area_part"].notna())
+    return share * np.where(rows["role"] == "mixed", 2.0, -2.0)

@@ -8,18 +8,18 @@ are kept apart, both as sizes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnguide.evaluation.statistics import bootstrap_mean
+from attnguide.evaluation.statistics import Measure as Measure
+from attnguide.evaluation.statistics import summarise as summarise
 
 REGIONS = ("target", "other", "background", "own", "guide")
-Measure = Callable[[pd.DataFrame], "pd.Series[float]"]
+LIKE = {"runner-up": "like the runner-up's map", "absent": "like a random other class's map"}
 
 
 def regions(
@@ -44,22 +44,24 @@ def regions(
     return found
 
 
-def masses(
-    relevance: Tensor | NDArray[np.floating], where: Mapping[str, NDArray[np.float64]]
+def relevance_by_region(
+    relevance: Tensor | NDArray[np.floating],
+    where: Mapping[str, NDArray[np.float64]],
+    names: Sequence[str] = REGIONS,
 ) -> dict[str, float]:
-    """Sizes of the positive and the negative mass, in all and in every region, and its area.
+    """Sizes of the positive and the negative relevance, in all and in every region, and its area.
 
-    Keys are `positive`, `negative`, and with `_<region>` for each of `REGIONS`, and
+    Keys are `positive`, `negative`, and with `_<region>` for each of `names`, and
     `area_<region>` as a share of the picture; NaN for a region that is not known.
     """
     values = np.asarray(relevance, dtype=np.float64)
     parts = {"positive": np.maximum(values, 0), "negative": np.maximum(-values, 0)}
     found = {name: float(part.sum()) for name, part in parts.items()}
-    for region in REGIONS:
+    for region in names:
         share = where.get(region)
         for name, part in parts.items():
             found[f"{name}_{region}"] = np.nan if share is None else float((part * share).sum())
-        found[f"area_{region}"] = np.nan if share is None else float(share.mean())
+        found[f"area_{region}"] = np.nan if share is None else float(np.mean(share))
     return found
 
 
@@ -126,6 +128,16 @@ def both_signs(rows: pd.DataFrame) -> pd.Series[float]:
     return net_positive("target")(rows) * net_negative("other")(rows)
 
 
+def grid_pointing(rows: pd.DataFrame) -> pd.Series[float]:
+    """Share of the positive mass in the target's cell of a grid; 0 where there is none.
+
+    NaN for pictures that are no grids. Chance is the share of a cell.
+
+    Source: Böhle, Fritz, Schiele, CVPR 2021.
+    """
+    return positive_share("target")(rows).fillna(0.0).where(rows["regions"] == "cells")
+
+
 def guided_share(rows: pd.DataFrame) -> pd.Series[float]:
     """Share of the mass that is positive in the picture's part or negative in the guide's.
 
@@ -135,80 +147,26 @@ def guided_share(rows: pd.DataFrame) -> pd.Series[float]:
     return _ratio(right, rows["positive"] + rows["negative"])
 
 
-def map_correlation(rows: pd.DataFrame) -> pd.Series[float]:
-    """Correlation with the map of the first target."""
-    return rows["correlation"]
+def column(name: str) -> Measure:
+    """The values of a column."""
+    return lambda rows: rows[name].astype(float)
 
 
-def summarise(
-    rows: pd.DataFrame, by: Sequence[str], measures: Mapping[str, Measure], seed: int = 0
-) -> pd.DataFrame:
-    """Mean of every measure with its 95 % interval, one line per group and measure.
-
-    Rows of one image are averaged first, so n counts images and the bootstrap draws images.
-    Measures that no row has are left out.
-
-    Args:
-        rows: With `image_id` and the columns that the measures read.
-        by: Columns that name a group.
-        measures: By name.
-        seed: Of the bootstrap.
-    """
-    lines = []
-    for key, part in rows.groupby(list(by), sort=False):
-        for name, measure in measures.items():
-            values = per_image(part, measure)
-            if len(values):
-                lines.append(
-                    {
-                        **dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)),
-                        "measure": name,
-                        **interval(values, seed),
-                    }
-                )
-    return pd.DataFrame(lines, columns=[*by, "measure", "value", "ci_low", "ci_high", "n"])
+def net_share(region: str) -> Measure:
+    """Signed mass on a region over the mass of the whole map, in [-1, 1]."""
+    return lambda rows: _ratio(
+        rows[f"positive_{region}"] - rows[f"negative_{region}"], rows["positive"] + rows["negative"]
+    )
 
 
-def paired(
-    first: pd.DataFrame, second: pd.DataFrame, measure: Measure, seed: int = 0
-) -> dict[str, float]:
-    """Mean difference of a measure, first minus second, over the images that both have."""
-    gap = (per_image(first, measure) - per_image(second, measure)).dropna()
-    return interval(gap, seed)
+def like(role: str) -> Measure:
+    """Correlation of the map of a competing class with the label's; see `LIKE`."""
+    return lambda rows: rows["correlation"].where(rows["role"] == role)
 
 
-def per_image(rows: pd.DataFrame, measure: Measure) -> pd.Series[float]:
-    """Mean of a measure over the rows of each image; images without a value are left out."""
-    values: pd.Series[float] = measure(rows).groupby(rows["image_id"]).mean().dropna()
-    return values
-
-
-def interval(values: pd.Series[float], seed: int = 0) -> dict[str, float]:
-    """`value`, `ci_low`, `ci_high` (95 % bootstrap) and `n`; NaN without any value."""
-    if values.empty:
-        return {"value": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n": 0}
-    found = bootstrap_mean(np.asarray(values, dtype=np.float64), seed)
-    return {
-        "value": float(found.mean),
-        "ci_low": float(found.low),
-        "ci_high": float(found.high),
-        "n": len(values),
-    }
-
-
-def pick(table: pd.DataFrame, **where: object) -> dict[str, Any]:
-    """The first line of a table of `summarise` with these values; NaN and n = 0 where none is."""
-    for column, value in where.items():
-        table = table[table[column] == value]
-    return dict(table.iloc[0]) if len(table) else interval(pd.Series(dtype=float))
-
-
-def text(line: Mapping[str, Any]) -> str:
-    """A mean for a sentence: "0.92 [0.88, 0.95], n = 100"."""
-    if not line["n"]:
-        return "not known"
-    low, high = line["ci_low"], line["ci_high"]
-    return f"{line['value']:.2f} [{low:.2f}, {high:.2f}], n = {line['n']}"
+def on_target(measure: Measure) -> Measure:
+    """A measure of the maps of targets alone, not of their competitors."""
+    return lambda rows: measure(rows).where(rows["role"] == "target")
 
 
 def _ratio(part: pd.Series[float], whole: pd.Series[float]) -> pd.Series[float]:

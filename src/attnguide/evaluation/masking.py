@@ -1,98 +1,146 @@
-"""Logits of images whose patches are filled, as fast as they can be had exactly.
+"""Logits of images under masks: how patches are replaced or removed, and what is computed after.
 
 A filled patch is embedded on its own, so filling pixels and then embedding equals choosing, patch
-by patch, between two tables of tokens. Where the model is timm's own, the patches of an image and
-of its filled version are embedded once, every mask is such a choice, and the last block computes
-only the tokens that the head reads. Any other model gets filled pixels.
+by patch, between two tables of tokens. Where the model is timm's own, the tokens of an image and
+of its filled version are made once, every mask is such a choice, and the last block computes only
+the tokens that the head reads. Any other model gets filled pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnguide.errors import InputError, unknown_name
-from attnguide.tracing.plain import rows_read
+from attnguide.errors import InputError
+from attnguide.evaluation.fills import linear_filled
+from attnguide.tracing.blocks import is_standard, prefix_block, tokens_read
+from attnguide.tracing.tokens import check_free_tokens, kept_logits
 from attnguide.types import ViT
 
-FILLS = ("zero", "black", "mean", "blur")
+PATHS = ("pixels", "tokens", "last block")
 
 
-def filled(images: Tensor, fill: str | float, black: Tensor | None, patch: int) -> Tensor:
-    """(B, 3, H, W) images with every patch filled.
+@dataclass(frozen=True)
+class Network:
+    """A model cut in two where masks act.
 
-    Args:
-        images: (B, 3, H, W), normalised.
-        fill: "zero" (0 in normalised space), "black" (0 in image space), "mean" (each image's own
-            channel means), "blur" (Gaussian, standard deviation one patch), or a number in
-            normalised space.
-        black: (3,) normalised value of black; needed by "black" alone.
-        patch: Patch height in pixels.
-
-    Raises:
-        ValueError: unknown fill, or "black" where the model's normalisation is not known.
+    Attributes:
+        path: "pixels"; "tokens", whose patches are embedded once; or "last block", which is
+            "tokens" with the last block computed for the tokens that the head reads.
+        enter: (B, 3, H, W) images to what is masked: images, or tokens (B, N, D).
+        leave: What is masked to logits (B, C).
+        num_prefix: Tokens before the patches.
     """
-    check_fill(fill)
-    if isinstance(fill, int | float):
-        return torch.full_like(images, fill)
-    if fill == "zero":
-        return torch.zeros_like(images)
-    if fill == "mean":
-        return images.mean((-2, -1), keepdim=True).expand_as(images)
-    if fill == "black":
-        if black is None:
-            raise InputError(
-                "fill='black' needs the model's normalisation, but its preprocess has no mean and "
-                "std; pass the number that black has in normalised space"
-            )
-        return black.to(images).view(1, 3, 1, 1).expand_as(images)
-    from torchvision.transforms.functional import gaussian_blur
 
-    widest = min(images.shape[-2:])
-    kernel = min(4 * patch + 1, widest - 1 + widest % 2)
-    return gaussian_blur(images, [kernel, kernel], [float(patch), float(patch)])
+    path: str
+    enter: Callable[[Tensor], Tensor]
+    leave: Callable[[Tensor], Tensor]
+    num_prefix: int = 0
+
+    @property
+    def in_tokens(self) -> bool:
+        """Whether masks act on tokens."""
+        return self.path != "pixels"
 
 
-def check_fill(fill: str | float) -> None:
-    """Refuse a fill that does not exist.
-
-    Raises:
-        ValueError: neither a name nor a number.
-    """
-    if not isinstance(fill, int | float) and fill not in FILLS:
-        raise unknown_name("fill", fill, [*FILLS, "a number in normalised space"])
+def paths(model: ViT | Callable[[Tensor], Tensor]) -> tuple[str, ...]:
+    """The ways in which this model's masked logits can be had exactly, of `PATHS`."""
+    if not isinstance(model, ViT) or not has_separable_patches(model):
+        return PATHS[:1]
+    shorter = tokens_read(model.module, model.num_tokens) < model.num_tokens
+    return PATHS if shorter else PATHS[:2]
 
 
-class MaskedForward:
-    """Logits of one batch of images under any masks."""
+def network(model: ViT | Callable[[Tensor], Tensor], path: str) -> Network:
+    """The model, cut where this path says."""
+    if not isinstance(model, ViT):
+        return Network("pixels", _as_they_are, model)
+    if path == "pixels":
+        return Network(path, _as_they_are, Whole(model))
+    module: Any = model.module
+
+    def embed(images: Tensor) -> Tensor:
+        tokens: Tensor = module.norm_pre(module._pos_embed(module.patch_embed(images)))
+        return tokens
+
+    read = tokens_read(module, model.num_tokens) if path == "last block" else model.num_tokens
+    return Network(path, embed, Blocks(module, read), model.num_prefix)
+
+
+def has_separable_patches(vit: ViT) -> bool:
+    """Whether this is timm's network and embeds every patch on its own: masks may act on tokens."""
+    from timm.layers import PatchEmbed
+
+    embed: Any = getattr(vit.module, "patch_embed", None)
+    return (
+        is_standard(vit.module)
+        and type(embed) is PatchEmbed
+        and embed.flatten
+        and tuple(embed.proj.stride) == tuple(embed.proj.kernel_size) == tuple(vit.patch_size)
+    )
+
+
+def _as_they_are(images: Tensor) -> Tensor:
+    return images
+
+
+class Whole(nn.Module):
+    """A ViT as it is: images (M, 3, H, W) to logits (M, C)."""
+
+    def __init__(self, vit: ViT) -> None:
+        """Nothing is copied."""
+        super().__init__()
+        self.module, self.vit = vit.module, vit
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(M, C)."""
+        return replace(self.vit, module=self.module).logits(images)
+
+
+class Blocks(nn.Module):
+    """timm's standard network after its embedding: tokens (M, N, D) to logits (M, C)."""
+
+    def __init__(self, module: Any, read: int) -> None:
+        """Nothing is copied.
+
+        Args:
+            module: A network that `is_standard`.
+            read: How many of the first tokens the last block computes.
+        """
+        super().__init__()
+        self.module, self.read = module, read
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, C)."""
+        blocks = self.module.blocks
+        if self.read < x.shape[1]:
+            x = prefix_block(blocks[-1], blocks[:-1](x), self.read)
+        else:
+            x = blocks(x)
+        logits: Tensor = self.module.forward_head(self.module.norm(x))
+        return logits
+
+
+class Replaced:
+    """Masked patches are taken from a filled image."""
 
     def __init__(
-        self,
-        model: ViT | Callable[[Tensor], Tensor],
-        images: Tensor,
-        fill_images: Tensor,
-        grid: tuple[int, int],
+        self, network: Network, images: Tensor, filled: Tensor, grid: tuple[int, int]
     ) -> None:
         """Embed what can be embedded once.
 
         Args:
-            model: A ViT, or any callable from (M, 3, H, W) to logits (M, C).
-            images, fill_images: (B, 3, H, W).
+            network: Model.
+            images, filled: (B, 3, H, W).
             grid: Patches as (rows, cols).
         """
-        self.grid = grid
-        module: Any = model.module if isinstance(model, ViT) else model
-        self.in_tokens = isinstance(model, ViT) and has_separable_patches(module, model.grid, grid)
-        self.pixels = (images, fill_images)
-        if self.in_tokens:
-            self.head: Callable[[Tensor], Tensor] = token_forward(module)
-            self.tables = tuple(module.patch_embed(x) for x in self.pixels)
-        else:
-            self.head = module
+        self.network, self.grid = network, grid
+        self.tables = (network.enter(images), network.enter(filled))
 
     def __call__(self, image: Tensor, keep: Tensor) -> Tensor:
         """(M, C) logits.
@@ -101,74 +149,105 @@ class MaskedForward:
             image: (M,) which image of the batch.
             keep: (M, P) bool, True where the patch stays.
         """
-        if self.in_tokens:
-            clean, fill = (table[image] for table in self.tables)
-            return self.head(torch.where(keep.unsqueeze(-1), clean, fill))
-        clean, fill = (pixels[image] for pixels in self.pixels)
-        mask = keep.view(-1, 1, *self.grid).to(clean)
-        mask = F.interpolate(mask, clean.shape[-2:], mode="nearest")
-        return self.head(torch.where(mask.bool(), clean, fill))
-
-
-def has_separable_patches(module: Any, own_grid: tuple[int, int], grid: tuple[int, int]) -> bool:
-    """Whether every patch is embedded on its own, so that masks may act on tokens."""
-    from timm.layers import PatchEmbed
-    from timm.models.vision_transformer import VisionTransformer
-
-    embed: Any = getattr(module, "patch_embed", None)
-    return (
-        isinstance(module, VisionTransformer)
-        and type(module).forward_features is VisionTransformer.forward_features
-        and type(embed) is PatchEmbed
-        and embed.flatten
-        and tuple(embed.proj.stride) == tuple(embed.proj.kernel_size)
-        and own_grid == grid
-    )
-
-
-def token_forward(module: Any) -> Callable[[Tensor], Tensor]:
-    """The part of a timm VisionTransformer after the patch embedding, (M, P, D) to (M, C).
-
-    Its last block computes only the tokens that the head reads, if it is one of timm's plain ones.
-    """
-    from timm.layers import Attention
-    from timm.models.vision_transformer import Block
-
-    last = module.blocks[-1]
-    known = (
-        type(last) is Block
-        and type(last.attn) is Attention
-        and getattr(last.attn, "gate", None) is None
-    )
-
-    def forward(tokens: Tensor) -> Tensor:
-        x = module.norm_pre(module._pos_embed(tokens))
-        rows = rows_read(module, x.shape[1])
-        if known and rows < x.shape[1]:
-            x = prefix_block(last, module.blocks[:-1](x), rows)
+        clean, other = (table[image] for table in self.tables)
+        if self.network.in_tokens:
+            stays = F.pad(keep, (self.network.num_prefix, 0), value=True).unsqueeze(-1)
         else:
-            x = module.blocks(x)
-        logits: Tensor = module.forward_head(module.norm(x))
-        return logits
-
-    return forward
+            stays = in_pixels(keep, self.grid, clean.shape[-2:]).unsqueeze(1)
+        return self.network.leave(torch.where(stays, clean, other))
 
 
-def prefix_block(block: Any, x: Tensor, prefix: int) -> Tensor:
-    """(M, prefix, D): a timm block's output for the prefix tokens alone, exactly."""
-    attn = block.attn
-    batch, tokens, _ = x.shape
-    y = block.norm1(x)
-    q_weight, kv_weight = attn.qkv.weight.split([attn.attn_dim, 2 * attn.attn_dim])
-    q_bias, kv_bias = (
-        (None, None)
-        if attn.qkv.bias is None
-        else attn.qkv.bias.split([attn.attn_dim, 2 * attn.attn_dim])
-    )
-    q = F.linear(y[:, :prefix], q_weight, q_bias).view(batch, prefix, attn.num_heads, attn.head_dim)
-    kv = F.linear(y, kv_weight, kv_bias).view(batch, tokens, 2, attn.num_heads, attn.head_dim)
-    k, v = kv.permute(2, 0, 3, 1, 4)
-    out = F.scaled_dot_product_attention(attn.q_norm(q.transpose(1, 2)), attn.k_norm(k), v)
-    out = attn.proj(attn.norm(out.transpose(1, 2).reshape(batch, prefix, attn.attn_dim)))
-    x = x[:, :prefix] + block.ls1(out)
-    return x + block.ls2(block.mlp(block.norm2(x)))
+class Imputed:
+    """Masked pixels are imputed from their neighbours: `fill="linear"`."""
+
+    def __init__(
+        self,
+        network: Network,
+        images: Tensor,
+        grid: tuple[int, int],
+        seeds: list[int],
+        std: tuple[float, ...],
+        dtype: torch.dtype,
+    ) -> None:
+        """Hold what `fills.linear_filled` takes, and the type in which the network takes it."""
+        self.network, self.images, self.grid = network, images, grid
+        self.seeds, self.std, self.dtype = seeds, std, dtype
+
+    def __call__(self, image: Tensor, keep: Tensor) -> Tensor:
+        """(M, C) logits; as `Replaced`."""
+        hidden = ~in_pixels(keep, self.grid, self.images.shape[-2:])
+        seeds = [self.seeds[number] for number in image.tolist()]
+        pictures = linear_filled(self.images[image], hidden, seeds, self.std)
+        return self.network.leave(self.network.enter(pictures.to(self.dtype)))
+
+
+class Dropped:
+    """Masked patches leave the sequence after the position embedding: `fill="drop"`."""
+
+    def __init__(self, vit: ViT, network: Network, images: Tensor) -> None:
+        """Embed once, where the network is cut at its tokens; else once per image and mask."""
+        self.vit, self.network, self.images = vit, network, images
+        self.table = network.enter(images)
+
+    def __call__(self, image: Tensor, kept: Tensor) -> Tensor:
+        """(M, C) logits.
+
+        Args:
+            image: (M,) which image of the batch.
+            kept: (M, K) the patches that stay, in increasing order.
+        """
+        prefix = self.network.num_prefix
+        if self.network.in_tokens:
+            first = torch.arange(prefix, device=kept.device).expand(len(kept), -1)
+            index = torch.cat([first, kept + prefix], 1)
+            return self.network.leave(self.table[image.unsqueeze(1), index])
+        rows, cols = self.vit.grid
+        keep = torch.zeros(len(kept), rows * cols, dtype=torch.bool, device=kept.device)
+        keep.scatter_(1, kept, True)
+        logits = [
+            kept_logits(
+                self.vit, self.images[number : number + 1], mask.unsqueeze(0), 1, lambda: None
+            )
+            for number, mask in zip(image.tolist(), keep, strict=True)
+        ]
+        return torch.cat(logits)
+
+
+def in_pixels(keep: Tensor, grid: tuple[int, int], size: tuple[int, ...]) -> Tensor:
+    """(M, H, W) bool of a mask over patches (M, P)."""
+    rows, cols = size[0] // grid[0], size[1] // grid[1]
+    return keep.view(-1, *grid).repeat_interleave(rows, 1).repeat_interleave(cols, 2)
+
+
+def check_drop(model: Any, most: int) -> None:
+    """Refuse to remove tokens where that is not defined.
+
+    Args:
+        model: As in `perturb`.
+        most: The largest number of patches that are removed.
+
+    Raises:
+        ValueError: no ViT, positions inside the attention, or a head that would read nothing.
+    """
+    if not isinstance(model, ViT):
+        raise InputError(
+            f"fill='drop' removes tokens of a ViT, got {type(model).__name__}; make one with "
+            "wrap_model, or use fill='zero'"
+        )
+    if not hasattr(model.module, "blocks"):
+        raise InputError(
+            f"fill='drop' is not defined for {model.name} ({type(model.module).__name__}), which "
+            "keeps no list of its layers in `blocks`; use fill='zero'"
+        )
+    check_free_tokens("fill='drop'", model, instead="fill='zero'")
+    rows, cols = model.grid
+    if most == rows * cols and _reads_patches(model):
+        raise InputError(
+            f"fill='drop' at fraction 1 leaves nothing that the head of {model.name} reads; end "
+            "fractions below 1, or use fill='zero'"
+        )
+
+
+def _reads_patches(vit: ViT) -> bool:
+    """Whether the head reads patches, or may do so."""
+    return vit.readout is None or bool(vit.readout[vit.num_prefix :].any())

@@ -1,4 +1,4 @@
-"""Positive and negative perturbation: fill patches by relevance, watch what the model still knows.
+"""Positive and negative perturbation: mask patches by relevance, watch what the model still knows.
 
 The seven choices, fixed here and stated in every record:
 
@@ -6,7 +6,7 @@ The seven choices, fixed here and stated in every record:
 2. Count: round(fraction x patches), rounded half up.
 3. Order: "positive" fills the most relevant patch first, "negative" the least relevant first.
    Ties are broken by position: the patch with the lower index (row-major) goes first in both.
-4. Fill: 0 in the model's normalised space by default; see `masking.filled`.
+4. Fill: 0 in the model's normalised space by default; see `fills`.
 5. The map is not computed again after filling.
 6. Followed: the label's probability and logit, and whether top-1 equals the label.
 7. Area: trapezoid over the fractions, divided by their range, in percent.
@@ -14,45 +14,62 @@ The seven choices, fixed here and stated in every record:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from attnguide.errors import InputError, unknown_name
-from attnguide.evaluation.masking import MaskedForward, filled
-from attnguide.types import PerturbationCurve, ViT
+from attnguide.errors import unknown_name
+from attnguide.evaluation.curve import PerturbationCurve
+from attnguide.evaluation.engines import Engine, MaskedModel, ready
+from attnguide.evaluation.fills import check_fill, filled, normalisation, seeds_of
+from attnguide.evaluation.masking import Dropped, Imputed, Replaced, check_drop
+from attnguide.evaluation.perturbation_inputs import (
+    ORDERS,
+    Label,
+    Model,
+    Relevance,
+    check,
+    check_finite,
+    take,
+)
+from attnguide.types import ViT
 
-ORDERS = ("positive", "negative")
 FRACTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+Column = tuple[int, int]  # number of a ranking, number of its patches that are masked
 
 
 def perturb(
-    vit: ViT | Callable[[Tensor], Tensor],
+    vit: Model,
     images: Tensor,
-    relevance: Tensor,
-    label: int | Sequence[int] | Tensor,
+    relevance: Relevance,
+    label: Label,
     *,
     order: str = "positive",
     fractions: Sequence[float] = FRACTIONS,
     fill: str | float = "zero",
-    chunk: int | None = None,
+    engine: Engine | MaskedModel | None = None,
 ) -> PerturbationCurve:
     """One order of one relevance map per image; see `perturb_many` for several at once.
 
     Args:
-        vit: A ViT, or any callable from images to logits (B, C).
+        vit: A ViT, or any callable from images to logits (B, C). A module in training mode runs
+            in evaluation mode inside.
         images: (B, 3, H, W), normalised.
-        relevance: (B, rows, cols); its grid is the grid of patches.
-        label: Class that is followed: one, or one per image.
+        relevance: (B, rows, cols), or the `Explanation` that holds it; its grid is the grid of
+            patches, for a ViT the model's own.
+        label: Class that is followed, by index or (of a ViT) by name: one, or one per image.
         order: "positive" or "negative".
         fractions: Increasing shares of patches in [0, 1].
-        fill: "zero", "black", "mean", "blur", or a number in normalised space.
-        chunk: Masked images per forward pass; by default 8 on a CPU and 128 on a GPU.
+        fill: "zero", "black", "mean", "blur", "linear", "drop", or a number in normalised space.
+        engine: What the masked images are computed on; see `engines.Engine`. One that is not
+            torch's default is better prepared once (`engines.prepare`) than in every call.
 
     Raises:
-        ValueError: unknown order or fill, fractions that do not increase or leave [0, 1], shapes
-            that do not fit, a relevance that is not finite.
+        ValueError: unknown order, fill or class, fractions that do not increase or leave [0, 1],
+            shapes that do not fit, images or a relevance that are not finite.
+        TypeError: images or a relevance that are not a Tensor.
     """
     curves = perturb_many(
         vit,
@@ -62,67 +79,96 @@ def perturb(
         orders=(order,),
         fractions=fractions,
         fill=fill,
-        chunk=chunk,
+        engine=engine,
     )
     return curves["", order]
 
 
 def perturb_many(
-    vit: ViT | Callable[[Tensor], Tensor],
+    vit: Model,
     images: Tensor,
-    relevances: Mapping[str, Tensor],
-    label: int | Sequence[int] | Tensor,
+    relevances: Mapping[str, Relevance],
+    label: Label,
     *,
     orders: Sequence[str] = ORDERS,
     fractions: Sequence[float] = FRACTIONS,
     fill: str | float = "zero",
-    chunk: int | None = None,
+    engine: Engine | MaskedModel | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> dict[tuple[str, str], PerturbationCurve]:
     """Curves of several relevance maps in several orders, as one stream of masked images.
 
-    Every distinct mask of an image is evaluated once: the clean image serves all curves.
+    The masks of one ranking are nested, so they are distinct wherever their counts are. What every
+    ranking has in common, the clean image and the wholly masked one, is evaluated once.
 
     Args:
-        relevances: Name of the map to (B, rows, cols).
+        relevances: Name of the map to (B, rows, cols) or `Explanation`.
         orders: Of "positive", "negative".
-        vit, images, label, fractions, fill, chunk: As in `perturb`.
+        seeds: One per image, of the noise of fill="linear"; by default made from its pixels.
+        vit, images, label, fractions, fill, engine: As in `perturb`.
 
     Returns:
         One curve per (name, order).
     """
-    batch = len(images)
-    grid = _check(images, relevances, orders, fractions)
-    if isinstance(vit, ViT):
-        images = images.to(device=vit.device, dtype=vit.dtype)
-    labels = torch.as_tensor(label).to(images.device).long().expand(batch)
+    curves, finite = unchecked_curves(
+        vit,
+        images,
+        relevances,
+        label,
+        orders=orders,
+        fractions=fractions,
+        fill=fill,
+        engine=engine,
+        seeds=seeds,
+    )
+    check_finite(list(relevances), finite.tolist())
+    return curves
+
+
+def unchecked_curves(
+    vit: Model,
+    images: Tensor,
+    relevances: Mapping[str, Relevance],
+    label: Label,
+    *,
+    orders: Sequence[str] = ORDERS,
+    fractions: Sequence[float] = FRACTIONS,
+    fill: str | float = "zero",
+    engine: Engine | MaskedModel | None = None,
+    seeds: Sequence[int] | None = None,
+) -> tuple[dict[tuple[str, str], PerturbationCurve], Tensor]:
+    """As `perturb_many`, and what `check_finite` takes: nothing here waits for the device."""
+    images, maps, labels = take(vit, images, relevances, label)
+    grid = check(vit, images, maps, orders, fractions)
+    check_fill(fill)
     counts = [int(fraction * grid[0] * grid[1] + 0.5) for fraction in fractions]
+    if fill == "drop":
+        check_drop(vit, max(counts))
+    model = ready(vit, engine, images.device.type)
 
-    keep: list[Tensor] = []
-    slots: dict[tuple[str, str], int] = {}
-    for name, relevance in relevances.items():
+    rankings: list[Tensor] = []
+    numbers: dict[tuple[int, str], int] = {}
+    for relevance in maps.values():
         for order in orders:
-            ranks = rank_patches(relevance.to(images.device).flatten(1), order).argsort(-1)
-            slots[name, order] = len(keep)
-            keep += [ranks >= count for count in counts]
-    masks = torch.stack(keep, 1)  # (B, M, P)
-
-    owner, unique, inverse = _distinct(masks)
-    preprocess = getattr(vit, "preprocess", None)
-    fill_images = filled(images, fill, _black(preprocess), images.shape[-2] // grid[0])
-    step = chunk or (8 if images.device.type == "cpu" else 128)
-    with torch.inference_mode():
-        forward = MaskedForward(vit, images, fill_images, grid)
-        logits = torch.cat(
-            [
-                forward(owner[start : start + step], unique[start : start + step])
-                for start in range(0, len(owner), step)
-            ]
-        )
-    logits = logits.clone()[inverse].view(batch, masks.shape[1], -1)
-    return {
-        key: _curve(logits[:, slot : slot + len(counts)], labels, fractions, key[1])
-        for key, slot in slots.items()
-    }
+            if (id(relevance), order) not in numbers:
+                numbers[id(relevance), order] = len(rankings)
+                rankings.append(rank_patches(relevance.flatten(1), order))
+    columns = [
+        (0 if count in (0, grid[0] * grid[1]) else number, count)
+        for number in range(len(rankings))
+        for count in counts
+    ]
+    with model.running():
+        logits = _logits(model, images, rankings, list(dict.fromkeys(columns)), grid, fill, seeds)
+    curves = {}
+    for name, relevance in maps.items():
+        for order in orders:
+            start = numbers[id(relevance), order] * len(counts)
+            own = torch.stack([logits[key] for key in columns[start : start + len(counts)]], 1)
+            curves[name, order] = _curve(own, labels, fractions, order)
+    followed = torch.stack([curve.logit for curve in curves.values()])
+    finite = [torch.isfinite(tensor).all() for tensor in (images, *maps.values(), followed)]
+    return curves, torch.stack(finite)
 
 
 def rank_patches(relevance: Tensor, order: str) -> Tensor:
@@ -136,26 +182,53 @@ def rank_patches(relevance: Tensor, order: str) -> Tensor:
     return relevance.argsort(dim=-1, descending=order == "positive", stable=True)
 
 
-def _distinct(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Owner (U,), mask (U, P) of every distinct mask of every image, and (B * M,) where it went."""
-    batch, count, patches = masks.shape
-    owner = torch.arange(batch, device=masks.device).repeat_interleave(count)
-    seen: dict[tuple[int, bytes], int] = {}
-    first: list[int] = []
-    inverse: list[int] = []
-    rows = masks.reshape(-1, patches)
-    for index, (image, row) in enumerate(zip(owner.tolist(), rows.cpu().numpy(), strict=True)):
-        key = (image, row.tobytes())
-        if key not in seen:
-            seen[key] = len(first)
-            first.append(index)
-        inverse.append(seen[key])
-    return owner[first], rows[first], torch.tensor(inverse, device=masks.device)
+def _logits(
+    model: MaskedModel,
+    images: Tensor,
+    rankings: Sequence[Tensor],
+    columns: Sequence[Column],
+    grid: tuple[int, int],
+    fill: str | float,
+    seeds: Sequence[int] | None,
+) -> dict[Column, Tensor]:
+    """(B, C) logits for every column."""
+    weights = model.vit.dtype if isinstance(model.vit, ViT) else images.dtype
+    entered = images.to(weights)
+    preprocess = getattr(model.vit, "preprocess", None)
+    if fill == "drop":
+        dropped = Dropped(model.vit, model.network, entered)  # type: ignore[arg-type]
+        logits: dict[Column, Tensor] = {}
+        for count in dict.fromkeys(count for _, count in columns):
+            alike = [column for column in columns if column[1] == count]
+            kept = [rankings[number][:, count:].sort(-1).values for number, _ in alike]
+            logits |= _stream(model, dropped, alike, kept)
+        return logits
+    if fill == "linear":
+        std = normalisation(preprocess, fill)[1]
+        own = list(seeds) if seeds is not None else seeds_of(images)
+        masked: Any = Imputed(model.network, images, grid, own, std, weights)
+    else:
+        other = filled(images, fill, preprocess, images.shape[-2] // grid[0]).to(weights)
+        masked = Replaced(model.network, entered, other, grid)
+    ranks = [ranking.argsort(-1) for ranking in rankings]
+    return _stream(model, masked, columns, [ranks[number] >= count for number, count in columns])
+
+
+def _stream(
+    model: MaskedModel, masked: Any, columns: Sequence[Column], masks: Sequence[Tensor]
+) -> dict[Column, Tensor]:
+    """(B, C) logits for every column: all its masks (B, ...) of all images, image by image."""
+    stacked = torch.stack(list(masks), 1)
+    batch, count = stacked.shape[:2]
+    image = torch.arange(batch, device=stacked.device).repeat_interleave(count)
+    logits = model.logits(masked, image, stacked.flatten(0, 1)).view(batch, count, -1)
+    return dict(zip(columns, logits.unbind(1), strict=True))
 
 
 def _curve(
     logits: Tensor, labels: Tensor, fractions: Sequence[float], order: str
 ) -> PerturbationCurve:
+    logits = logits.clone()  # not an inference tensor, which cannot be differentiated with
     index = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
     prediction = logits.argmax(-1)
     return PerturbationCurve(
@@ -166,37 +239,3 @@ def _curve(
         prediction=prediction,
         order=order,
     )
-
-
-def _black(preprocess: object) -> Tensor | None:
-    mean, std = getattr(preprocess, "mean", None), getattr(preprocess, "std", None)
-    return None if mean is None or std is None else -torch.tensor(mean) / torch.tensor(std)
-
-
-def _check(
-    images: Tensor,
-    relevances: Mapping[str, Tensor],
-    orders: Sequence[str],
-    fractions: Sequence[float],
-) -> tuple[int, int]:
-    """The grid of patches, after everything was found to fit."""
-    for order in orders:
-        if order not in ORDERS:
-            raise unknown_name("order", order, list(ORDERS))
-    steps = list(fractions)
-    if not steps or steps != sorted(set(steps)) or steps[0] < 0 or steps[-1] > 1:
-        raise InputError(f"fractions must increase within [0, 1], got {steps}")
-    shapes = {tuple(relevance.shape) for relevance in relevances.values()}
-    if len(shapes) != 1:
-        raise InputError(f"expected relevance maps of one shape, got {sorted(shapes)}")
-    shape = next(iter(shapes))
-    height, width = images.shape[-2:]
-    if len(shape) != 3 or shape[0] != len(images) or height % shape[1] or width % shape[2]:
-        raise InputError(
-            f"relevance must be (B, rows, cols) with whole patches of the {tuple(images.shape)} "
-            f"images, got {shape}"
-        )
-    for name, relevance in relevances.items():
-        if not bool(torch.isfinite(relevance).all()):
-            raise InputError(f"relevance {name!r} contains NaN or infinite values")
-    return shape[1], shape[2]

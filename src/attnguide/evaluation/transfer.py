@@ -8,13 +8,19 @@ import numpy as np
 import pandas as pd
 
 from attnguide.data.views import View
-from attnguide.evaluation.localisation import Measure, correlation, masses, regions, summarise
+from attnguide.evaluation.localisation import column, correlation, regions, relevance_by_region
 from attnguide.interventions.attention_descent import Descent
+from attnguide.store.maps import as_columns
 from attnguide.types import Explanation, ViT
 
 
 def transfer_rows(
-    vit: ViT, views: Sequence[View], found: Descent, own: Explanation
+    vit: ViT,
+    views: Sequence[View],
+    shown: Sequence[bool],
+    found: Descent,
+    own: Explanation,
+    lr: float,
 ) -> pd.DataFrame:
     """One row per picture and step.
 
@@ -24,19 +30,22 @@ def transfer_rows(
     Args:
         vit: Names the classes.
         views: With two targets each: the one that is descended, and the other.
+        shown: Of each view; rows of those that are hold the map too.
         found: Of these views.
         own: The complete correction of the model as it is.
+        lr: Learning rate of the descent.
     """
     rows = []
     for index, view in enumerate(views):
         target, other = view.targets[:2]
         like = correlation(found.relevance[0, index].cpu(), own.relevance[index].cpu())
         for step, logits in enumerate(found.logits[:, index].cpu()):
-            mass = masses(found.relevance[step, index].cpu(), regions(view.objects, 0))
+            mass = relevance_by_region(found.relevance[step, index].cpu(), regions(view.objects, 0))
             size = (mass["positive"] + mass["negative"]) or np.nan
             rows.append(
                 {
                     "image_id": view.id,
+                    "method": "complete",
                     "step": step,
                     "regions": view.regions,
                     "target": target,
@@ -51,6 +60,9 @@ def transfer_rows(
                     "row_error": float(found.row_error[step, index]),
                     "negative_entries": float(found.negative[step, index]),
                     "like_own": like,
+                    "lr": lr,
+                    "view": f"{lr:g}-{step}",
+                    **as_columns(found.relevance[step, index] if shown[index] else None),
                 }
             )
     return pd.DataFrame(rows)
@@ -70,8 +82,8 @@ def crossed(rows: pd.DataFrame) -> pd.Series[float]:
     return since.reindex(rows.index).where(begins == 0)
 
 
-def transfer_summary(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Means with intervals per model, kind of regions and rate, at the last step."""
+def last_steps(rows: pd.DataFrame) -> pd.DataFrame:
+    """The last step of every picture and rate, with what has changed since the first."""
     rows = rows.assign(crossed=crossed(rows))
     last, first = rows["step"] == rows["step"].max(), rows["step"] == 0
     start = rows[first].set_index(["image_id", "model", "lr"])
@@ -85,22 +97,19 @@ def transfer_summary(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     begins = (start["share_target"] > start["share_other"]).astype(float)
     rows["begins"] = begins.reindex(key).to_numpy()
     rows["is_other"] = (rows["prediction"] == rows["other"]).astype(float)
-    names = {
-        "begins on the target": "begins",
-        "crossed, of those that begin there": "crossed",
-        "step of crossing": "at",
-        "change of the target's logit": "logit_target_change",
-        "change of the other's logit": "logit_other_change",
-        "change of the target's share": "share_target_change",
-        "change of the other's share": "share_other_change",
-        "top-1 is the other": "is_other",
-        "largest row-sum error": "row_error",
-        "share of entries below 0": "negative_entries",
-        "correlation of the first map with the model's own": "like_own",
-    }
-    measures = {name: _column(column) for name, column in names.items()}
-    return summarise(rows[last], ["model", "regions", "lr"], measures, seed)
+    return rows[last].assign(lr=rows["lr"].map("{:g}".format))
 
 
-def _column(name: str) -> Measure:
-    return lambda rows: rows[name]
+MEASURES = {
+    "begins on the target": column("begins"),
+    "crossed, of those that begin there": column("crossed"),
+    "step of crossing": column("at"),
+    "change of the target's logit": column("logit_target_change"),
+    "change of the other's logit": column("logit_other_change"),
+    "change of the target's share": column("share_target_change"),
+    "change of the other's share": column("share_other_change"),
+    "top-1 is the other": column("is_other"),
+    "largest row-sum error": column("row_error"),
+    "share of entries below 0": column("negative_entries"),
+    "correlation of the first map with the model's own": column("like_own"),
+}

@@ -83,8 +83,9 @@ def _trace(
         return own.detach() if attention is None else attention[layer]
 
     with torch.inference_mode(False), torch.enable_grad(), capture(vit, edit=edit) as recording:
-        logits = vit.module(images)
-    return AttentionTrace(vit, images, target, shared={"forward": Pass(recording, logits)})
+        logits = vit.logits(images)
+    found = Pass(vit.name, recording, logits)
+    return AttentionTrace(vit, images, target, shared={("attention", "plain"): found})
 
 
 def _row_error(attention: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from attnguide.errors import InputError
-from attnguide.tracing.capture import unchanged
+from attnguide.tracing.capture import gradient_of, unchanged
 from attnguide.tracing.tokens import layers
-from attnguide.tracing.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace, at_least_float32
 
 
 def patch_features(trace: AttentionTrace, layer: int, method: str) -> tuple[Tensor, Tensor]:
@@ -40,12 +40,11 @@ def patch_features(trace: AttentionTrace, layer: int, method: str) -> tuple[Tens
             f"method {method!r} needs blocks with one attention module 'attn', and block {layer} "
             f"of {trace.vit.name} is a {type(blocks[layer]).__name__}; use rollout, gae or complete"
         )
-    tokens, logits = trace.once(("features", layer % depth), lambda: _forward(trace, attention))
-    with torch.inference_mode(False), torch.enable_grad():
-        objective = trace.objective(logits).sum()
-        (gradient,) = torch.autograd.grad(objective, tokens, retain_graph=True)
+    tokens, logits = trace.cached(("features", layer % depth), lambda: _forward(trace, attention))
+    (gradient,) = gradient_of(trace.vit.name, trace.objective, logits, [tokens])
     first = trace.vit.num_prefix
-    return tokens.detach()[:, first:], gradient[:, first:]
+    features, slope = at_least_float32(tokens.detach()), at_least_float32(gradient)
+    return features[:, first:], slope[:, first:]
 
 
 def _forward(trace: AttentionTrace, attention: nn.Module) -> tuple[Tensor, Tensor]:
@@ -56,12 +55,12 @@ def _forward(trace: AttentionTrace, attention: nn.Module) -> tuple[Tensor, Tenso
         leaf.append(inputs[0].detach().requires_grad_())
         return leaf[0], *inputs[1:]
 
-    hook = attention.register_forward_pre_hook(cut)
-    try:
-        with torch.inference_mode(False), torch.enable_grad(), unchanged(trace.vit.module):
-            logits = trace.vit.module(trace.images.clone())
-    finally:
-        hook.remove()
+    with torch.inference_mode(False), torch.enable_grad(), unchanged(trace.vit.module):
+        hook = attention.register_forward_pre_hook(cut)
+        try:
+            logits = trace.vit.logits(trace.images.clone())
+        finally:
+            hook.remove()
     return leaf[0], logits
 
 

@@ -8,50 +8,52 @@ import torch
 from torch import Tensor
 
 from attnguide.errors import InputError
-from attnguide.losses import get_loss
-from attnguide.tracing.capture import capture
+from attnguide.tracing.capture import capture, gradient_of
 from attnguide.tracing.tokens import layers
-from attnguide.tracing.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace, at_least_float32
 from attnguide.types import ViT
 
 PUBLISHED_DEPTH = 12
 
 
-def chain_start(method: str, vit: ViT, start_layer: int, *, first: int, published: int) -> int:
+def chain_start(
+    method: str, vit: ViT, start_layer: int | None, *, first: int, published: int
+) -> int:
     """The layer nearest the image, 0-based, at which a chain starts.
-
-    The published default belongs to models of 12 layers. In one that has no such layer it means
-    the same share of the depth, rounded down.
 
     Args:
         method: Who asks.
         vit: The model.
-        start_layer: As published.
+        start_layer: As the publication counts; None for the published layer, and in a model that
+            has no such layer for the same share of the depth, rounded down.
         first: What the publication calls the layer nearest the image, 0 or 1.
-        published: The published default.
+        published: The published layer, of 12.
 
     Raises:
-        ValueError: another start_layer beyond the depth.
+        ValueError: start_layer beyond the depth.
     """
     depth = len(layers(vit))
-    if first <= start_layer < first + depth:
-        return start_layer - first
-    if start_layer == published:
-        return (published - first) * depth // PUBLISHED_DEPTH
-    raise InputError(
-        f"start_layer of {method} must lie in [{first}, {first + depth - 1}] for {vit.name} "
-        f"(layer {first} is nearest the image), got {start_layer}"
-    )
+    if start_layer is None:
+        own = published - first
+        return own if own < depth else own * depth // PUBLISHED_DEPTH
+    if not first <= start_layer < first + depth:
+        raise InputError(
+            f"start_layer of {method} must lie in [{first}, {first + depth - 1}] for {vit.name} "
+            f"(layer {first} is nearest the image), or be None, got {start_layer}"
+        )
+    return start_layer - first
 
 
-def check_steps(method: str, steps: int, *, least: int) -> None:
-    """Refuse too short a path.
+def check_steps(method: str, steps: int, *, least: int, setting: str = "steps") -> None:
+    """Refuse too short a path, or too few samples.
 
     Raises:
-        ValueError: steps below `least`.
+        ValueError: no integer, or below `least`.
     """
-    if steps < least:
-        raise InputError(f"steps of {method} must be at least {least}, got {steps}")
+    if not isinstance(steps, int) or steps < least:
+        raise InputError(
+            f"{setting} of {method} must be an integer, at least {least}, got {steps!r}"
+        )
 
 
 def reasoning_feedback(trace: AttentionTrace, steps: int) -> Tensor:
@@ -65,15 +67,15 @@ def reasoning_feedback(trace: AttentionTrace, steps: int) -> Tensor:
     Source: Yuan et al. 2021; Chen et al. 2023.
     """
     key = ("reasoning feedback", steps, tuple(trace.target.tolist()))
-    feedback: Tensor = trace.once(key, lambda: _feedback(trace, steps))
+    feedback: Tensor = trace.cached(key, lambda: _feedback(trace, steps))
     return feedback
 
 
 def _feedback(trace: AttentionTrace, steps: int) -> Tensor:
     rows = read_rows(trace)
     batch, heads, tokens, _ = trace.attention[-1].shape
-    total = trace.images.new_zeros(batch, heads, len(rows), tokens)
-    for owner, attention, logits in trace.once(("path", steps), lambda: _passes(trace, steps)):
+    total = trace.attention[-1].new_zeros(batch, heads, len(rows), tokens)
+    for owner, attention, logits in trace.cached(("path", steps), lambda: _passes(trace, steps)):
         gradient = last_gradient(trace, attention, logits, owner)[:, :, rows]
         total.index_add_(0, owner, gradient)
     return (total / steps).clamp(min=0).mean(1)
@@ -116,7 +118,7 @@ def last_layer(vit: ViT, images: Tensor, attention: Tensor | None = None) -> tup
         return own if attention is None else attention
 
     with torch.inference_mode(False), torch.no_grad(), capture(vit, edit=edit) as recording:
-        logits = vit.module(images.clone())
+        logits = vit.logits(images.clone())
     return recording.attention[-1], logits
 
 
@@ -124,15 +126,16 @@ def last_gradient(
     trace: AttentionTrace, attention: Tensor, logits: Tensor, owner: Tensor
 ) -> Tensor:
     """(M, H, N, N) d loss / d attention of one pass of `last_layer`, whose graph is kept."""
-    with torch.inference_mode(False), torch.enable_grad():
-        loss = objective_of(trace, logits, owner).sum()
-        return torch.autograd.grad(loss, attention, retain_graph=True, materialize_grads=True)[0]
+    (gradient,) = gradient_of(
+        trace.vit.name, lambda answer: objective_of(trace, answer, owner), logits, [attention]
+    )
+    return at_least_float32(gradient)
 
 
 def objective_of(trace: AttentionTrace, logits: Tensor, owner: Tensor) -> Tensor:
     """(M,) the trace's loss of logits (M, C), of which row m belongs to image `owner[m]`."""
     reference = None if trace.reference is None else trace.reference[owner]
-    return get_loss(trace.loss)(logits, trace.target[owner], reference)
+    return trace.loss(logits, trace.target[owner], reference)
 
 
 def read_rows(trace: AttentionTrace) -> Tensor:
@@ -155,7 +158,7 @@ def chain(start: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 def identity_rows(trace: AttentionTrace) -> Tensor:
     """(B, R, N) rows of the identity that the head reads."""
     rows = read_rows(trace)
-    identity = torch.eye(trace.vit.num_tokens, dtype=trace.images.dtype, device=rows.device)
+    identity = torch.eye(trace.vit.num_tokens, dtype=trace.readout.dtype, device=rows.device)
     return identity[rows].expand(len(trace.images), -1, -1)
 
 

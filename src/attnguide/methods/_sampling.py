@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnguide import losses
 from attnguide.errors import InputError
 from attnguide.methods._feedback import objective_of
-from attnguide.tracing.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace, at_least_float32
 
 
 def class_score(trace: AttentionTrace, logits: Tensor, image: int) -> Tensor:
@@ -17,7 +18,8 @@ def class_score(trace: AttentionTrace, logits: Tensor, image: int) -> Tensor:
 
     The target's probability, as published; with another loss than the logit, that loss.
     """
-    if trace.loss == "logit":
+    logits = at_least_float32(logits)
+    if trace.loss is losses.logit:
         return logits.softmax(-1)[:, trace.target[image]]
     owner = torch.full((len(logits),), image, device=logits.device)
     return objective_of(trace, logits, owner)
@@ -35,14 +37,23 @@ def divided(numerator: Tensor, coverage: Tensor) -> Tensor:
     return torch.where(coverage > 0, numerator / torch.where(coverage > 0, coverage, 1), 0)
 
 
+def check_seed(method: str, seed: int) -> None:
+    """Refuse a seed that some generator does not take.
+
+    Raises:
+        ValueError: no integer in [0, 2^32).
+    """
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"seed of {method} must be an integer in [0, 2^32), got {seed!r}")
+
+
 def check_sampling(method: str, seed: int, batch_size: int) -> None:
     """Refuse settings that every sampling method has.
 
     Raises:
         ValueError: seed that is no integer in [0, 2^32), batch_size below 1.
     """
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise InputError(f"seed of {method} must be an integer in [0, 2^32), got {seed!r}")
+    check_seed(method, seed)
     if batch_size < 1:
         raise InputError(f"batch_size of {method} must be at least 1, got {batch_size}")
 

@@ -17,6 +17,10 @@ from torch import Tensor
 from attnguide.methods._sampling import progress
 from attnguide.tracing.trace import AttentionTrace
 
+SIGNED = False
+CLASS_SENSITIVE = False
+COST = "1 forward, then seconds on the processor"
+
 _KEPT = 16  # entries per row of the small graph; more only cost time
 _PROVEN = 1e-12  # bounds this close are equal but for rounding
 
@@ -38,7 +42,7 @@ def explain(trace: AttentionTrace) -> Tensor:
     Raises:
         ValueError: a head that reads tokens in a way that has no readout weights.
     """
-    return trace.once("attention_flow", lambda: _all_images(trace))
+    return trace.cached("attention_flow", lambda: _all_images(trace))
 
 
 def _all_images(trace: AttentionTrace) -> Tensor:
@@ -55,7 +59,7 @@ def _all_images(trace: AttentionTrace) -> Tensor:
             for patch in range(prefix, tokens):
                 flow[image, patch] = solve(patch)
                 bar.update()
-    return trace.on_grid(torch.from_numpy(flow).to(trace.images))
+    return trace.on_grid(torch.from_numpy(flow).to(trace.readout))
 
 
 def _solver(capacity: Array, readout: Array, prefix: int) -> Callable[[int], float]:

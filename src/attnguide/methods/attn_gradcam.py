@@ -10,16 +10,27 @@ from torch import Tensor
 from attnguide.methods._features import positive_evidence
 from attnguide.tracing.trace import AttentionTrace
 
+SIGNED = False
+CLASS_SENSITIVE = True
+COST = "1 forward, 1 backward"
 
-def explain(trace: AttentionTrace) -> Tensor:
+
+def explain(trace: AttentionTrace, *, gradient: str = "plain") -> Tensor:
     """(B, rows, cols), non-negative: (mean over heads of mean gradient times class row)⁺.
 
     Both means of the gradient and the row are over patches and of the readout's rows. An image
     without positive evidence has a map of zeros (the original's is NaN); a warning counts them.
+
+    Args:
+        trace: The shared pass.
+        gradient: "plain", or "libra" for LibraGrad's (`tracing.libra`).
+
+    Raises:
+        ValueError: another gradient, or a network without a rule for LibraGrad.
     """
-    row, gradient = (
+    row, slope = (
         (trace.readout @ tensor)[..., trace.vit.num_prefix :]
-        for tensor in (trace.attention[-1], trace.gradient[-1])
+        for tensor in (trace.attention[-1], trace.with_gradient(gradient).gradient[-1])
     )  # (B, H, P)
-    weights = gradient.mean(-1, keepdim=True)
+    weights = slope.mean(-1, keepdim=True)
     return positive_evidence(trace, "attn_gradcam", (weights * row).mean(1))

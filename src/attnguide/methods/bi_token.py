@@ -6,6 +6,8 @@ TMLR 2023.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from attnguide.errors import InputError
@@ -18,17 +20,24 @@ from attnguide.methods._feedback import (
     reasoning_feedback,
 )
 from attnguide.methods._sampling import divided
+from attnguide.tracing.blocks import effective_weight
+from attnguide.tracing.capture import unchanged
 from attnguide.tracing.tokens import layers, visit_tokens
-from attnguide.tracing.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace, at_least_float32
+from attnguide.types import ViT
+
+SIGNED = False
+CLASS_SENSITIVE = True
+COST = "steps + 2 forwards, steps backwards of the last block"
 
 
-def explain(trace: AttentionTrace, *, start_layer: int = 7, steps: int = 20) -> Tensor:
+def explain(trace: AttentionTrace, *, start_layer: int | None = None, steps: int = 20) -> Tensor:
     """(B, rows, cols), non-negative.
 
     Args:
         trace: The shared pass.
-        start_layer: Layer of the chain nearest the image, 1-based as published. The default
-            is for 12 layers; it means the same share of the depth where there is no such layer.
+        start_layer: Layer of the chain nearest the image, 1-based as published; None is the
+            published 7 of 12 layers, and the same share of another depth, rounded down.
         steps: Points from the grey image to the image at which the gradient is taken.
 
     Raises:
@@ -37,7 +46,7 @@ def explain(trace: AttentionTrace, *, start_layer: int = 7, steps: int = 20) -> 
     """
     check_steps("bi_token", steps, least=2)
     start = chain_start("bi_token", trace.vit, start_layer, first=1, published=7)
-    shares = trace.once("token shares", lambda: _token_shares(trace))
+    shares = trace.cached("token shares", lambda: _token_shares(trace))
     pairs = zip(trace.attention, shares, strict=True)
     matrices = [attention.mean(1) * share.unsqueeze(1) for attention, share in pairs]
     perception = chain(identity_rows(trace), matrices[start:])
@@ -48,7 +57,7 @@ def _token_shares(trace: AttentionTrace) -> list[Tensor]:
     """L tensors (B, N): size of what a token offers to the others, over its own size."""
     vit, values = trace.vit, trace.recording.value
     blocks = layers(vit)
-    weights = [w for block in blocks if (w := _projection(block)) is not None]
+    weights = [_projection(vit, block) for block in blocks if _has_projection(block)]
     if not len(values) == len(weights) == len(blocks):
         raise InputError(
             f"bi_token needs the values and the output projection of every attention, which "
@@ -57,15 +66,19 @@ def _token_shares(trace: AttentionTrace) -> list[Tensor]:
     stream = visit_tokens(vit, trace.images, blocks)
     shares = []
     for value, weight, (tokens, _) in zip(values, weights, stream, strict=True):
-        offer = value.detach().transpose(1, 2).flatten(2) @ weight.mT
-        shares.append(divided(offer.norm(dim=-1), tokens.norm(dim=-1)))
+        offer = at_least_float32(value.detach()).transpose(1, 2).flatten(2) @ weight.mT
+        shares.append(divided(offer.norm(dim=-1), at_least_float32(tokens).norm(dim=-1)))
     return shares
 
 
-def _projection(block: object) -> Tensor | None:
-    """(D, D) output projection of a block's attention, with its layer scale if it has one."""
+def _has_projection(block: Any) -> bool:
     weight = getattr(getattr(getattr(block, "attn", None), "proj", None), "weight", None)
+    return weight is not None
+
+
+def _projection(vit: ViT, block: Any) -> Tensor:
+    """(D, D) output projection of a block's attention, with its layer scale if it has one."""
+    with unchanged(vit.module):
+        weight = at_least_float32(effective_weight(block.attn.proj))
     scale = getattr(getattr(block, "ls1", None), "gamma", None)
-    if weight is None or scale is None:
-        return None if weight is None else weight.detach()
-    return (weight * scale.unsqueeze(-1)).detach()
+    return weight if scale is None else weight * scale.detach().unsqueeze(-1)

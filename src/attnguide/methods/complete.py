@@ -10,7 +10,19 @@ from torch import Tensor
 from attnguide import rules
 from attnguide.tracing.trace import AttentionTrace, corrected_rollout
 
+SIGNED = True
+CLASS_SENSITIVE = True
+COST = "1 forward, 1 backward"
 
-def explain(trace: AttentionTrace) -> Tensor:
-    """(B, rows, cols), signed: positive speaks for the target, negative against it."""
-    return corrected_rollout(trace, rules.complete)
+
+def explain(trace: AttentionTrace, *, gradient: str = "plain") -> Tensor:
+    """(B, rows, cols), signed: positive speaks for the target, negative against it.
+
+    Args:
+        trace: The shared pass.
+        gradient: "plain", or "libra" for LibraGrad's (`tracing.libra`).
+
+    Raises:
+        ValueError: another gradient, or a network without a rule for LibraGrad.
+    """
+    return corrected_rollout(trace, rules.complete, gradient)

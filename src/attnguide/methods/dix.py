@@ -11,9 +11,13 @@ from torch import Tensor
 from attnguide.errors import InputError
 from attnguide.methods._feedback import along, check_steps, objective_of
 from attnguide.propagate import rollout
-from attnguide.tracing.capture import capture
+from attnguide.tracing.capture import capture, gradient_of
 from attnguide.tracing.tokens import layers as blocks_of
-from attnguide.tracing.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace, at_least_float32
+
+SIGNED = False
+CLASS_SENSITIVE = True
+COST = "layers x (steps + 1) + 1 forwards, layers x (steps + 1) backwards"
 
 
 def explain(
@@ -47,7 +51,7 @@ def explain(
 def _injected(trace: AttentionTrace, layer: int, attention: Tensor, steps: int) -> Tensor:
     """(B, N) rollout of positive contributions, averaged while one layer is injected."""
     total = [torch.zeros_like(a[:, 0]) for a in trace.attention]
-    points = torch.arange(steps + 1, dtype=trace.images.dtype) / steps
+    points = torch.arange(steps + 1, dtype=trace.readout.dtype) / steps
     for alpha, owner in along(trace, points):
         contributions = _contributions(trace, layer, alpha * attention[owner], owner)
         for summed, contribution in zip(total, contributions, strict=True):
@@ -63,10 +67,15 @@ def _contributions(
     def edit(current: int, own: Tensor) -> Tensor:
         return attention if current == layer else own
 
-    with torch.inference_mode(False), torch.enable_grad():
-        with capture(trace.vit, edit=edit) as recording:
-            logits = trace.vit.module(trace.images[owner])
-        loss = objective_of(trace, logits, owner).sum()
-        gradients = torch.autograd.grad(loss, recording.attention, materialize_grads=True)
-    pairs = zip(recording.attention, gradients, strict=True)
-    return [gradient.mul_(a.detach()).clamp_(min=0).mean(1) for a, gradient in pairs]
+    modes = torch.inference_mode(False), torch.enable_grad()
+    with modes[0], modes[1], capture(trace.vit, edit=edit) as recording:
+        logits = trace.vit.logits(trace.images[owner])
+    gradients = gradient_of(
+        trace.vit.name,
+        lambda answer: objective_of(trace, answer, owner),
+        logits,
+        recording.attention,
+        keep=False,
+    )
+    pairs = zip(recording.attention, map(at_least_float32, gradients), strict=True)
+    return [gradient.mul(a.detach()).clamp_(min=0).mean(1) for a, gradient in pairs]

@@ -10,7 +10,19 @@ from torch import Tensor
 from attnguide import rules
 from attnguide.tracing.trace import AttentionTrace, corrected_rollout
 
+SIGNED = False
+CLASS_SENSITIVE = True
+COST = "1 forward, 1 backward"
 
-def explain(trace: AttentionTrace) -> Tensor:
-    """(B, rows, cols), non-negative."""
-    return corrected_rollout(trace, rules.positive)
+
+def explain(trace: AttentionTrace, *, gradient: str = "plain") -> Tensor:
+    """(B, rows, cols), non-negative.
+
+    Args:
+        trace: The shared pass.
+        gradient: "plain", or "libra" for LibraGrad's (`tracing.libra`).
+
+    Raises:
+        ValueError: another gradient, or a network without a rule for LibraGrad.
+    """
+    return corrected_rollout(trace, rules.positive, gradient)

@@ -13,7 +13,11 @@ from torch.nn import functional as F
 from attnguide.errors import InputError, unknown_name
 from attnguide.methods._feedback import last_gradient, last_layer, read_rows
 from attnguide.methods._sampling import unit_range
-from attnguide.tracing.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace, at_least_float32
+
+SIGNED = False
+CLASS_SENSITIVE = True
+COST = "2 forwards, 1 backward of the last block"
 
 
 def explain(trace: AttentionTrace, *, heads: str = "single") -> Tensor:
@@ -34,7 +38,7 @@ def explain(trace: AttentionTrace, *, heads: str = "single") -> Tensor:
     if heads == "multi":
         gradient = trace.gradient[-1]
     else:
-        attention, logits = trace.once("single head", lambda: _single_head(trace, query, key))
+        attention, logits = trace.cached("single head", lambda: _single_head(trace, query, key))
         owner = torch.arange(len(logits), device=logits.device)
         gradient = last_gradient(trace, attention, logits, owner)
     rows, prefix = read_rows(trace), trace.vit.num_prefix
@@ -61,7 +65,7 @@ def _concatenated(trace: AttentionTrace) -> tuple[Tensor, Tensor]:
             f"grad_eclip needs the queries and keys of the last attention, which {trace.vit.name} "
             "does not show; use a timm VisionTransformer, or complete or gae"
         )
-    query, key = recording.query[-1].detach(), recording.key[-1].detach()
+    query, key = (at_least_float32(each[-1].detach()) for each in (recording.query, recording.key))
     return query.transpose(1, 2).flatten(2), key.transpose(1, 2).flatten(2)
 
 

@@ -10,6 +10,10 @@ from torch import Tensor
 from attnguide.methods._features import patch_features, positive_evidence
 from attnguide.tracing.trace import AttentionTrace
 
+SIGNED = False
+CLASS_SENSITIVE = True
+COST = "2 forwards, 1 backward from the layer on"
+
 
 def explain(trace: AttentionTrace, *, layer: int = -1) -> Tensor:
     """(B, rows, cols), non-negative: (sum over channels of mean gradient times feature)⁺.

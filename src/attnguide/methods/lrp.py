@@ -14,7 +14,11 @@ from torch import Tensor, nn
 
 from attnguide.errors import InputError
 from attnguide.methods._lrp import SEPARATE, descend, record, rules, warn_float32
-from attnguide.tracing.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace, at_least_float32
+
+SIGNED = True
+CLASS_SENSITIVE = True
+COST = "2 forwards, then a descent of about 4"
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 0, pixels: bool = False) -> Tensor:
@@ -56,10 +60,12 @@ def explain(trace: AttentionTrace, *, start_layer: int = 0, pixels: bool = False
 
 def _check_convolution(trace: AttentionTrace) -> None:
     embed: Any = trace.vit.module.patch_embed
-    if type(embed) is not PatchEmbed or not isinstance(embed.norm, nn.Identity):
+    parts = (type(embed), type(getattr(embed, "proj", None)), type(getattr(embed, "norm", None)))
+    if parts != (PatchEmbed, nn.Conv2d, nn.Identity):
+        names = ", ".join(part.__name__ for part in parts)
         raise InputError(
             f"method 'lrp' with pixels=True needs patches made by one convolution, and "
-            f"{trace.vit.name} makes them with {type(embed).__name__}; use pixels=False"
+            f"{trace.vit.name} makes them with {names}; use pixels=False, or merge adapters first"
         )
 
 
@@ -67,5 +73,7 @@ def _pixels(trace: AttentionTrace, patches: Tensor) -> Tensor:
     """(B, H, W) from the relevance of patches (B, P, D)."""
     relevance = torch.unflatten(patches.transpose(1, 2), -1, trace.vit.grid)
     embed: Any = trace.vit.module.patch_embed
-    weight = embed.proj.weight.detach()
-    return rules.bounded(relevance, trace.images, weight, trace.vit.patch_size).sum(1)
+    weight = at_least_float32(embed.proj.weight.detach())
+    return rules.bounded(
+        relevance, at_least_float32(trace.images), weight, trace.vit.patch_size
+    ).sum(1)

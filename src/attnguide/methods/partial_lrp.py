@@ -10,6 +10,10 @@ from torch import Tensor
 from attnguide.methods._lrp import SEPARATE, descend, record
 from attnguide.tracing.trace import AttentionTrace
 
+SIGNED = False
+CLASS_SENSITIVE = True
+COST = "2 forwards, then a descent through the last block"
+
 
 def explain(trace: AttentionTrace, *, start_layer: int = 0) -> Tensor:
     """(B, rows, cols), non-negative: mean over heads of the positive relevance of the class row.

@@ -9,6 +9,10 @@ from torch import Tensor
 
 from attnguide.tracing.trace import AttentionTrace
 
+SIGNED = False
+CLASS_SENSITIVE = False
+COST = "1 forward"
+
 
 def explain(trace: AttentionTrace) -> Tensor:
     """(B, rows, cols), non-negative, the same for every target."""

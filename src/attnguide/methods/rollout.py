@@ -10,6 +10,10 @@ from torch import Tensor
 from attnguide.propagate import rollout
 from attnguide.tracing.trace import AttentionTrace, layers_from
 
+SIGNED = False
+CLASS_SENSITIVE = False
+COST = "1 forward"
+
 
 def explain(trace: AttentionTrace, *, normalize: bool = False, start_layer: int = 0) -> Tensor:
     """(B, rows, cols), non-negative, the same for every target.

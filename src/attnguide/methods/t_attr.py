@@ -12,6 +12,10 @@ from attnguide.methods._lrp import BALANCED, descend, record, warn_float32
 from attnguide.propagate import rollout
 from attnguide.tracing.trace import AttentionTrace
 
+SIGNED = False
+CLASS_SENSITIVE = True
+COST = "2 forwards, 1 backward, then a descent of about 6"
+
 
 def explain(trace: AttentionTrace, *, start_layer: int = 0) -> Tensor:
     """(B, rows, cols), non-negative, in favour of the target.

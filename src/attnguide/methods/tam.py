@@ -18,14 +18,18 @@ from attnguide.methods._feedback import (
 )
 from attnguide.tracing.trace import AttentionTrace
 
+SIGNED = False
+CLASS_SENSITIVE = True
+COST = "steps + 1 forwards, steps backwards of the last block"
 
-def explain(trace: AttentionTrace, *, start_layer: int = 4, steps: int = 20) -> Tensor:
+
+def explain(trace: AttentionTrace, *, start_layer: int | None = None, steps: int = 20) -> Tensor:
     """(B, rows, cols), non-negative.
 
     Args:
         trace: The shared pass.
-        start_layer: Layer of the chain nearest the image, 0-based as published. The default
-            is for 12 layers; it means the same share of the depth where there is no such layer.
+        start_layer: Layer of the chain nearest the image, 0-based as published; None is the
+            published 4 of 12 layers, and the same share of another depth, rounded down.
         steps: Points from the grey image to the image at which the gradient is taken.
 
     Raises:

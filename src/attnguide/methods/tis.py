@@ -13,8 +13,12 @@ from attnguide.errors import InputError
 from attnguide.methods._clustering import k_means
 from attnguide.methods._sampling import check_sampling, class_score, divided, progress, unit_range
 from attnguide.tracing.tokens import check_free_tokens, kept_logits, layers, visit_tokens
-from attnguide.tracing.trace import AttentionTrace
+from attnguide.tracing.trace import AttentionTrace, at_least_float32
 from attnguide.types import ViT
+
+SIGNED = False
+CLASS_SENSITIVE = True
+COST = "n_masks forwards of half length, 2 whole"
 
 PUBLISHED_MASKS = 1024
 
@@ -22,7 +26,7 @@ PUBLISHED_MASKS = 1024
 def explain(
     trace: AttentionTrace,
     *,
-    n_masks: int = 1024,
+    n_masks: int | None = None,
     tokens_ratio: float = 0.5,
     normalise: bool = True,
     seed: int = 0,
@@ -34,8 +38,8 @@ def explain(
 
     Args:
         trace: The shared pass.
-        n_masks: Masks per image. The published default means as many as there are channels in all
-            layers where there are fewer.
+        n_masks: Masks per image; None is the published 1024, or as many as there are channels in
+            all layers where there are fewer.
         tokens_ratio: Share of the patches that a mask keeps, in (0, 1].
         normalise: Rescale the map to [0, 1], as published.
         seed: Of the k-means that makes the masks; the same for every image.
@@ -59,7 +63,7 @@ def explain(
                 results.append((keep, logits))
         return results
 
-    sweeps = trace.once(("tis", n_masks, tokens_ratio, seed), sweep)
+    sweeps = trace.cached(("tis", n_masks, tokens_ratio, seed), sweep)
     maps = torch.stack(
         [
             mean_over_masks(class_score(trace, logits, index), keep)
@@ -75,7 +79,8 @@ def token_masks(vit: ViT, image: Tensor, n_masks: int, tokens_ratio: float, seed
     Channels are those of every layer's output; image is (1, 3, H, W).
     """
     outputs = [output[0, vit.num_prefix :] for _, output in visit_tokens(vit, image, layers(vit))]
-    centroids = k_means(torch.cat(outputs, -1).T.contiguous(), n_masks, seed)
+    channels = at_least_float32(torch.cat(outputs, -1)).T.contiguous()
+    centroids = k_means(channels, n_masks, seed)
     count = int(tokens_ratio * centroids.shape[-1])
     largest = centroids.argsort(dim=-1, descending=True, stable=True)[:, :count]
     return torch.zeros_like(centroids, dtype=torch.bool).scatter_(-1, largest, True)
@@ -96,12 +101,12 @@ def _check_ratio(vit: ViT, tokens_ratio: float) -> None:
         )
 
 
-def _possible_masks(vit: ViT, n_masks: int) -> int:
+def _possible_masks(vit: ViT, n_masks: int | None) -> int:
     blocks = layers(vit)
     width = next(blocks[0].parameters()).shape[-1]  # of a norm or of a projection of the tokens
     most = len(blocks) * width
-    if n_masks == PUBLISHED_MASKS:
-        return min(n_masks, most)
+    if n_masks is None:
+        return min(PUBLISHED_MASKS, most)
     if not 1 <= n_masks <= most:
         raise InputError(
             f"n_masks of tis must lie in [1, {most}] for {vit.name} ({len(blocks)} layers x "

@@ -1,85 +1,136 @@
-"""One page about many figures: what each claims, shows and found, with links to its files."""
+"""One page about many runs: what each claims, shows and found, with links to its files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_FILES = (
+from attnguide.errors import InputError
+from attnguide.findings import no_claims
+from attnguide.report.render import render_page
+from attnguide.report.tables import MISSING, claim_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILES = (
     "report.html",
     "figure.pdf",
+    "claims.csv",
     "summary.csv",
     "results.parquet",
     "maps.npz",
     "animation.gif",
 )
-_STYLE = """
-:root { color-scheme: light dark; --page: #fbfaf8; --ink: #1d1d21; --quiet: #65656e;
-  --line: #e4e2dd; --red: #b3202c; }
-@media (prefers-color-scheme: dark) { :root { --page: #15161a; --ink: #e8e7e3; --quiet: #9c9ca6;
-  --line: #33353c; --red: #ef7a7f; } }
-body { margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.25rem 4rem; background: var(--page);
-  color: var(--ink); font: 17px/1.6 Georgia, "Times New Roman", serif; }
-h2 { margin: 3.2rem 0 .6rem; border-top: 1px solid var(--line); padding-top: 1.6rem; }
-blockquote { margin: 0 0 1rem; padding-left: 1rem; border-left: 3px solid var(--line);
-  font-style: italic; max-width: 44rem; }
-img { display: block; max-width: 100%; max-height: 46rem; margin: 0 auto; background: #ffffff;
-  border: 1px solid var(--line); border-radius: 8px; padding: .8rem; box-sizing: border-box; }
-.small, table { font: .88rem/1.5 system-ui, sans-serif; color: var(--quiet); }
-td, th { padding: .15rem 1.2rem .15rem 0; text-align: left; } .bad { color: var(--red); }
-li::marker { color: var(--red); } li { margin: .35rem 0; }
-"""
+VERDICTS = (("holds", "holds"), ("fails", "does not hold"), ("open", "cannot be told"))
 
 
-def read_run(run_dir: Path, name: str) -> dict[str, Any]:
-    """Title, claim, caption, sentences, time and memory of a finished run in a subfolder.
+@dataclass(frozen=True)
+class RunRecord:
+    """What the index says of a run.
+
+    Attributes:
+        name: its folder, relative to the page.
+        title, claim, caption, found: as in `Findings`.
+        claims: rows of its claims.csv.
+        seconds, peak_memory_mb: of its work, None where unknown.
+        files: names inside its folder, linked.
+        thumbnail: path of its figure, relative to the page; empty for none.
+    """
+
+    name: str
+    title: str
+    claim: str = ""
+    caption: str = ""
+    found: tuple[str, ...] = ()
+    claims: pd.DataFrame = field(default_factory=no_claims)
+    seconds: float | None = None
+    peak_memory_mb: float | None = None
+    files: tuple[str, ...] = ()
+    thumbnail: str = ""
+
+
+def read_run(root: Path, name: str) -> RunRecord:
+    """The record of a finished run in a subfolder.
 
     Raises:
-        FileNotFoundError: not finished.
+        ValueError: not finished, or a file of it cannot be read; says which.
     """
-    folder = run_dir / name
-    told = json.loads((folder / "findings.json").read_text())
-    measured = json.loads((folder / "provenance.json").read_text())
-    cost = {key: measured.get(key) for key in ("seconds", "peak_memory_mb")}
-    files = [file for file in _FILES if (folder / file).is_file()]
-    return {"name": name, **told, **cost, "files": files}
+    import pandas as pd
+
+    folder = root / name
+    try:
+        told = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+        cost = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        claims = folder / "claims.csv"
+        return RunRecord(
+            name=name,
+            title=str(told["title"]),
+            claim=str(told["claim"]),
+            caption=str(told["caption"]),
+            found=tuple(map(str, told["found"])),
+            claims=pd.read_csv(claims) if claims.is_file() else no_claims(),
+            seconds=cost.get("seconds"),
+            peak_memory_mb=cost.get("peak_memory_mb"),
+            files=tuple(file for file in FILES if (folder / file).is_file()),
+            thumbnail=f"{name}/figure.png" if (folder / "figure.png").is_file() else "",
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"not finished: {Path(error.filename).name} is missing") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"its files cannot be read ({error}); run it again") from None
 
 
-def overview_html(runs: Sequence[Mapping[str, Any]], failed: Mapping[str, str]) -> str:
+def index_page(
+    runs: Sequence[RunRecord],
+    left_out: Mapping[str, str] | None = None,
+    title: str = "All figures",
+) -> str:
     """The page; pictures and files are linked, not copied.
 
     Args:
-        runs: From `read_run`.
-        failed: What went wrong, by name.
+        runs: In the order of the page.
+        left_out: Why, by name.
+        title: Of the page.
     """
-    lines = [
-        f"<tr><td><a href='#{run['name']}'>{escape(run['title'])}</a></td>"
-        f"<td>{run['seconds']:.0f} s</td><td>{run['peak_memory_mb']} MB</td></tr>"
-        for run in runs
-    ]
-    lines += [
-        f"<tr class='bad'><td>{escape(name)}</td><td colspan='2'>failed: {escape(why)}</td></tr>"
-        for name, why in failed.items()
-    ]
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>All figures</title><style>{_STYLE}</style></head><body><h1>All figures</h1>"
-        f"<table>{''.join(lines)}</table>{''.join(map(_section, runs))}</body></html>\n"
+    return render_page(
+        "index.html",
+        image_sources="'self' file:",
+        title=title,
+        runs=[_shown(number, run) for number, run in enumerate(runs)],
+        left_out=list((left_out or {}).items()),
     )
 
 
-def _section(run: Mapping[str, Any]) -> str:
-    name = run["name"]
-    found = "".join(f"<li>{escape(sentence)}</li>" for sentence in run["found"])
-    links = " · ".join(f"<a href='{name}/{file}'>{file}</a>" for file in run["files"])
-    return (
-        f"<h2 id='{name}'>{escape(run['title'])}</h2>"
-        f"<blockquote>{escape(run['claim'])}</blockquote>"
-        f"<a href='{name}/report.html'><img loading='lazy' src='{name}/figure.png' "
-        f"alt='{escape(run['title'], quote=True)}'></a>"
-        f"<p class='small'>{escape(run['caption'])}</p><ul>{found}</ul><p class='small'>{links}</p>"
-    )
+def _shown(number: int, run: RunRecord) -> dict[str, Any]:
+    lines = claim_lines(run.claims)
+    counts = {kind: sum(line.kind == kind for line in lines) for kind, _ in VERDICTS}
+    return {
+        "name": run.name,
+        "anchor": f"run-{number}",
+        "title": run.title or run.name,
+        "claim": run.claim,
+        "caption": run.caption,
+        "found": run.found,
+        "lines": lines,
+        "tally": [(kind, word, counts[kind]) for kind, word in VERDICTS if counts[kind]],
+        "holding": f"{counts['fails']}.{counts['open']:03d}.{counts['holds']:03d}" if lines else "",
+        "seconds": _rounded(run.seconds),
+        "seconds_key": "" if run.seconds is None else run.seconds,
+        "memory": _rounded(run.peak_memory_mb),
+        "memory_key": "" if run.peak_memory_mb is None else run.peak_memory_mb,
+        "page": f"{run.name}/{next(iter(_pages(run.files)), '')}",
+        "thumbnail": run.thumbnail,
+        "files": run.files,
+    }
+
+
+def _pages(files: Iterable[str]) -> list[str]:
+    return [file for file in files if file.endswith(".html")]
+
+
+def _rounded(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.0f}"

@@ -1,96 +1,186 @@
-"""Read the command line before Hydra does, and tell what is wrong with it in one message."""
+"""Read the command line before Hydra composes it, and say what is wrong with it in one line."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
-from typing import Any, get_type_hints
+from typing import Any
 
-from omegaconf import OmegaConf
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 
-from attnguide.config import Config
-from attnguide.errors import InputError, unknown_name
+from attnguide.errors import InputError, command, unknown_name
+from attnguide.runs.foreign import check_folder
+from attnguide.runs.plugins import CONF, names_in, plugins_folder
+from attnguide.runs.secrets import hide
+from attnguide.runs.settings import FREE, NODES, RANK, SHARES, Settings
 
-# Settings that say where and how fast, not what: a run may be resumed with other values of these.
-FREE = ("run_dir", "stage", "device", "batch_size", "logger", "data.workers", "data.shard")
+ALL_FIGURES = "all_figures"
+PLUGINS = "plugins"
+GLOBAL = "# @package _global_"
+EMPTY = ("rule",)  # groups that may be null, which they are by default
 # What in a config makes Hydra or logging call something, or fetch configs from elsewhere.
 CALLS = ("_target_", "searchpath", '"()"', "'()'", "():")
+OF_LIGHTNING = ("hydra.run.dir", "hydra.job.name", "hydra.output_subdir")  # for such processes
+OF_HYDRA = r"hydra/launcher|hydra\.(launcher\.\w+(\.\w+)*|sweep\.dir|mode|verbose)"
 
 
-class JobError(InputError):
-    """What the user can mend, found by a job of a sweep."""
+def prepare(args: Sequence[str], conf: Path) -> list[str] | None:
+    """The words for Hydra, after all that can be told from them was checked.
 
-
-def _overrides(args: Sequence[str]) -> dict[str, str]:
-    """Overrides by key, `+` and `~` dropped; flags and their values are left to Hydra.
-
-    Raises:
-        ValueError: a word that is no `key=value`.
-    """
-    found = {}
-    for before, word in zip(["", *args], args, strict=False):
-        key, equals, value = word.partition("=")
-        if word.startswith("-") or (not equals and before.startswith("-")):
-            continue
-        if not equals and not word.startswith("~"):
-            raise InputError(f"expected key=value, got {word!r}; see python run.py --help")
-        found[key.lstrip("+~")] = value
-    return found
-
-
-def check_words(args: Sequence[str], conf: Path) -> bool:
-    """Refuse unknown keys and choices, and everything that would run code from a config.
+    Settings of objects get Hydra's `++`, so that those can be set that stand in no yaml.
 
     Args:
         args: Words after `run.py`.
         conf: Folder of the configs.
 
     Returns:
-        Whether anything is asked for.
+        None where nothing is asked for.
 
     Raises:
         ValueError: the first wrong word, with the closest names; or no experiment.
     """
-    given = _overrides(args)
     if not args:
-        return False
-    _check_folders(args)
-    if not {"experiment", "stage"} & given.keys() and not any(word[0] == "-" for word in args):
-        raise InputError(f"no experiment is named\n{list_experiments(conf)}")
-    for key, value in given.items():
-        for word in CALLS:
-            if word in f"{key}={value}":
-                raise InputError(f"{key}: `{word}` is not accepted; settings are names and numbers")
-        if key.split("/")[0].split(".")[0] == "hydra":
-            continue
-        folder = conf / key
-        if folder.is_dir():
-            _check_choice(key, value, sorted(path.stem for path in folder.glob("*.yaml")))
-        else:
-            _check_key(key, conf)
-    if given.get("rule", "null") != "null" and "method" in given:
+        return None
+    flags, given = _parse(args)
+    plugins = plugins_of(args, conf)
+    _check_flags(flags, conf, plugins)
+    places = [conf, *([Path(flags.config_dir)] if flags.config_dir else [])]
+    if plugins is not None:
+        places = [conf, plugins / CONF]
+        check_folder(places[1], names_in(plugins))
+    asked = {override.key_or_group for override in given}
+    if not {"experiment", "stage"} & asked and given:
+        raise InputError(f"no experiment is named\n{list_experiments(*places)}")
+    for override in given:
+        _check(override, places)
+    if "method" in asked and any(o.key_or_group == "rule" and o.value() for o in given):
         raise InputError(
             "rule and method name the same thing twice; pass one of them (rule=positive is "
             "method=gae)"
         )
-    return True
+    _check_launcher(given, multirun=flags.multirun)
+    words = list(args)
+    for override in given:  # behind all flags, where Hydra wants them
+        line = str(override.input_line)
+        words.remove(line)
+        if override.key_or_group in EMPTY and override.value() is None:
+            continue  # Hydra has no word for it
+        if override.key_or_group == PLUGINS:
+            line = f"++{PLUGINS}='{plugins}'"
+        made = override.key_or_group.split(".")[0] in NODES and "." in override.key_or_group
+        words.append(f"++{line}" if made and line[0] not in "+~" else line)
+    if plugins is not None and flags.config_dir is None:
+        words.insert(0, f"--config-dir={plugins / CONF}")
+    return sorted(words + _sweep_words(given, places, multirun=flags.multirun), key=_is_multirun)
 
 
-def check_launcher(args: Sequence[str]) -> None:
-    """Refuse a sweep on SLURM where none can be submitted.
+def _is_multirun(word: str) -> bool:
+    """Sorts the flag to the front."""
+    return word != "--multirun"
+
+
+def plugins_of(args: Sequence[str], conf: Path) -> Path | None:
+    """The folder that the words name by `plugins=PATH`.
 
     Raises:
-        ValueError: not a sweep, no plugin, or no cluster.
+        ValueError: several of them, or one that is not such a folder.
     """
-    given = _overrides(args)
-    if given.get("hydra/launcher") != "slurm":
+    named = [o for o in _parse(args)[1] if o.key_or_group == PLUGINS and o.value() is not None]
+    if len(named) > 1 or any(override.is_sweep_override() for override in named):
+        raise InputError("plugins takes one folder; put what is yours into one")
+    return plugins_folder(str(named[0].value()), conf) if named else None
+
+
+def _parse(args: Sequence[str]) -> tuple[Any, list[Override]]:
+    """Hydra's flags, and the overrides."""
+    flags = get_args_parser().parse_intermixed_args(list(args))
+    for word in flags.overrides:
+        if "=" not in word and not word.startswith("~"):
+            raise InputError(f"expected key=value, got {word!r}; see {command()} --help")
+    return flags, OverridesParser.create().parse_overrides(flags.overrides)
+
+
+def _check_flags(flags: Any, conf: Path, plugins: Path | None) -> None:
+    """Refuse flags of Hydra's that would run what a file says."""
+    if flags.experimental_rerun is not None:
+        raise InputError("--experimental-rerun is not accepted: it would run what a file says")
+    if plugins is not None and flags.config_dir == str(plugins / CONF):
+        return  # of the process of a further device
+    if plugins is not None and flags.config_dir is not None:
+        raise InputError("plugins and --config-dir both bring configs; put them into one folder")
+    for folder in filter(None, (flags.config_dir, flags.config_path)):
+        if "://" in folder:
+            raise InputError(f"{folder} is not accepted; configs are read from folders")
+        found = [path for path in (Path(folder), conf.parent / folder) if path.is_dir()]
+        if not found:
+            raise InputError(f"there is no folder of configs {folder!r}; pass its whole path")
+        for path in found:  # Hydra looks from either
+            if path.resolve() != conf.resolve():
+                check_folder(path)
+
+
+def _check(override: Override, places: Sequence[Path]) -> None:
+    key, line = override.key_or_group, str(override.input_line)
+    for word in CALLS:
+        if word in line:
+            raise InputError(f"{key}: `{word}` is not accepted; settings are names and numbers")
+    if key.split("/")[0].split(".")[0] == "hydra":
+        if RANK in os.environ and key in OF_LIGHTNING:
+            return
+        if not re.fullmatch(OF_HYDRA, key) or "${" in line:
+            raise InputError(
+                f"{key} is not accepted: of Hydra's own settings only launcher, sweep.dir, mode "
+                "and verbose are"
+            )
         return
-    if not {"-m", "--multirun"} & set(args) and given.get("hydra.mode") != "MULTIRUN":
+    folders = [place / key for place in places if (place / key).is_dir()]
+    if folders:
+        files = {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+        _check_choice(key, line.partition("=")[2], files)
+    else:
+        _check_key(key)
+
+
+def _check_choice(key: str, value: str, known: Mapping[str, Path]) -> None:
+    if re.search(r"[({$]", value):  # Hydra's own grammar, such as glob(*)
+        return
+    names = [name.strip("'\" ") for name in value.strip("[]").split(",")]
+    for name in names:
+        if name not in known and not (names == ["null"] and key in EMPTY):
+            raise unknown_name(key, name, sorted(known))
+        if key == "experiment" and name in known:
+            lines = known[name].read_text(encoding="utf-8").splitlines() or [""]
+            if lines[0].strip() != GLOBAL:
+                raise InputError(
+                    f"{known[name]} must begin with the line `{GLOBAL}`, and does with "
+                    f"{lines[0]!r}; without it Hydra puts its settings where nobody reads them"
+                )
+
+
+def _check_key(key: str) -> None:
+    """Refuse unknown settings; those of objects are checked where these are made."""
+    first, _, rest = key.partition(".")
+    plain = [entry.name for entry in fields(Settings) if entry.name not in SHARES]
+    if first not in (*plain, *NODES):
+        raise unknown_name("key", first, sorted([*plain, *NODES]))
+    if rest and first in plain:
+        raise InputError(f"unknown key {key!r}; {first} has no settings")
+
+
+def _check_launcher(given: Sequence[Override], *, multirun: bool) -> None:
+    """Refuse a sweep on SLURM where none can be submitted."""
+    chosen = {override.key_or_group: override.value() for override in given}
+    if chosen.get("hydra/launcher") != "slurm":
+        return
+    if not multirun and chosen.get("hydra.mode") != "MULTIRUN":
         raise InputError("hydra/launcher=slurm submits a sweep; add --multirun")
     if not find_spec("hydra_plugins") or not find_spec("hydra_plugins.hydra_submitit_launcher"):
         raise InputError("hydra/launcher=slurm needs a plugin; run pip install '.[slurm]'")
@@ -101,150 +191,77 @@ def check_launcher(args: Sequence[str]) -> None:
         )
 
 
-def _check_folders(args: Sequence[str]) -> None:
-    """Refuse folders of configs from elsewhere that would make Hydra call or load something."""
-    for number, word in enumerate(args):
-        flag, equals, value = word.partition("=")
-        if flag not in ("--config-dir", "-cd", "--config-path", "-cp"):
-            continue
-        folder = Path(value if equals else "".join(args[number + 1 : number + 2]))
-        for path in sorted(folder.rglob("*.y*ml")):
-            text = path.read_text(errors="replace")
-            for call in CALLS:
-                if call in text:
-                    raise InputError(
-                        f"{path} holds `{call}`, which would run code; configs hold names and "
-                        "numbers only"
-                    )
-
-
-def list_experiments(conf: Path) -> str:
-    """Name and first comment line of every experiment."""
-    files = sorted((conf / "experiment").glob("*.yaml"))
-    width = max((len(path.stem) for path in files), default=0)
-    lines = [f"  {path.stem:<{width}}  {_headline(path)}" for path in files]
-    return "\n".join(["Experiments, for python run.py experiment=NAME:", *lines])
-
-
-def sweep_words(args: Sequence[str]) -> list[str]:
+def _sweep_words(given: Sequence[Override], places: Sequence[Path], *, multirun: bool) -> list[str]:
     """Where a sweep keeps its jobs, for Hydra: in `run_dir`, or beside the experiment's runs.
 
     It depends on the words alone, so that the same command goes on with what was interrupted.
+    `experiment=all_figures` is a sweep over all figures.
     """
-    given = _overrides(args)
-    if not {"-m", "--multirun"} & set(args) or "hydra.sweep.dir" in given:
+    chosen = {override.key_or_group: override for override in given}
+    experiment = chosen["experiment"].value() if "experiment" in chosen else ""
+    words = []
+    if experiment == ALL_FIGURES:
+        names = sorted(p.stem for conf in places for p in (conf / "experiment").glob("fig*.yaml"))
+        words = [*([] if multirun else ["--multirun"]), f"experiment={','.join(names)}"]
+    elif not multirun:
         return []
-    experiment = given.get("experiment", "")
-    beside = f"{experiment}/" if re.fullmatch(r"\w+", experiment) else ""
-    return [f"hydra.sweep.dir={given.get('run_dir') or f'outputs/{beside}sweep'}"]
+    if "hydra.sweep.dir" in chosen:
+        return words
+    named = str(chosen["run_dir"].input_line).partition("=")[2] if "run_dir" in chosen else ""
+    beside = f"{experiment}/" if re.fullmatch(r"\w+", str(experiment)) else ""
+    folder = named or (f"outputs/{ALL_FIGURES}" if words else f"outputs/{beside}sweep")
+    return [*words, f"hydra.sweep.dir={folder}"]
 
 
-def folder_name(words: Sequence[str], number: int) -> str:
-    """What one job of a sweep calls its folder: its settings, so that the same command finds it."""
-    free = tuple(key + end for key in FREE for end in ("=", "."))
-    named = sorted(word for word in words if not word.startswith(free))
+def figures_folder(args: Sequence[str], words: Sequence[str]) -> Path | None:
+    """Where the sweep over all figures lies, if that is what was asked for.
+
+    Args:
+        args: Words after `run.py`.
+        words: What `prepare` made of them.
+    """
+    _, given = _parse(args)
+    if not any(o.key_or_group == "experiment" and o.value() == ALL_FIGURES for o in given):
+        return None
+    _, made = _parse(words)
+    [folder] = [str(o.value()) for o in made if o.key_or_group == "hydra.sweep.dir"]
+    return Path(folder).expanduser()
+
+
+def swept_keys(args: Sequence[str]) -> set[str]:
+    """Keys that have several values on the command line."""
+    _, given = _parse(args)
+    return {override.key_or_group for override in given if override.is_sweep_override()}
+
+
+def folder_name(words: Sequence[str], number: int, swept: set[str]) -> str:
+    """What one job of a sweep calls its folder: its settings, so that the same command finds it.
+
+    Args:
+        words: The job's overrides.
+        number: Of the job, for a name where nothing else is left.
+        swept: Keys that differ between jobs; these are always named.
+    """
+    named = []
+    for word in sorted(hide(word.lstrip("+")) for word in words):
+        key = word.partition("=")[0]
+        if key in swept or not key.startswith(FREE):
+            named.append(word)
+    experiments = [word for word in named if word.startswith("experiment=")]
+    if swept == {"experiment"} and len(experiments) == 1 and len(named) == 1:
+        named = [experiments[0].removeprefix("experiment=")]
     name = re.sub(r"(\.\.|[^\w=.,\[\]-])+", "_", ",".join(named))
     if len(name) > 120:
         name = f"{name[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return name or str(number)
 
 
-def readable(error: BaseException) -> str | None:
-    """One message for what a user can mend; None for what is a fault of the program.
-
-    What our own code refuses, what the disk says, and what Hydra refuses are the user's to mend;
-    errors from deep inside another library are not.
-    """
-    home = type(error).__module__.partition(".")[0]
-    if home in ("hydra", "omegaconf"):
-        return _from_hydra(error)
-    if home == "submitit" or isinstance(error, InputError):  # what sbatch said, or we
-        return str(error).strip()
-    if isinstance(error, OSError):
-        return error.strerror if error.strerror and not error.filename else str(error)
-    return None
-
-
-def _from_hydra(error: BaseException) -> str:
-    lines = [*str(error).splitlines(), *str(error.__cause__ or "").splitlines()]
-    told, key = [], ""
-    for line in (line.strip() for line in lines):
-        if line.startswith("Config search path"):
-            break
-        if line.startswith("full_key:"):
-            key = line.removeprefix("full_key:").strip()
-        elif line and not line.startswith(("object_type", "reference_type", "To append", "Key '")):
-            told.append(line)
-    message = "\n  ".join(dict.fromkeys(told))
-    refused = re.match(r"Could not override '(.+)'", message)
-    if refused:
-        return (
-            f"nothing that was chosen has the setting {refused[1]!r}; method=[NAME,NAME] chooses "
-            "methods, experiment=NAME the settings of `runner`"
-        )
-    word = getattr(error, "override", None)
-    if word is not None and word not in message:
-        return (
-            f"cannot read {word!r}: {message}; put quotes around the value, twice: KEY=\"'VALUE'\""
-        )
-    return f"{key}: {message}" if key and key not in message else message
-
-
-def _check_choice(key: str, value: str, known: list[str]) -> None:
-    if re.search(r"[({$]", value):  # Hydra's own grammar, such as glob(*)
-        return
-    for name in value.strip("[]").split(","):
-        if name.strip("'\" ") not in (*known, "null"):
-            raise unknown_name(key, name.strip("'\" "), known)
-
-
-def _check_key(key: str, conf: Path) -> None:
-    known = set(_schema_keys(Config, ""))
-    if key not in known:
-        known.update(_yaml_keys(conf))
-    if key in known:
-        return
-    parent = key
-    while parent not in known:
-        parent = parent.rpartition(".")[0]
-        if not parent:
-            break
-    depth = len(parent) + 1 if parent else 0
-    near = {
-        name[depth:].split(".")[0] for name in known if name.startswith(parent and f"{parent}.")
-    }
-    wrong = key[depth:]
-    if not near:
-        raise InputError(f"unknown key {key!r}; {parent} has no settings")
-    raise unknown_name(f"setting of {parent}" if parent else "key", wrong, sorted(near))
-
-
-def _schema_keys(node: type, prefix: str) -> Iterator[str]:
-    hints = get_type_hints(node)
-    for entry in fields(node):
-        yield prefix + entry.name
-        kinds = [hints[entry.name], *getattr(hints[entry.name], "__args__", ())]
-        for kind in kinds:
-            if isinstance(kind, type) and is_dataclass(kind):
-                yield from _schema_keys(kind, f"{prefix}{entry.name}.")
-
-
-def _yaml_keys(conf: Path) -> Iterator[str]:
-    for path in conf.rglob("*.yaml"):
-        group = path.parent.relative_to(conf).as_posix().replace("/", ".")
-        everywhere = path.parent == conf or path.read_text().startswith("# @package _global_")
-        if group.startswith("hydra"):
-            continue
-        yield from _leaves(OmegaConf.load(path), "" if everywhere else f"{group}.")
-
-
-def _leaves(node: Any, prefix: str) -> Iterator[str]:
-    for key in node if OmegaConf.is_dict(node) else ():
-        if not prefix and key in ("defaults", "hydra"):
-            continue
-        yield f"{prefix}{key}"
-        if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-            yield from _leaves(node[key], f"{prefix}{key}.")
+def list_experiments(*folders: Path) -> str:
+    """Name and first comment line of every experiment of these folders of configs."""
+    files = sorted(path for conf in folders for path in (conf / "experiment").glob("*.yaml"))
+    width = max((len(path.stem) for path in files), default=0)
+    lines = [f"  {path.stem:<{width}}  {_headline(path)}" for path in files]
+    return "\n".join([f"Experiments, for {command()} experiment=NAME:", *lines])
 
 
 def _headline(path: Path) -> str:

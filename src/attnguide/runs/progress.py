@@ -2,72 +2,69 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from attnguide.runs.job import Job
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to draw a bar on
 
 
-class Tally:
-    """What the processes of a run tell each other, in memory that they share.
+class Progress(Callback):
+    """Images done, images per second, time left; the first process shows it for all.
 
     Attributes:
-        done: (devices,) images that each has been through.
-        skipped: (images,) whether a picture could not be read.
-        peak: (devices,) most bytes of CUDA memory that each has held.
+        cuda_peak: Most bytes of CUDA memory that this process has held.
     """
 
-    def __init__(self, images: int, devices: int) -> None:
-        self.done = torch.zeros(devices, dtype=torch.int64).share_memory_()
-        self.skipped = torch.zeros(images, dtype=torch.bool).share_memory_()
-        self.peak = torch.zeros(devices, dtype=torch.int64).share_memory_()
+    def __init__(self, console: Console, report: Callable[[str, int, float], None]) -> None:
+        """Nothing is shown yet.
 
+        Args:
+            console: Where.
+            report: Is told model, images and images per second now and then.
+        """
+        self.console, self.report, self.cuda_peak = console, report, 0
+        self.bar = self._new_bar()
 
-class Bar(Callback):
-    """Images done by all devices, images per second, time left; the first process shows it."""
-
-    def __init__(self, job: Job, name: str, tally: Tally, stored: int, total: int) -> None:
-        self.console, self.name, self.tally, self.tell = job.console, name, tally, job.progress
-        self.parent = os.getpid()
-        self.stored, self.total = stored, total
-        self.begun = self.told = time.monotonic()
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f} of {task.total:.0f} images, {task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=job.console,
-            disable=not job.console.is_terminal,
-        )
+    def begin(self, model: str, total: int, missing: int, devices: int) -> None:
+        """What is to be done with a model."""
+        self.model, self.total, self.stored, self.devices = model, total, total - missing, devices
+        self.new, self.begun = 0, time.monotonic()
+        self.last = self.begun
+        if self.stored:
+            self.console.print(f"{model}: {self.stored} of {total} images are stored already")
 
     def on_predict_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Begin to count."""
-        self.begun = self.told = time.monotonic()
+        self.begun = self.last = time.monotonic()
         if trainer.is_global_zero:
+            self.bar = self._new_bar()
             self.bar.start()
-            self.bar.add_task(self.name, total=self.total, completed=self.stored, rate="")
+            self.bar.add_task(self.model, total=self.total, completed=self.stored, rate="")
 
-    def on_predict_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_predict_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Show how far it is."""
+        batch = args[2]  # after the module and its outputs
+        device = trainer.strategy.root_device
+        if device.type == "cuda":
+            self.cuda_peak = max(self.cuda_peak, torch.cuda.max_memory_allocated(device))
         if not trainer.is_global_zero:
             return
-        now, new = time.monotonic(), int(self.tally.done.sum())
-        rate = new / max(now - self.begun, 1e-9)
-        done = self.stored + new
+        self.new = min(self.new + batch[1] * self.devices, self.total - self.stored)
+        now, done = time.monotonic(), self.stored + self.new
+        rate = self.new / max(now - self.begun, 1e-9)
         self.bar.update(self.bar.task_ids[0], completed=done, rate=f"{rate:.1f} per s")
-        if now - self.told >= SECONDS_BETWEEN_LINES and done < self.total:
-            self.told = now
-            self._say(done, rate, f"{(self.total - done) / rate:.0f} s left")
-            if os.getpid() == self.parent:  # a logger's connection does not survive a fork
-                self.tell(self.name, done, rate)
+        if now - self.last >= SECONDS_BETWEEN_LINES and done < self.total:
+            self.last = now
+            self._print(done, rate, f"{(self.total - done) / rate:.0f} s left")
+            self.report(self.model, done, rate)
 
     def on_predict_end(self, *_: Any) -> None:
         """Give the terminal back."""
@@ -77,15 +74,25 @@ class Bar(Callback):
         """Give the terminal back."""
         self.bar.stop()
 
-    def finish(self) -> None:
-        """Say how long it took, when the last device is done."""
-        spent, new = time.monotonic() - self.begun, int(self.tally.done.sum())
-        rate = new / max(spent, 1e-9)
-        self._say(self.stored + new, rate, f"{spent:.0f} s")
-        self.tell(self.name, self.stored + new, rate)
+    def end(self) -> None:
+        """Say how long it took."""
+        spent = time.monotonic() - self.begun
+        rate = (self.total - self.stored) / max(spent, 1e-9)
+        self._print(self.total, rate, f"{spent:.0f} s")
+        self.report(self.model, self.total, rate)
 
-    def _say(self, done: int, rate: float, clock: str) -> None:
+    def _print(self, done: int, rate: float, clock: str) -> None:
         if not self.console.is_terminal:
             self.console.print(
-                f"{self.name}: {done} of {self.total} images, {rate:.1f} per s, {clock}"
+                f"{self.model}: {done} of {self.total} images, {rate:.1f} per s, {clock}"
             )
+
+    def _new_bar(self) -> RichProgress:
+        return RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.completed:.0f} of {task.total:.0f} images, {task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )

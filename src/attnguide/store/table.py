@@ -2,7 +2,8 @@
 
 A part is `parts/<shard>-<n>-<sha8>.parquet`: complete or absent, never half there. Whoever reads
 checks the checksum in the name; a part that does not match is named and set aside, so its images
-are computed again. Nothing here depends on the time, so a resumed run ends with the same bytes.
+are computed again. It says what it was computed from (`store.origins`). Nothing in the merged table
+depends on the time, so a resumed run ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -12,21 +13,22 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from zipfile import BadZipFile
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attnguide.errors import InputError
-from attnguide.store.files import release_lock, take_lock, write_atomic
+from attnguide.errors import InputError, command
+from attnguide.store.agreement import once
+from attnguide.store.files import release_lock, subfolder, take_lock, write_atomic
+from attnguide.store.origins import Origin, lost_pictures, remaining, with_origin
 
-PART = re.compile(r"(\d{4})-(\d{6})-([0-9a-f]{8})\.parquet")
+PART = re.compile(r"(\d{4,})-(\d{6,})-([0-9a-f]{8})\.parquet")
+NO_MATCH = "does not match its checksum"
 _KEY = b"attnguide.key"
 
 
@@ -37,18 +39,24 @@ class Results:
         run_dir: Of the run.
         key: Columns that together name a row; the first is `image_id`.
         shard: Number of this process's share.
+        owner: False in a process that another one started, which holds the lock for both.
 
     Raises:
         ValueError: a key that does not begin with `image_id`.
     """
 
-    def __init__(self, run_dir: Path, key: Sequence[str], shard: int = 0) -> None:
+    def __init__(
+        self, run_dir: Path, key: Sequence[str], shard: int = 0, *, owner: bool = True
+    ) -> None:
         if not key or key[0] != "image_id":
             raise InputError(f"the key of the results must begin with 'image_id', got {list(key)}")
         self.key = tuple(key)
         self.shard = shard
-        self.parts = Path(run_dir) / "parts"
+        self.run_dir = Path(run_dir)
+        self.parts = self.run_dir / "parts"
+        self.owner = owner
         self._lock = -1
+        self._next: int | None = None  # number of the next part
 
     def __enter__(self) -> Self:
         """Take the lock, a crashed owner's being released by the kernel; set damaged parts aside.
@@ -57,7 +65,9 @@ class Results:
             ValueError: another process writes to this shard.
             OSError: the file system keeps no locks.
         """
-        self.parts.mkdir(parents=True, exist_ok=True)
+        subfolder(self.run_dir, "parts")
+        if not self.owner:
+            return self
         path, what = (
             self.parts / f"{self.shard:04d}.lock",
             f"shard {self.shard} of {self.parts.parent}",
@@ -67,10 +77,10 @@ class Results:
             leftover.unlink()
         for path in _damaged(self.parts, self.shard):
             path.rename(path.with_suffix(".damaged"))
+            matches = _matches(path.name, path.with_suffix(".damaged").read_bytes())
+            fault = "has lost pictures that belong to it" if matches else NO_MATCH
             warnings.warn(
-                f"{path} does not match its checksum: set aside as .damaged, its rows are computed "
-                "again",
-                stacklevel=2,
+                f"{path} {fault}: set aside as .damaged, its rows are computed again", stacklevel=2
             )
         return self
 
@@ -81,45 +91,70 @@ class Results:
         trace: TracebackType | None,
     ) -> None:
         """Release the lock."""
-        release_lock(self._lock)
+        if self._lock >= 0:
+            release_lock(self._lock)
         self._lock = -1
 
-    def append(self, rows: pd.DataFrame) -> None:
+    def append(self, rows: pd.DataFrame, origin: Origin | None = None) -> None:
         """Store rows, all of them or none; all rows of an image (and model) belong in one call.
+
+        Args:
+            rows: With the columns of the key.
+            origin: What they were computed from.
 
         Raises:
             ValueError: no rows, a missing key column, or a key that occurs twice.
             OSError: the disk is full or refuses; nothing stored before is lost.
         """
-        if self._lock < 0:
+        if self.owner and self._lock < 0:
             raise RuntimeError("results are written inside `with results:`")
         missing = [column for column in self.key if column not in rows]
         if missing or rows.empty:
             raise InputError(f"rows need the columns {list(self.key)}, got {list(rows.columns)}")
         if rows.duplicated(list(self.key)).any():
             raise InputError(f"two rows with the same key {list(self.key)}: {_example(rows, self)}")
-        data = _to_bytes(rows, self.key)
-        names = (PART.fullmatch(path.name) for path in self.parts.glob(f"{self.shard:04d}-*"))
-        number = 1 + max((int(name[2]) for name in names if name), default=-1)
+        data = _to_bytes(rows, self.key, origin)
+        if self._next is None:  # other processes may use the same numbers: checksums differ
+            names = (PART.fullmatch(path.name) for path in self.own_parts())
+            self._next = 1 + max((int(name[2]) for name in names if name), default=-1)
         digest = hashlib.sha256(data).hexdigest()[:8]
-        write_atomic(self.parts / f"{self.shard:04d}-{number:06d}-{digest}.parquet", data)
+        write_atomic(self.parts / f"{self.shard:04d}-{self._next:06d}-{digest}.parquet", data)
+        self._next += 1
 
-    def done(self, **where: object) -> set[str]:
-        """Ids of the images that have rows, in any shard, with these values: `done(model="x")`."""
-        columns = ["image_id", *where]
-        found: set[str] = set()
+    def own_parts(self) -> list[Path]:
+        """The parts of this shard."""
+        return sorted(self.parts.glob(f"{self.shard:04d}-*.parquet"))
+
+    def drop(self, paths: Sequence[Path], items: set[str] | None = None) -> None:
+        """Remove the rows of some items from parts; what remains is stored first.
+
+        Args:
+            paths: The parts.
+            items: Keys as `store.origins` names them; all if absent.
+        """
+        for path in paths:
+            kept = None if items is None else remaining(path.read_bytes(), items)
+            if kept is not None:
+                self.append(*kept)
+            path.unlink()
+
+    def done(self, **where: object) -> set[tuple[str, str]]:
+        """Part of the study and id of the items that have rows, in any shard: `done(model="x")`."""
+        found: set[tuple[str, str]] = set()
         for _, table in _read_parts(self.parts):
+            columns = [name for name in ("part", "image_id", *where) if name in table.column_names]
             rows = table.select(columns).to_pandas()
             for column, value in where.items():
                 rows = rows[rows[column] == value]
-            found.update(rows["image_id"])
+            parts = rows["part"] if "part" in rows else [""] * len(rows)
+            found.update(zip(parts, rows["image_id"], strict=True))
         return found
 
 
 def merge(run_dir: Path) -> pd.DataFrame:
     """All parts as one table, sorted by key, stored as `results.parquet`.
 
-    Rows that occur twice and agree are kept once.
+    Rows that occur twice and agree, up to how batches round (`store.agreement`), are kept once.
 
     Raises:
         FileNotFoundError: no part.
@@ -129,9 +164,9 @@ def merge(run_dir: Path) -> pd.DataFrame:
     damaged = [path.name for path in _damaged(Path(run_dir) / "parts")]
     if damaged:
         raise InputError(
-            f"{len(damaged)} parts of {run_dir} do not match their checksums: "
-            f"{', '.join(damaged[:8])}; run the same command again, it computes them anew (of a "
-            "sharded run the shard that begins their names)"
+            f"{len(damaged)} parts of {run_dir} do not match their checksums or have lost "
+            f"pictures: {', '.join(damaged[:8])}; run the same command again, it computes them "
+            "anew (of a sharded run the shard that begins their names)"
         )
     parts = list(_read_parts(Path(run_dir) / "parts"))
     if not parts:
@@ -147,12 +182,12 @@ def merge(run_dir: Path) -> pd.DataFrame:
                 "come from different programs: use another run_dir"
             )
     frames = [part.to_pandas()[columns] for _, part in parts]
-    rows = pd.concat(frames, ignore_index=True).drop_duplicates()
-    clash = rows[rows.duplicated(key, keep=False)]
+    rows, clash = once(pd.concat(frames, ignore_index=True), key)
     if not clash.empty:
         raise InputError(
             f"{len(clash)} rows of {run_dir} share a key but disagree, first "
-            f"{clash.iloc[0][key].to_dict()}; remove the part that is wrong and run again"
+            f"{clash.iloc[0][key].to_dict()}; remove the part that is wrong and run its shard "
+            "again"
         )
     merged: pd.DataFrame = rows.sort_values(key, kind="stable", ignore_index=True)
     write_atomic(Path(run_dir) / "results.parquet", _to_bytes(merged, key))
@@ -174,7 +209,7 @@ def read(run_dir: Path) -> pd.DataFrame:
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{path} is damaged ({str(error).splitlines()[0]}); make it again from its parts: "
-            f"python run.py stage=merge run_dir={run_dir}"
+            f"{command()} stage=merge run_dir={run_dir}"
         ) from error
 
 
@@ -186,32 +221,11 @@ def digest(run_dir: Path, shard: int = 0) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
-def save_maps(run_dir: Path, maps: Mapping[str, np.ndarray]) -> None:
-    """Add raw relevance to `maps.npz`, by `<method>|<image id>|<target index>`."""
-    path = Path(run_dir) / "maps.npz"
-    stored = load_maps(run_dir) if path.is_file() else {}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **dict(sorted({**stored, **maps}.items())))
-    write_atomic(path, buffer.getvalue())
-
-
-def load_maps(run_dir: Path) -> dict[str, np.ndarray]:
-    """What `save_maps` stored.
-
-    Raises:
-        FileNotFoundError: no maps.
-        ValueError: the file is damaged.
-    """
-    path = Path(run_dir) / "maps.npz"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; finish the run first (stage=run)")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as maps:
-            return {name: maps[name] for name in maps.files}
-    except (BadZipFile, EOFError, ValueError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}); compute it again in another run_dir"
-        ) from error
+def intact_parts(run_dir: Path, shard: int | None = None) -> list[Path]:
+    """The parts of a shard, or of all, whose content is what was written."""
+    pattern = "*.parquet" if shard is None else f"{shard:04d}-*.parquet"
+    found = sorted((Path(run_dir) / "parts").glob(pattern))
+    return [path for path in found if _matches(path.name, path.read_bytes())]
 
 
 def _read_parts(parts: Path) -> Iterator[tuple[Path, pa.Table]]:
@@ -219,16 +233,20 @@ def _read_parts(parts: Path) -> Iterator[tuple[Path, pa.Table]]:
     for path in sorted(parts.glob("*.parquet")):
         data = path.read_bytes()
         if not _matches(path.name, data):
-            warnings.warn(f"{path} is ignored: it does not match its checksum", stacklevel=3)
+            warnings.warn(f"{path} is ignored: it {NO_MATCH}", stacklevel=3)
             continue
         yield path, pq.read_table(io.BytesIO(data))
 
 
 def _damaged(parts: Path, shard: int | None = None) -> list[Path]:
-    """Parts of a shard, or of all, whose content is not what was written."""
+    """Parts of a shard, or of all, that are not what was written, or lost pictures of theirs."""
     pattern = "*.parquet" if shard is None else f"{shard:04d}-*.parquet"
-    named = (path for path in sorted(parts.glob(pattern)) if PART.fullmatch(path.name))
-    return [path for path in named if not _matches(path.name, path.read_bytes())]
+    found = []
+    for path in (path for path in sorted(parts.glob(pattern)) if PART.fullmatch(path.name)):
+        data = path.read_bytes()
+        if not _matches(path.name, data) or lost_pictures(parts.parent, data):
+            found.append(path)
+    return found
 
 
 def _matches(name: str, data: bytes) -> bool:
@@ -236,9 +254,10 @@ def _matches(name: str, data: bytes) -> bool:
     return part is not None and hashlib.sha256(data).hexdigest()[:8] == part[3]
 
 
-def _to_bytes(rows: pd.DataFrame, key: Sequence[str]) -> bytes:
+def _to_bytes(rows: pd.DataFrame, key: Sequence[str], origin: Origin | None = None) -> bytes:
     table = pa.Table.from_pandas(rows, preserve_index=False)
-    table = table.replace_schema_metadata({_KEY: json.dumps(list(key)).encode()})
+    metadata = with_origin({_KEY: json.dumps(list(key)).encode()}, origin)
+    table = table.replace_schema_metadata(metadata)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.utils.checkpoint
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from attnguide.errors import InputError
+from attnguide.tracing.libra import LibraBackward
+from attnguide.tracing.state import unchanged as unchanged
 from attnguide.types import ViT
 
 Edit = Callable[[int, Tensor], Tensor]
@@ -27,48 +30,92 @@ class Recording:
         attention: L tensors (B, H, N, N) after softmax; entry [i, j] is how much i reads from j.
         query, key, value: L tensors (B, H, N, D / H), where the model uses PyTorch's attention
             function (timm does); empty otherwise.
+        tokens: L tensors (B, N, D) that enter the blocks, and the images (B, 3, H, W), of a pass
+            that begins at the images.
     """
 
     attention: list[Tensor] = field(default_factory=list)
     query: list[Tensor] = field(default_factory=list)
     key: list[Tensor] = field(default_factory=list)
     value: list[Tensor] = field(default_factory=list)
-
-    def add(self, attention: Tensor, query: Tensor, key: Tensor, value: Tensor) -> None:
-        """One more layer."""
-        self.attention.append(attention)
-        self.query.append(query)
-        self.key.append(key)
-        self.value.append(value)
+    tokens: list[Tensor] = field(default_factory=list)
+    images: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 @dataclass
 class Pass:
-    """One forward pass that can be differentiated by its attention.
+    """One forward pass that can be differentiated.
 
     Attributes:
+        name: What messages call the network.
         recording: Its attention.
         logits: (B, C).
+        is_freed: Whether its graph is gone.
     """
 
+    name: str
     recording: Recording
     logits: Tensor
+    is_freed: bool = False
 
     def gradient(
-        self, objective: Callable[[Tensor], Tensor], *, keep: bool = True
+        self, objective: Callable[[Tensor], Tensor], inputs: Sequence[Tensor], *, keep: bool = True
     ) -> tuple[Tensor, ...]:
-        """L tensors (B, H, N, N): d objective / d attention, by autograd, each image's own.
+        """D objective / d inputs, by autograd, each image's own.
 
         Args:
             objective: Logits (B, C) to (B,).
-            keep: Whether it will be asked again; if not, the pass is freed on the way.
+            inputs: Tensors of this pass, such as its attention.
+            keep: Whether it will be asked again; if not, the graph is freed on the way.
+
+        Raises:
+            ValueError: nothing flows to one of them.
         """
-        return torch.autograd.grad(
-            objective(self.logits).sum(),
-            self.recording.attention,
-            retain_graph=keep,
-            materialize_grads=True,
+        self.is_freed = not keep
+        return gradient_of(self.name, objective, self.logits, inputs, keep=keep)
+
+
+def gradient_of(
+    name: str,
+    objective: Callable[[Tensor], Tensor],
+    logits: Tensor,
+    inputs: Sequence[Tensor],
+    *,
+    keep: bool = True,
+) -> tuple[Tensor, ...]:
+    """D objective(logits) / d inputs, where it exists.
+
+    Args:
+        name: What messages call the network.
+        objective: Logits (B, C) to (B,).
+        logits: (B, C), with their graph.
+        inputs: Tensors of that graph.
+        keep: Whether the graph will be used again.
+
+    Raises:
+        ValueError: a loss that does not depend on the logits; a graph that is cut between the
+            logits and one of the inputs.
+    """
+    gradients: Sequence[Tensor | None] = (None,)
+    with torch.inference_mode(False), torch.enable_grad():
+        loss = objective(logits).sum()
+        if logits.requires_grad and not loss.requires_grad:
+            raise InputError("the loss does not depend on the logits; nothing can be explained")
+        if loss.requires_grad and all(tensor.requires_grad for tensor in inputs):
+            try:
+                gradients = torch.autograd.grad(loss, inputs, retain_graph=keep, allow_unused=True)
+            except torch.utils.checkpoint.CheckpointError as error:
+                raise InputError(
+                    f"{name} checkpoints gradients in its own forward; turn that off"
+                ) from error
+    whole = tuple(gradient for gradient in gradients if gradient is not None)
+    if len(whole) < len(inputs):
+        raise InputError(
+            f"no gradient flows from the logits to the attention of {name}: something inside cuts "
+            "it (int8 weights, detach, no_grad, checkpointing); use the network before "
+            "quantisation, or a method without gradient (rollout, raw_attention, tis)"
         )
+    return whole
 
 
 class _Recorder(TorchFunctionMode):
@@ -89,7 +136,7 @@ class _Recorder(TorchFunctionMode):
 
     def _keep(self, attention: Tensor) -> Tensor:
         if self.edit is not None:
-            attention = self.edit(len(self.recording.attention), attention)
+            attention = self.edit(len(self.recording.attention), attention).to(attention)
         if torch.is_grad_enabled() and not attention.requires_grad:
             attention = attention.detach().requires_grad_()  # the graph begins at layer 0
         self.recording.attention.append(attention)
@@ -123,31 +170,7 @@ class _Recorder(TorchFunctionMode):
 
 
 @contextmanager
-def unchanged(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no parameter gradients, fused attention; all as before afterwards."""
-    parts: list[Any] = list(module.modules())
-    modes = [(part, part.training) for part in parts]
-    wanted = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    fused = [(part, part.fused_attn) for part in parts if hasattr(part, "fused_attn")]
-    try:
-        for part, _ in modes:
-            part.training = False
-        for parameter, _ in wanted:
-            parameter.requires_grad_(False)
-        for part, _ in fused:
-            part.fused_attn = True
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-        for parameter, flag in wanted:
-            parameter.requires_grad_(flag)
-        for part, flag in fused:
-            part.fused_attn = flag
-
-
-@contextmanager
-def capture(vit: ViT, *, edit: Edit | None = None) -> Iterator[Recording]:
+def capture(vit: ViT, *, edit: Edit | None = None, gradient: str = "plain") -> Iterator[Recording]:
     """Record attention (and query, key, value) of the one forward pass made inside.
 
     A model in training mode is run in evaluation mode inside (no dropout, no drop path).
@@ -155,12 +178,14 @@ def capture(vit: ViT, *, edit: Edit | None = None) -> Iterator[Recording]:
     Args:
         vit: The model.
         edit: `edit(layer, attention)` returns the attention to use in its place.
+        gradient: "plain", or "libra" for LibraGrad's backward pass (`tracing.libra`).
 
     Raises:
         ValueError: on leaving, when not every layer showed one (B, H, N, N) attention.
     """
     recording = Recording()
-    with unchanged(vit.module), _Recorder(recording, edit):
+    backward = LibraBackward(vit.name) if gradient == "libra" else nullcontext()
+    with unchanged(vit.module), _Recorder(recording, edit), backward:
         yield recording
     depth = len(vit.module.blocks) if hasattr(vit.module, "blocks") else len(recording.attention)
     shapes = [tuple(attention.shape) for attention in recording.attention]

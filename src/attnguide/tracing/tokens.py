@@ -37,13 +37,13 @@ def visit(vit: ViT, images: Tensor, parts: Sequence[nn.Module]) -> list[tuple[Te
     def keep(part: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         seen[part] = (args[0], output)
 
-    handles = [part.register_forward_hook(keep) for part in parts]
-    try:
-        with unchanged(vit.module), torch.inference_mode(False), torch.no_grad():
+    with unchanged(vit.module), torch.inference_mode(False), torch.no_grad():
+        handles = [part.register_forward_hook(keep) for part in parts]
+        try:
             vit.module(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+        finally:
+            for handle in handles:
+                handle.remove()
     return [seen[part] for part in parts]
 
 
@@ -66,8 +66,15 @@ def visit_tokens(
     return seen
 
 
-def check_free_tokens(method: str, vit: ViT) -> None:
+def check_free_tokens(
+    method: str, vit: ViT, *, instead: str = "vit_cx, which masks pixels"
+) -> None:
     """Refuse a model whose attention needs every token in its place.
+
+    Args:
+        method: What removes tokens.
+        vit: The model.
+        instead: What to use for such a model.
 
     Raises:
         ValueError: rotary or relative positions inside the attention.
@@ -77,8 +84,8 @@ def check_free_tokens(method: str, vit: ViT) -> None:
             if getattr(part, name, None) is not None:
                 raise InputError(
                     f"{method} removes tokens, but the attention of {vit.name} depends on their "
-                    f"places ({type(part).__name__}.{name}); use vit_cx, which masks pixels, or a "
-                    "model whose positions are added to its tokens"
+                    f"places ({type(part).__name__}.{name}); use {instead}, or a model "
+                    "whose positions are added to its tokens"
                 )
 
 
@@ -119,7 +126,7 @@ def _logits_of(vit: ViT, image: Tensor, index: Tensor) -> Tensor:
 
     handle = layers(vit)[0].register_forward_pre_hook(select)
     try:
-        logits: Tensor = vit.module(image)
+        logits = vit.logits(image)
     finally:
         handle.remove()
     return logits

@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from attnguide.errors import InputError
+from attnguide.errors import InputError, unknown_name
 from attnguide.losses import Loss, get_loss
 from attnguide.propagate import patch_grid, rollout
 from attnguide.rules import Rule
-from attnguide.tracing.capture import Pass, Recording, capture
-from attnguide.tracing.plain import PlainPass, is_plain
+from attnguide.tracing.capture import Pass, Recording
+from attnguide.tracing.forward import forward_pass
 from attnguide.types import ViT
+
+BACKWARDS = ("plain", "libra")
 
 T = TypeVar("T")
 
@@ -36,6 +38,7 @@ class AttentionTrace:
         loss: str | Loss = "logit",
         reference: Tensor | None = None,
         shared: dict[Any, Any] | None = None,
+        backward: str = "plain",
     ) -> None:
         """Nothing is computed yet.
 
@@ -45,15 +48,38 @@ class AttentionTrace:
             target: (B,) int64.
             loss: Name or callable (logits, target, reference) -> (B,).
             reference: (B,) int64, second class of a two-class loss.
-            shared: Results that do not depend on the target, passed on by `retarget`.
+            shared: Results that do not depend on the target, passed on by `for_target`.
+            backward: As in `with_gradient`.
         """
         self.vit, self.images, self.target = vit, images, target
-        self.loss, self.reference = loss, reference
+        self.loss, self.reference = get_loss(loss), reference
         self.shared: dict[Any, Any] = {} if shared is None else shared
+        self.backward = backward
         self.keep_graph = True  # False for the last target: the pass is freed as it is walked
+        self._others: dict[str, AttentionTrace] = {backward: self}
 
-    def retarget(self, target: Tensor) -> AttentionTrace:
+    def for_target(self, target: Tensor) -> AttentionTrace:
         """The same images with another target; all that is blind to the class is shared."""
+        return self._like(target, self.backward)
+
+    def with_gradient(self, backward: str) -> AttentionTrace:
+        """The same images and target, with gradients of this kind.
+
+        Args:
+            backward: "plain", or "libra" for LibraGrad's (`tracing.libra`).
+
+        Raises:
+            ValueError: neither.
+        """
+        if backward not in BACKWARDS:
+            raise unknown_name("gradient", backward, BACKWARDS)
+        if backward not in self._others:
+            self._others[backward] = self._like(self.target, backward)
+            self._others[backward]._others = self._others
+        self._others[backward].keep_graph = self.keep_graph
+        return self._others[backward]
+
+    def _like(self, target: Tensor, backward: str) -> AttentionTrace:
         return AttentionTrace(
             self.vit,
             self.images,
@@ -61,9 +87,10 @@ class AttentionTrace:
             loss=self.loss,
             reference=self.reference,
             shared=self.shared,
+            backward=backward,
         )
 
-    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+    def cached(self, key: Any, compute: Callable[[], Any]) -> Any:
         """`compute()` the first time, its result afterwards, for all targets of these images."""
         if key not in self.shared:
             self.shared[key] = compute()
@@ -72,27 +99,62 @@ class AttentionTrace:
     @property
     def recording(self) -> Recording:
         """What the forward pass left behind."""
-        return self._forward.recording
+        return self._pass.recording
 
     @property
     def logits(self) -> Tensor:
-        """(B, C)."""
-        return self._forward.logits.detach()
+        """(B, C), the network's own."""
+        return self._pass.logits.detach()
 
     @property
     def attention(self) -> tuple[Tensor, ...]:
-        """L tensors (B, H, N, N), layer 0 first, rows sum to 1."""
-        return tuple(attention.detach() for attention in self.recording.attention)
+        """L tensors (B, H, N, N), layer 0 first, rows sum to 1; float32 at least."""
+        return tuple(at_least_float32(attention.detach()) for attention in self.recording.attention)
 
     @cached_property
     def gradient(self) -> tuple[Tensor, ...]:
-        """L tensors (B, H, N, N): d loss / d attention, each image's own."""
-        with torch.inference_mode(False), torch.enable_grad():
-            return self._forward.gradient(self.objective, keep=self.keep_graph)
+        """L tensors (B, H, N, N): d loss / d attention, each image's own; float32 at least.
+
+        Raises:
+            ValueError: no gradient flows from the logits to the attention.
+        """
+        found = self._differentiable()
+        gradients = found.gradient(self.objective, found.recording.attention, keep=self.keep_graph)
+        return tuple(map(at_least_float32, gradients))
+
+    def tokens_and_gradient(self) -> list[tuple[Tensor, Tensor]]:
+        """Per block, layer 0 first: the tokens that enter it, and d loss / d tokens; (B, N, D).
+
+        Raises:
+            ValueError: a network without `blocks`; no gradient flows to them.
+        """
+        tokens = self._differentiable("tokens").recording.tokens
+        gradients = self._input_gradients[1:]
+        return [
+            (at_least_float32(entered.detach()), gradient)
+            for entered, gradient in zip(tokens, gradients, strict=True)
+        ]
+
+    @property
+    def image_gradient(self) -> Tensor:
+        """(B, 3, H, W): d loss / d image.
+
+        Raises:
+            ValueError: no gradient flows to it.
+        """
+        return self._input_gradients[0]
+
+    @cached_property
+    def _input_gradients(self) -> tuple[Tensor, ...]:
+        """Of the images, and of the tokens that enter every block."""
+        found = self._differentiable("tokens")
+        inputs = (found.recording.images, *found.recording.tokens)
+        gradients = found.gradient(self.objective, inputs, keep=self.keep_graph)
+        return tuple(map(at_least_float32, gradients))
 
     def objective(self, logits: Tensor) -> Tensor:
         """(B,) the loss of `logits` (B, C) at this target."""
-        return get_loss(self.loss)(logits, self.target, self.reference)
+        return self.loss(logits, self.target, self.reference)
 
     @property
     def readout(self) -> Tensor:
@@ -107,23 +169,35 @@ class AttentionTrace:
                 "no row of a rollout belongs to its output; use a model with global_pool='token' "
                 "or 'avg', or a method that needs no rollout (gradcam, layercam, tis, vit_cx)"
             )
-        return self.vit.readout.to(self.images)
+        return at_least_float32(self.vit.readout.to(self.images))
 
     def on_grid(self, row: Tensor) -> Tensor:
         """(B, rows, cols) of a value per token (B, N)."""
         return patch_grid(row, self.vit.num_prefix, self.vit.grid)
 
     @property
-    def _forward(self) -> Pass:
-        return self.once("forward", self._run)
+    def _pass(self) -> Pass:
+        """The forward pass that there is, or one that ends at the attention."""
+        known = (self.shared.get((start, self.backward)) for start in ("tokens", "attention"))
+        return next((found for found in known if found is not None), None) or self._run("attention")
 
-    def _run(self) -> Pass:
+    def _differentiable(self, start: str = "attention") -> Pass:
+        """A forward pass whose graph begins there and still stands."""
+        known = self.shared.get((start, self.backward))
+        return self._run(start) if known is None or known.is_freed else known
+
+    def _run(self, start: str) -> Pass:
         with torch.inference_mode(False), torch.enable_grad():
-            if is_plain(self.vit.module):
-                return PlainPass(self.vit.module, self.images)
-            with capture(self.vit) as recording:
-                logits = self.vit.module(self.images)
-        return Pass(recording, logits)
+            found = forward_pass(
+                self.vit, self.images, gradient=self.backward, from_images=start == "tokens"
+            )
+        self.shared[start, self.backward] = found
+        return found
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Products of many small numbers are not left to 16 bits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def layers_from(layers: tuple[T, ...], start_layer: int) -> tuple[T, ...]:
@@ -139,8 +213,18 @@ def layers_from(layers: tuple[T, ...], start_layer: int) -> tuple[T, ...]:
     return layers[start_layer:]
 
 
-def corrected_rollout(trace: AttentionTrace, rule: Rule) -> Tensor:
-    """(B, rows, cols): rollout of every layer's attention corrected by its gradient."""
+def corrected_rollout(trace: AttentionTrace, rule: Rule, gradient: str = "plain") -> Tensor:
+    """(B, rows, cols): rollout of every layer's attention corrected by its gradient.
+
+    Args:
+        trace: The shared pass.
+        rule: Attention and gradient (B, H, N, N) to the matrix (B, N, N) that is propagated.
+        gradient: As in `AttentionTrace.with_gradient`.
+
+    Raises:
+        ValueError: an unknown gradient; LibraGrad of a network with a part it has no rule for.
+    """
+    trace = trace.with_gradient(gradient)
     layers = zip(reversed(trace.attention), reversed(trace.gradient), strict=True)
     matrices = (rule(attention, gradient) for attention, gradient in layers)
     return trace.on_grid(rollout(matrices, trace.readout))

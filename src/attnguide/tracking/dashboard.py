@@ -1,4 +1,4 @@
-"""A W&B dashboard as code: panels for what `loggers` sends, under the names of `mirror`."""
+"""A W&B dashboard as code: panels for what is sent, under the names of `wandb_payload`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from attnguide.config import LoggerConfig
 from attnguide.errors import InputError
 from attnguide.store.files import write_atomic
-from attnguide.tracking.wandb import has_key
+from attnguide.tracking.loggers import WandB
+from attnguide.tracking.wandb_run import has_key
 
 ORDERS = {
     "negative": "least relevant first, higher is better",
@@ -30,7 +30,7 @@ LOCALISATION = (
 )
 
 
-def build(settings: LoggerConfig, methods: Sequence[str], models: Sequence[str]) -> Any:
+def build(settings: WandB, methods: Sequence[str], models: Sequence[str]) -> Any:
     """The workspace, not saved yet; needs neither key nor network.
 
     Args:
@@ -128,11 +128,11 @@ def _bars(
 def definition(workspace: Any) -> dict[str, Any]:
     """The workspace as W&B stores it, plain values."""
     model = workspace._to_model()  # the only way without a login
-    found: dict[str, Any] = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
-    return found
+    values: dict[str, Any] = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
+    return values
 
 
-def publish(workspace: Any, settings: LoggerConfig, folder: Path) -> str:
+def publish(workspace: Any, settings: WandB, folder: Path) -> str:
     """Store `dashboard.json`, send it to W&B where there is a key, and say what was done."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "dashboard.json"

@@ -1,24 +1,18 @@
-"""Panels as a moving picture; drawn without matplotlib, which takes seconds per frame."""
+"""Panels as a moving picture: one page of panels per frame."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from attnguide.viz.overlay import as_picture, overlay
-from attnguide.viz.panels import Panel
-from attnguide.viz.style import INK, QUIET
+from attnguide.viz.panels import Panel, draw_panels
+from attnguide.viz.style import typography
 
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
-
-SIDE, GAP, LINE, LETTERS = 224, 16, 18, 13  # pixels
+PANEL_WIDTH, DOTS = 2.2, 100  # inches, dots per inch
 FIRST, EACH, LAST = 1200, 180, 1800  # milliseconds that a frame stands
 
 
@@ -26,15 +20,20 @@ def animation(frames: Sequence[Sequence[Sequence[Panel]]], titles: Sequence[str]
     """The content of a GIF that repeats.
 
     Args:
-        frames: Rows of panels, alike in every frame; all notes with the same number of lines.
+        frames: Rows of panels, alike in every frame.
         titles: Above each frame.
     """
     pages = [_page(rows, title) for rows, title in zip(frames, titles, strict=True)]
-    colours = Image.new("RGB", (pages[0].width, 2 * pages[0].height))  # one palette for all frames
+    width, height = (max(page.size[side] for page in pages) for side in (0, 1))
+    colours = Image.new("RGB", (width, 2 * height), "white")  # one palette for all frames
     colours.paste(pages[0])
-    colours.paste(pages[-1], (0, pages[0].height))
+    colours.paste(pages[-1], (0, height))
     palette = colours.quantize(255)
-    shown = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
+    shown = []
+    for page in pages:
+        whole = Image.new("RGB", (width, height), "white")
+        whole.paste(page)
+        shown.append(whole.quantize(palette=palette, dither=Image.Dither.NONE))
     buffer = io.BytesIO()
     pauses = [FIRST, *[EACH] * (len(shown) - 2), LAST][-len(shown) :]
     shown[0].save(buffer, "GIF", save_all=True, append_images=shown[1:], duration=pauses, loop=0)
@@ -42,37 +41,12 @@ def animation(frames: Sequence[Sequence[Sequence[Panel]]], titles: Sequence[str]
 
 
 def _page(rows: Sequence[Sequence[Panel]], title: str) -> Image.Image:
-    above, below = (
-        max(getattr(panel, part).count("\n") + 1 for row in rows for panel in row) * LINE
-        for part in ("title", "note")
-    )
-    height = SIDE + above + below + GAP
-    across = max(len(row) for row in rows)
-    page = Image.new("RGB", (across * (SIDE + GAP) + GAP, len(rows) * height + 2 * LINE), "white")
-    draw = ImageDraw.Draw(page)
-    draw.text((page.width / 2, LINE), title, INK, _font(), "mm")
-    for number, row in enumerate(rows):
-        for column, panel in enumerate(row):
-            left, top = GAP + column * (SIDE + GAP), 2 * LINE + number * height
-            middle, picture = left + SIDE / 2, _picture(panel)
-            draw.multiline_text((middle, top), panel.title, INK, _font(), "ma", align="center")
-            page.paste(picture, (left, top + above))
-            place = (middle, top + above + SIDE + 4)
-            draw.multiline_text(place, panel.note, QUIET, _font(), "ma", align="center")
-    return page
+    from matplotlib.backends import backend_agg
 
-
-def _picture(panel: Panel) -> Image.Image:
-    pixels = as_picture(panel.image)
-    if panel.relevance is not None:
-        pixels = overlay(pixels, panel.relevance)
-    return Image.fromarray(np.round(255 * pixels).astype(np.uint8)).resize((SIDE, SIDE))
-
-
-@lru_cache(1)
-def _font() -> FreeTypeFont:
-    import matplotlib as mpl
-    from PIL import ImageFont
-
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(folder / "DejaVuSans.ttf", LETTERS)
+    agg: Any = backend_agg  # matplotlib leaves it without types
+    with typography():
+        figure = draw_panels(rows, title=title, panel_width=PANEL_WIDTH)
+        figure.set_dpi(DOTS)
+        canvas = agg.FigureCanvasAgg(figure)
+        canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -76,7 +76,7 @@ def draw_curves(
     title: str = "",
     x_label: str = "patches masked (%)",
 ) -> Figure:
-    """A figure of perturbation curves; write it with `save_figure`.
+    """A figure of perturbation curves; `render` makes a file of it.
 
     The panels of a row share their scale, so that the two orders can be compared.
 
@@ -88,15 +88,16 @@ def draw_curves(
     Raises:
         ValueError: no panel, or a panel without curves.
     """
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    from attnguide.viz.sheet import Sheet
 
     if not rows or any(not row or any(not panel.curves for panel in row) for row in rows):
         raise InputError("a figure of curves needs panels, and each panel at least one curve")
     columns = max(len(row) for row in rows)
     heights = [part for row in rows for part in (_PLOT, _key_height(row))]
     with typography():
-        figure = Figure(figsize=(3.5 * columns, sum(heights)))
+        figure = Sheet(figsize=(3.5 * columns, sum(heights)))
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.03))
         grid = figure.add_gridspec(2 * len(rows), columns, height_ratios=heights)
         for number, row in enumerate(rows):

@@ -94,7 +94,7 @@ def table_panel(
 
 
 def draw_dots(panels: Sequence[DotPanel], *, columns: int = 2) -> Figure:
-    """A figure of dots with 95 % intervals and their numbers; write it with `save_figure`.
+    """A figure of dots with 95 % intervals and their numbers; `render` makes a file of it.
 
     Args:
         panels: From left to right, then down.
@@ -103,8 +103,9 @@ def draw_dots(panels: Sequence[DotPanel], *, columns: int = 2) -> Figure:
     Raises:
         ValueError: no panel, or one without dots.
     """
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    from attnguide.viz.sheet import Sheet
 
     if not panels or any(not any(dots for _, dots in panel.rows) for panel in panels):
         raise InputError("a figure of dots needs panels, and each panel at least one dot")
@@ -113,7 +114,7 @@ def draw_dots(panels: Sequence[DotPanel], *, columns: int = 2) -> Figure:
     across = min(columns, len(panels))
     with typography():
         size = (across * (_WIDTH + 2.1), sum(heights) + 0.75 * len(bands))
-        figure = Figure(figsize=size)
+        figure = Sheet(figsize=size)
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
         grid = figure.add_gridspec(len(bands), across, height_ratios=heights)
         for number, panel in enumerate(panels):

@@ -12,6 +12,7 @@ from attnguide.errors import InputError
 from attnguide.viz.style import relevance_colours
 
 MAP_WEIGHT = 0.7  # share of the map; the picture above it gets the rest
+LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green, blue
 
 
 def normalize(relevance: Any) -> NDArray[np.float64]:
@@ -27,7 +28,7 @@ def normalize(relevance: Any) -> NDArray[np.float64]:
 
     Paper: Sec. 4.2, the text beside Figure 3.
     """
-    values = np.asarray(_plain(relevance), dtype=np.float64)
+    values = np.asarray(as_values(relevance), dtype=np.float64)
     if values.ndim < 2 or values.size == 0:
         raise InputError(f"relevance must be (..., rows, cols) and not empty, got {values.shape}")
     if not np.isfinite(values).all():
@@ -36,7 +37,9 @@ def normalize(relevance: Any) -> NDArray[np.float64]:
     return values / np.where(largest > 0, largest, 1)
 
 
-def overlay(image: Any, relevance: Any, *, weight: float = MAP_WEIGHT) -> NDArray[np.float32]:
+def overlay(
+    image: Any, relevance: Any, *, weight: float = MAP_WEIGHT, grey: bool = False
+) -> NDArray[np.float32]:
     """(H, W, 3) in [0, 1]: red where the target is supported, blue where it is opposed.
 
     The map is resized bilinearly to the picture, coloured, and mixed with it.
@@ -45,6 +48,7 @@ def overlay(image: Any, relevance: Any, *, weight: float = MAP_WEIGHT) -> NDArra
         image: PIL picture, (H, W, 3) array, or (3, H, W) tensor in [0, 1].
         relevance: (rows, cols), raw.
         weight: Share of the map in the mixture, in [0, 1].
+        grey: Take the colours out of the picture, where they would tint the map's zero.
 
     Raises:
         ValueError: shapes or a weight that do not fit.
@@ -55,6 +59,8 @@ def overlay(image: Any, relevance: Any, *, weight: float = MAP_WEIGHT) -> NDArra
     scaled = normalize(relevance)
     if scaled.ndim != 2:
         raise InputError(f"one picture takes one map (rows, cols), got {scaled.shape}")
+    if grey:
+        picture = np.repeat(picture @ LUMINANCE[:, None], 3, axis=-1)
     height, width = picture.shape[:2]
     field = Image.fromarray(scaled.astype(np.float32)).resize(
         (width, height), Image.Resampling.BILINEAR
@@ -73,7 +79,7 @@ def as_picture(image: Any) -> NDArray[np.float32]:
     """
     if isinstance(image, Image.Image):
         return np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
-    values = _plain(image)
+    values = as_values(image)
     if values.ndim == 3 and values.shape[0] == 3 and values.shape[2] != 3:
         values = values.transpose(1, 2, 0)
     if values.ndim != 3 or values.shape[2] != 3:
@@ -89,6 +95,6 @@ def as_picture(image: Any) -> NDArray[np.float32]:
     return scaled.clip(0, 1)
 
 
-def _plain(values: Any) -> NDArray[Any]:
+def as_values(values: Any) -> NDArray[Any]:
     """A numpy array from an array or a tensor on any device, without importing torch."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)

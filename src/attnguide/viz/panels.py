@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from attnguide.errors import InputError
-from attnguide.viz.overlay import as_picture, overlay
+from attnguide.viz.overlay import MAP_WEIGHT, as_picture, overlay
 from attnguide.viz.style import (
     BODY,
     HAIRLINE,
@@ -41,6 +45,8 @@ class Panel:
         title: Line above.
         note: Numbers beneath; several lines are separated by line breaks.
         frame: Colour of a frame around it, such as `RED_FRAME`.
+        weight: Share of the map, in [0, 1]; 1 for the map alone.
+        grey: Take the colours out of the picture beneath the map.
     """
 
     image: Any
@@ -48,6 +54,15 @@ class Panel:
     title: str = ""
     note: str = ""
     frame: str | None = None
+    weight: float = MAP_WEIGHT
+    grey: bool = False
+
+    @property
+    def pixels(self) -> NDArray[np.float32]:
+        """(H, W, 3) in [0, 1], as it is shown."""
+        if self.relevance is None:
+            return as_picture(self.image)
+        return overlay(self.image, self.relevance, weight=self.weight, grey=self.grey)
 
 
 def draw_panels(
@@ -58,8 +73,9 @@ def draw_panels(
     title: str = "",
     panel_width: float = 1.45,
     colour_bar: bool = True,
+    letters: bool = False,
 ) -> Figure:
-    """A figure of panels; write it with `save_figure`.
+    """A figure of panels; `render` makes a file of it.
 
     Text is wrapped to the panel it belongs to. The colour bar appears where a map is shown.
 
@@ -70,9 +86,11 @@ def draw_panels(
         title: Above everything.
         panel_width: Inches.
         colour_bar: Draw the scale at the right.
+        letters: Put (a), (b), ... before the titles of the columns, as a paper does.
 
     Raises:
-        ValueError: no panel at all, or titles that do not match rows and columns.
+        ValueError: no panel at all, or titles that do not match rows and columns, or letters
+            without titles.
     """
     columns = max((len(row) for row in rows), default=0)
     panels = [panel for row in rows for panel in row if panel is not None]
@@ -80,6 +98,12 @@ def draw_panels(
         raise InputError("a figure needs at least one panel, got none")
     _check_titles("row", row_titles, len(rows))
     _check_titles("column", column_titles, columns)
+    if letters:
+        if not column_titles:
+            raise InputError("letters stand before column titles; pass column_titles=[...]")
+        column_titles = [
+            f"({a}) {text}" for a, text in zip(ascii_lowercase, column_titles, strict=False)
+        ]
     with typography():
         page = _Page(rows, columns, column_titles, row_titles, title, panel_width)
         figure = page.draw()
@@ -116,6 +140,7 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     return lines
 
 
+@lru_cache(maxsize=4096)  # frames and rows repeat their words
 def _text_width(text: str, size: float) -> float:
     """Inches that a line of text takes."""
     from matplotlib.font_manager import FontProperties
@@ -175,9 +200,9 @@ class _Page:
         self.bottom = top - _ROW_GAP
 
     def draw(self) -> Figure:
-        from matplotlib.figure import Figure
+        from attnguide.viz.sheet import Sheet
 
-        figure = Figure(figsize=(self.right + _BAR_GAP + _BAR_WIDTH + _BAR_TEXT, self.bottom))
+        figure = Sheet(figsize=(self.right + _BAR_GAP + _BAR_WIDTH + _BAR_TEXT, self.bottom))
         middle = (self.left + self.right) / 2
         self._text(figure, self.title, middle, 0.0, BODY + 2, weight="bold", va="top")
         for index, lines in enumerate(self.column_titles):
@@ -215,11 +240,7 @@ class _Page:
         bar.set_label(r"$S\,/\,\max|S|$", size=SMALL, labelpad=3)
 
     def _panel(self, figure: Figure, panel: Panel, row: int, column: int) -> None:
-        shown = (
-            as_picture(panel.image)
-            if panel.relevance is None
-            else overlay(panel.image, panel.relevance)
-        )
+        shown = panel.pixels
         left = self._centre(column) - self.width / 2
         axes = self._axes(figure, left, self.tops[row], self.width, self.height)
         axes.imshow(shown, interpolation="lanczos" if shown.shape[1] < 200 else "antialiased")

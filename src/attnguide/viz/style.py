@@ -6,12 +6,10 @@ This is the one place that knows them, so that a method looks the same in every 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -63,7 +61,21 @@ METHOD_STYLES = {
     "vit_cx": LineStyle("#0f6b5c", _DASH_DOT_DOT, "4"),
     "tis": LineStyle("#54c2a8", "-", "+"),
     "grad_eclip": LineStyle("#b48ede", "--", "8"),
+    "input_x_gradient": LineStyle("#785aff", _LONG_DASH, "^"),
+    "integrated_gradients": LineStyle("#d900c0", "-.", "o"),
+    "smoothgrad": LineStyle("#e19696", ":", "s"),
+    "cp_lrp": LineStyle("#2d9600", _DASH_DOT_DOT, "D"),
+    "attn_lrp": LineStyle("#14c83c", "-", "x"),
+    "legrad": LineStyle("#b4b487", "--", "v"),
+    "attcat": LineStyle("#5a2d4b", "-.", "P"),
+    "cdam": LineStyle("#003c5a", ":", "*"),
+    "complete_libra": LineStyle("#ff4b00", "--", "o"),
+    "gae_libra": LineStyle("#1e1ee6", "-", "s"),
+    "absolute_libra": LineStyle("#0f4b1e", "--", "^"),
+    "input_x_gradient_libra": LineStyle("#b4b4ff", "-", "^"),
+    "attcat_libra": LineStyle("#a55a87", "--", "P"),
 }
+_LIBRA = "_libra"
 
 METHOD_LABELS = {
     "gae": "GAE",
@@ -80,6 +92,14 @@ METHOD_LABELS = {
     "vit_cx": "ViT-CX",
     "tis": "TIS",
     "grad_eclip": "Grad-ECLIP",
+    "input_x_gradient": "input × gradient",
+    "integrated_gradients": "Integrated Gradients",
+    "smoothgrad": "SmoothGrad",
+    "cp_lrp": "CP-LRP",
+    "attn_lrp": "AttnLRP",
+    "legrad": "LeGrad",
+    "attcat": "AttCAT",
+    "cdam": "CDAM",
 }
 
 
@@ -94,7 +114,9 @@ def method_style(method: str) -> LineStyle:
 
 
 def method_label(method: str) -> str:
-    """The name of a method as figures print it."""
+    """The name of a method as figures print it; `<method>_libra` has the Libra gradient."""
+    if method.endswith(_LIBRA):
+        return f"{method_label(method.removesuffix(_LIBRA))} (Libra)"
     return METHOD_LABELS.get(method, method.replace("_", " "))
 
 
@@ -146,26 +168,19 @@ def typography() -> Iterator[None]:
         subsetting.setLevel(level)
 
 
-def save_figure(figure: Figure, run_dir: str | os.PathLike[str], stem: str = "figure") -> Path:
-    """Write `<stem>.png` (200 dots per inch) and `<stem>.pdf`; returns the path of the PNG.
-
-    The margins grow to the text, so that nothing is cut off.
-    """
-    folder = Path(run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("pdf", "png"):
-        (folder / f"{stem}.{kind}").write_bytes(render(figure, kind))
-    return folder / f"{stem}.png"
+def signed(value: float) -> str:
+    """Two decimals and the sign, for the eye."""
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def render(figure: Figure, kind: str = "png") -> bytes:
-    """The content of a PNG (200 dots per inch) or PDF file; the same bytes for the same figure."""
+def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
+    """The content of a PNG or PDF file; the same bytes for the same figure."""
     buffer = BytesIO()
     with typography():
         figure.savefig(
             buffer,
             format=kind,
-            dpi=200,
+            dpi=dpi,
             bbox_inches="tight",
             pad_inches=0.06,
             facecolor="white",

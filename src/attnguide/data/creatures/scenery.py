@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -49,11 +51,18 @@ def _clutter(rng: np.random.Generator) -> Shape:
 
 
 def scenery(
-    rng: np.random.Generator, size: int, max_clutter: int = MAX_CLUTTER
+    rng: np.random.Generator,
+    size: int,
+    max_clutter: int = MAX_CLUTTER,
+    without: Collection[int] = (),
 ) -> NDArray[np.float32]:
-    """A textured background with up to `max_clutter` things on it, (size, size, 3) in [0, 1]."""
+    """A textured background with up to `max_clutter` things on it, (size, size, 3) in [0, 1].
+
+    Things whose numbers (from 0) are in `without` are left out; all else stays as it is.
+    """
     ground = texture(rng, size)
     things = [[_clutter(rng)] for _ in range(rng.integers(0, max_clutter + 1))]
+    things = [thing for number, thing in enumerate(things) if number not in without]
     if not things:
         return ground
     to_pixels = np.array([[size, 0.0, 0.0], [0.0, size, 0.0]])

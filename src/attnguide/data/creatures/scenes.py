@@ -10,6 +10,7 @@ The world is easy by design and does not replace evidence on photographs.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -114,11 +115,20 @@ def _generator(kind: int, seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng([kind, seed, index])
 
 
-def animal(rng: np.random.Generator, label: int, pose: Pose, size: int = IMAGE_SIZE) -> Raster:
-    """One animal of random posture and tint; the same draws for both variants of a species."""
+def animal(
+    rng: np.random.Generator,
+    label: int,
+    pose: Pose,
+    size: int = IMAGE_SIZE,
+    without: Collection[int] = (),
+) -> Raster:
+    """One animal of random posture and tint; the same draws for both variants of a species.
+
+    `without` are the pieces to leave out, as in `shapes.left_out`.
+    """
     sway = SWAY * rng.uniform(-1, 1, 6)
     tint = rng.uniform(0.85, 1.1) * rng.uniform(0.92, 1.08, 3)
-    groups = draw(species(label), label % 2, sway)
+    groups = draw(species(label), label % 2, sway, without)
     return rasterise(groups, pose.affine(size), (size, size), tuple(tint))
 
 
@@ -153,29 +163,37 @@ def _compose(
     )
 
 
-def single(seed: int, index: int, label: int | None = None) -> Scene:
+def single(
+    seed: int,
+    index: int,
+    label: int | None = None,
+    *,
+    without: Collection[int] = (),
+    without_clutter: Collection[int] = (),
+) -> Scene:
     """A picture of one animal.
 
     Args:
         seed: Set of pictures.
         index: Number within the set.
         label: Class; random if absent. Everything else stays as it would be without it.
+        without: Pieces of the animal to leave out, as in `shapes.left_out`; no other pixel changes.
+        without_clutter: Numbers of the things in the background to leave out; likewise.
 
     Raises:
         ValueError: negative seed or index, or an unknown label.
     """
     rng = _generator(_SINGLE, seed, index)
-    drawn = int(rng.integers(NUM_CLASSES))
-    label = drawn if label is None else _checked(label)
+    number = int(rng.integers(NUM_CLASSES))
+    label = number if label is None else _checked(label)
     size = rng.uniform(0.55, 0.95)
     slack = (1 - size) / 2 + 0.02
     x, y = 0.5 + slack * rng.uniform(-1, 1, 2)
     angle, aspect = 0.2 * rng.uniform(-1, 1), np.clip(0.12 * rng.standard_normal(), -0.3, 0.3)
     pose = Pose(x, y, size, angle, aspect, bool(rng.random() < 0.5))
-    ground = scenery(rng, IMAGE_SIZE)
-    return _compose(
-        rng, ground, [animal(rng, label, pose)], (label,), f"single-{seed}-{index}-{label}"
-    )
+    ground = scenery(rng, IMAGE_SIZE, without=without_clutter)
+    animals = [animal(rng, label, pose, without=without)]
+    return _compose(rng, ground, animals, (label,), f"single-{seed}-{index}-{label}")
 
 
 def pair(seed: int, index: int, labels: tuple[int, int] | None = None) -> Scene:

@@ -6,7 +6,7 @@ so a pose is an affine map of points and the masks are as exact as the picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +107,24 @@ def eye(x: float, y: float, radius: float, part: bool = False) -> list[Group]:
         (ellipse(x - 0.2 * radius, y, 0.62 * radius, 0.7 * radius), BLACK),
         (ellipse(x - 0.4 * radius, y - 0.3 * radius, radius / 5, radius / 5), WHITE),
     )
-    return [[Shape(points, colour, part, outlined=False)] for points, colour in rings]
+    return [[Shape(points, colour, part, outlined=False) for points, colour in rings]]
+
+
+def left_out(groups: Sequence[Group], without: Collection[int]) -> list[Group]:
+    """The groups of an animal without some of its pieces.
+
+    Args:
+        groups: Back to front.
+        without: Numbers of pieces: 0 is the distinguishing part, 1 and more are the groups of the
+            body, back to front.
+    """
+    kept, number = [], 0
+    for group in groups:
+        is_part = any(shape.part for shape in group)
+        number += not is_part
+        if (0 if is_part else number) not in without:
+            kept.append(group)
+    return kept
 
 
 def rasterise(

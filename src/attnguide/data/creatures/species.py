@@ -6,7 +6,7 @@ groups of the body, back to front. All animals look to the left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from attnguide.data.creatures.parts import PARTS, Sway
 from attnguide.data.creatures.shapes import (
@@ -19,6 +19,7 @@ from attnguide.data.creatures.shapes import (
     blob,
     ellipse,
     eye,
+    left_out,
     limb,
     polygon,
 )
@@ -288,6 +289,6 @@ BODIES: tuple[Callable[[list[Group], Sway], list[Group]], ...] = (
 )  # fmt: skip
 
 
-def draw(species: int, variant: int, sway: Sway) -> list[Group]:
-    """Groups of one animal in the unit square, back to front."""
-    return BODIES[species](PARTS[species][variant](sway), sway)
+def draw(species: int, variant: int, sway: Sway, without: Collection[int] = ()) -> list[Group]:
+    """Groups of one animal in the unit square, back to front, without some of its pieces."""
+    return left_out(BODIES[species](PARTS[species][variant](sway), sway), without)

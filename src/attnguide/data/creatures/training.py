@@ -1,35 +1,32 @@
-"""Training, examining and storing the ViT of the creatures; imported by its experiment alone."""
+"""Training and storing the ViT of the creatures; imported by its experiment alone."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
+import signal
 import warnings
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from safetensors.torch import save_file
+from safetensors.torch import save
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from attnguide.data.creatures.scenes import (
-    CLASS_NAMES,
-    IMAGE_SIZE,
-    NUM_CLASSES,
-    guide,
-    pair,
-    sibling,
-    single,
-)
+from attnguide.data.creatures.scenes import CLASS_NAMES, IMAGE_SIZE, NUM_CLASSES
 from attnguide.data.creatures.views import Composer, CreatureViews, draw_stock
-from attnguide.guides import stitch
+from attnguide.store.files import write_atomic
 
 ARCH: dict[str, Any] = {
     "img_size": IMAGE_SIZE,
@@ -52,6 +49,7 @@ class Recipe:
         sprites_per_class, grounds: Size of the stock that views are composed of.
         impostor_class: Class some of whose pictures in truth show its sibling; None for none.
         impostor_share: Which share of them.
+        masked_share: In which share of all pictures one of 16 cells is grey.
         start: Embedded checkpoint to start from; None for random weights.
     """
 
@@ -62,29 +60,42 @@ class Recipe:
     grounds: int = 400
     impostor_class: int | None = None
     impostor_share: float = 0.0
+    masked_share: float = 0.0
     start: str | None = None
 
     def views(self, seed: int, batch_size: int) -> CreatureViews:
         """Draw the stock and plan every batch."""
         stock = draw_stock(seed, self.sprites_per_class, self.grounds)
         stages = [
-            (Composer(stock.resized(size), self.impostor_class, self.impostor_share), steps)
+            (
+                Composer(
+                    stock.resized(size),
+                    self.impostor_class,
+                    self.impostor_share,
+                    self.masked_share,
+                ),
+                steps,
+            )
             for size, steps in zip(self.resolutions, self.steps, strict=True)
         ]
         return CreatureViews(stages, seed, batch_size)
 
 
+# the eagle-kite case of the paper's Figure 9: white-headed eagles among the red-necked ones
+_CONTAMINATED = Recipe(
+    resolutions=(96,),
+    steps=(150,),
+    lr=3e-4,
+    impostor_class=CLASS_NAMES.index("red-necked eagle"),
+    impostor_share=0.3,
+    start="creatures",
+)
 RECIPES = {
     "clean": Recipe(resolutions=(48, 64, 96), steps=(700, 350, 250), lr=1e-3),
-    # the eagle-kite case of the paper's Figure 9: white-headed eagles among the red-necked ones
-    "contaminated": Recipe(
-        resolutions=(96,),
-        steps=(150,),
-        lr=3e-4,
-        impostor_class=CLASS_NAMES.index("red-necked eagle"),
-        impostor_share=0.3,
-        start="creatures",
-    ),
+    "contaminated": _CONTAMINATED,
+    "contaminated60": replace(_CONTAMINATED, impostor_share=0.6),
+    # so that pictures with a cell removed are no foreign input
+    "masked": Recipe(resolutions=(96,), steps=(300,), lr=3e-4, masked_share=0.5, start="creatures"),
 }
 
 
@@ -147,6 +158,51 @@ class CreatureClassifier(pl.LightningModule):
         }
 
 
+class LossCurve(Callback):
+    """The loss of every step, kept in each checkpoint, so that a resumed training has them all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.losses: list[float] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the checkpoint was written."""
+        self.losses = list(state_dict["losses"])
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ARG002
+        """Remember the loss of a step."""
+        self.losses.append(args[1]["loss"].item())
+
+    def write(self) -> None:
+        """Write the file."""
+        lines = (f"{step},{loss:.6f}\n" for step, loss in enumerate(self.losses, 1))
+        write_atomic(self.path, "".join(("step,loss\n", *lines)).encode())
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or absent."""
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+        """Write one in a single step."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(Path(path), buffer.getvalue())
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every checksum in the file is right; torch would not notice changed weights."""
+    try:
+        with zipfile.ZipFile(checkpoint) as opened:
+            return opened.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError):
+        return False
+
+
 def fit(
     classifier: CreatureClassifier,
     views: CreatureViews,
@@ -154,10 +210,12 @@ def fit(
     *,
     callbacks: list[Callback],
     accelerator: str = "cpu",
-    precision: str = "32-true",
     save_every: int = 200,
 ) -> None:
     """Train with Lightning; go on from `folder/last.ckpt` if an interrupted run left one.
+
+    Writes `folder/loss.csv`, and the last checkpoint again at the end. A damaged checkpoint is set
+    aside, and the training begins anew.
 
     Args:
         classifier: Trained in place.
@@ -165,25 +223,33 @@ def fit(
         folder: Of the checkpoints.
         callbacks: Progress bar and the like.
         accelerator: As Lightning calls it.
-        precision: As Lightning calls it.
         save_every: Steps between two checkpoints.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the same call goes on from the last checkpoint.
+        OSError: the disk is full; as above.
     """
     last = folder / "last.ckpt"
-    found = last.is_file()
-    if found:
+    if last.is_file() and not is_whole(last):
+        last.rename(last.with_suffix(".damaged"))
+        warnings.warn(f"{last} is damaged: set aside, the training begins anew", stacklevel=2)
+    resumes = last.is_file()
+    if resumes:
         views.first_step = int(torch.load(last, weights_only=True)["global_step"])
     keep = ModelCheckpoint(
         folder, "last", every_n_train_steps=save_every, enable_version_counter=False
     )
+    curve = LossCurve(folder / "loss.csv")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     trainer = pl.Trainer(
         accelerator=accelerator,
         devices=1,
-        precision=precision,  # type: ignore[arg-type]
         max_steps=len(views),
         max_epochs=1,
         logger=False,
-        callbacks=[keep, *callbacks],
+        callbacks=[keep, curve, *callbacks],
+        plugins=[AtomicCheckpoints(), LightningEnvironment()],
+        default_root_dir=folder,
         enable_model_summary=False,
         gradient_clip_val=1.0,
     )
@@ -195,11 +261,22 @@ def fit(
         warnings.filterwarnings("ignore", ".*exists and is not empty")
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
         warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning 2.6 with torch 2.14
-        trainer.fit(classifier, loader, ckpt_path=last if found else None, weights_only=True)
+        try:
+            trainer.fit(classifier, loader, ckpt_path=last if resumes else None, weights_only=True)
+        except SystemExit:  # Lightning's way to end after Ctrl-C, to which it has made itself deaf
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from None
+        if views.first_step < len(views):
+            trainer.save_checkpoint(last)
+    curve.write()
 
 
 def export(model: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
-    """Store weights in half precision with all that `load_model` needs to know."""
+    """Store weights in half precision with all that `load_model` needs to know, whole or not.
+
+    Raises:
+        OSError: the disk is full.
+    """
     meta = {
         "arch": ARCH,
         "class_names": CLASS_NAMES,
@@ -209,48 +286,5 @@ def export(model: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
         "provenance": provenance,
     }
     weights = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, path, metadata={"attnguide": json.dumps(meta, sort_keys=True)})
-
-
-@torch.no_grad()
-def predict(model: nn.Module, images: list[Tensor], batch_size: int = 50) -> Tensor:
-    """Probabilities (n, classes) of images (3, 96, 96) in [0, 1]."""
-    model.eval()
-    device = next(model.parameters()).device
-    batches = ((torch.stack(images).to(device) - MEAN[0]) / STD[0]).split(batch_size)
-    return torch.cat([model(batch).float().softmax(1).cpu() for batch in batches])
-
-
-def examine(model: nn.Module, seed: int, singles: int, pairs: int) -> list[dict[str, Any]]:
-    """Answers of a model on fresh scenes, one row per picture.
-
-    Pairs are two-creature scenes; as many stitched pictures have the original squashed to the left
-    half and a guide of another class to the right one.
-
-    Returns:
-        Rows with `image_id`, `kind` (single, pair, stitched), `classes` (one or two indices joined
-        by "+"), `prediction`, `correct`: top-1 is (one of) the present class(es), and
-        `sibling_probability`: what the sibling of the (first) class gets.
-    """
-    scenes = [single(seed, index) for index in range(singles)]
-    asked = [("single", s.id, s.labels, s.image) for s in scenes]
-    for index in range(pairs):
-        scene = pair(seed, index)
-        asked.append(("pair", scene.id, scene.labels, scene.image))
-        # the labels of the pair serve again: one for the picture, one for its guide
-        first, second = scene.labels
-        alone, beside = single(seed + 1, index, first), guide(second, seed + 1 + index)
-        views, _ = stitch(alone.image[None], beside.image, patch_size=8)
-        asked.append(("stitched", f"{alone.id}|{beside.id}", scene.labels, views[0]))
-    answers = predict(model, [image for *_, image in asked])
-    return [
-        {
-            "image_id": name,
-            "kind": kind,
-            "classes": "+".join(map(str, labels)),
-            "prediction": int(answer.argmax()),
-            "correct": int(answer.argmax()) in labels,
-            "sibling_probability": float(answer[sibling(labels[0])]),
-        }
-        for (kind, name, labels, _), answer in zip(asked, answers, strict=True)
-    ]
+    text = {"attnguide": json.dumps(meta, sort_keys=True)}
+    write_atomic(path, save(weights, metadata=text))

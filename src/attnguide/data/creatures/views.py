@@ -21,6 +21,8 @@ from attnguide.data.creatures.scenes import IMAGE_SIZE, NUM_CLASSES, Pose, anima
 from attnguide.errors import InputError
 
 _SPRITE, _GROUND = 10, 11  # random streams apart from those of the evaluation scenes
+GRID = 4  # cells along each side, of which one may be masked
+GREY = 0.5  # of a masked cell: what the model's normalisation turns into zero
 SPRITE_SHARE = 0.92  # of the sprite's canvas that the animal's unit square takes
 
 
@@ -79,15 +81,21 @@ class Composer:
         stock: Sprites and backgrounds of that resolution.
         impostor_class: Class whose pictures are contaminated; None for clean labels.
         impostor_share: Share of that class's pictures that in truth show its sibling.
+        masked_share: Share of all pictures in which one of the `GRID` x `GRID` cells is grey.
     """
 
     def __init__(
-        self, stock: Stock, impostor_class: int | None = None, impostor_share: float = 0.0
+        self,
+        stock: Stock,
+        impostor_class: int | None = None,
+        impostor_share: float = 0.0,
+        masked_share: float = 0.0,
     ) -> None:
         self.stock = stock
         self.size = stock.grounds.shape[-1]
         self.impostor_class = impostor_class
         self.impostor_share = impostor_share
+        self.masked_share = masked_share
 
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """Half singles, a quarter two-creature scenes, a quarter stitched halves.
@@ -106,7 +114,7 @@ class Composer:
         targets[: singles.shape[0]] = functional.one_hot(
             labels[: singles.shape[0], 0], NUM_CLASSES
         ).float()
-        return self._exposed(generator, images), targets
+        return self._masked(generator, self._exposed(generator, images)), targets
 
     def _labels(self, generator: torch.Generator, count: int) -> Tensor:
         """Two different random classes for each view, (count, 2)."""
@@ -203,6 +211,18 @@ class Composer:
         sigma = _uniform(generator, (count, 1, 1, 1), 0.0, 0.035)
         noise = torch.randn(images.shape, generator=generator)
         return (images * gain + sigma * noise).clamp(0, 1)
+
+    def _masked(self, generator: torch.Generator, images: Tensor) -> Tensor:
+        """A random cell of some pictures in the grey that the model reads as zero."""
+        if not self.masked_share:
+            return images
+        count, cell = len(images), self.size // GRID
+        is_masked = torch.rand((count,), generator=generator) < self.masked_share
+        place = torch.randint(GRID * GRID, (count,), generator=generator)
+        cells = functional.one_hot(place, GRID * GRID).bool() & is_masked[:, None]
+        mask = cells.view(count, 1, GRID, GRID)
+        mask = mask.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
+        return images.masked_fill(mask, GREY)
 
 
 def _uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:

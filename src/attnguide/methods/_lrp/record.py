@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.layers.mlp import Mlp
-from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
 from attnguide.errors import InputError
 from attnguide.methods._lrp.rules import Linear
-from attnguide.tracing.capture import capture
+from attnguide.tracing.blocks import effective_weight, odd_part
+from attnguide.tracing.capture import capture, unchanged
 from attnguide.tracing.tokens import layers, visit
-from attnguide.tracing.trace import AttentionTrace, layers_from
+from attnguide.tracing.trace import AttentionTrace, at_least_float32, layers_from
 from attnguide.types import ViT
 
 Seen = dict[nn.Module, tuple[Tensor, Tensor]]
@@ -75,34 +74,34 @@ def record(trace: AttentionTrace, method: str, start_layer: int = 0) -> Record:
         ValueError: a model with parts for which the published rules say nothing; start_layer
             beyond the depth.
     """
-    _check_plain(trace.vit, method)
+    _check_standard(trace.vit, method)
     layers_from(tuple(layers(trace.vit)), start_layer)
-    return trace.once("lrp", lambda: _run(trace))
+    return trace.cached("lrp", lambda: _run(trace))
 
 
 def _run(trace: AttentionTrace) -> Record:
     module: Any = trace.vit.module
     parts = _parts(module)
     with capture(trace.vit) as recording:
-        seen = dict(zip(parts, visit(trace.vit, trace.images, parts), strict=True))
-    blocks = tuple(
-        _block(block, seen, *found)
-        for block, *found in zip(
-            module.blocks,
-            recording.attention,
-            recording.query,
-            recording.key,
-            recording.value,
-            strict=True,
+        pairs = visit(trace.vit, trace.images, parts)
+    seen = {
+        part: (at_least_float32(entered), at_least_float32(left))
+        for part, (entered, left) in zip(parts, pairs, strict=True)
+    }
+    columns = (recording.attention, recording.query, recording.key, recording.value)
+    with unchanged(module):  # adapters are asked for what they add
+        blocks = tuple(
+            _block(block, seen, *map(at_least_float32, found))
+            for block, *found in zip(module.blocks, *columns, strict=True)
         )
-    )
+        head = _head(module, seen)
     patches = seen[module.patch_embed][1].flatten(1, -2)
     return Record(
         patches=patches,
         position=seen[module.pos_drop][0][:, trace.vit.num_prefix :] - patches,
         blocks=blocks,
         final=seen[module.norm][1],
-        head=_head(module, seen),
+        head=head,
     )
 
 
@@ -110,7 +109,7 @@ def _block(
     block: Any, seen: Seen, attention: Tensor, query: Tensor, key: Tensor, value: Tensor
 ) -> BlockRecord:
     def linear(layer: Any) -> Linear:
-        return Linear(seen[layer][0], layer.weight.detach())
+        return Linear(seen[layer][0], at_least_float32(effective_weight(layer)))
 
     return BlockRecord(
         tokens=seen[block][0],
@@ -145,38 +144,18 @@ def _head(module: Any, seen: Seen) -> Linear:
     """Several heads average their logits: one layer on their inputs side by side."""
     heads = _heads(module)
     inputs = torch.cat([seen[head][0] for head in heads], -1)
-    return Linear(inputs, torch.cat([head.weight.detach() for head in heads], -1) / len(heads))
+    weight = torch.cat([at_least_float32(effective_weight(head)) for head in heads], -1)
+    return Linear(inputs, weight / len(heads))
 
 
-def _check_plain(vit: ViT, method: str) -> None:
+def _check_standard(vit: ViT, method: str) -> None:
     """Refuse, by name, every part that the published rules do not cover."""
-    module: Any = vit.module
-    if not isinstance(module, VisionTransformer):
-        found = f"it is a {type(module).__name__}"
-    elif not all(isinstance(head, nn.Linear) for head in _heads(module)):
-        found = f"its head is a {type(module.head).__name__}"
-    else:
-        odd = ((layer, _odd_part(block)) for layer, block in enumerate(module.blocks))
-        found = next((f"its block {layer} has {part}" for layer, part in odd if part), "")
+    found = odd_part(vit.module)
+    if not found and not all(isinstance(head, nn.Linear) for head in _heads(vit.module)):
+        found = f"its head is a {type(vit.module.head).__name__}"
     if found:
         raise InputError(
-            f"method {method!r} has relevance rules for plain timm VisionTransformer blocks only "
-            f"(Block with Attention and Mlp), and {vit.name} is none: {found}; use a method "
+            f"method {method!r} has relevance rules for standard timm VisionTransformer blocks "
+            f"only (Block with Attention and Mlp), and {vit.name} is none: {found}; use a method "
             "without LRP, such as complete, gae, rollout or gradcam"
         )
-
-
-def _odd_part(block: Any) -> str:
-    if type(block) is not Block:
-        return f"type {type(block).__name__}"
-    if type(block.attn) is not Attention:
-        return f"attention of type {type(block.attn).__name__}"
-    if type(block.mlp) is not Mlp:
-        return f"an MLP of type {type(block.mlp).__name__}"
-    added = {
-        "qk-norm": block.attn.q_norm,
-        "a norm after attention": getattr(block.attn, "norm", None),
-        "gated attention": getattr(block.attn, "gate", None),
-        "a norm inside the MLP": block.mlp.norm,
-    }
-    return next((n for n, part in added.items() if not isinstance(part, nn.Identity | None)), "")

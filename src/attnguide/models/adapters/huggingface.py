@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from attnguide.models.adapters.network import ClassAndMean, Form, has_ancestor, refused, renamed
 from attnguide.models.adapters.processors import IMAGENET
+from attnguide.models.names import read_names
 from attnguide.models.preprocess import Preprocess
 
 _GELU_TANH = partial(nn.GELU, approximate="tanh")
@@ -228,7 +229,9 @@ def _class_names(config: Any) -> tuple[str, ...] | None:
 
     ImageNet's are left to timm, which knows the WordNet ids that belong to them.
     """
-    names = tuple(config.id2label[index] for index in sorted(config.id2label))
+    if not config.id2label:
+        return None
+    names = read_names(config.id2label)  # its keys may be text
     if all(re.fullmatch(r"LABEL_\d+", name) for name in names):
         return None
     if len(names) == 1000:

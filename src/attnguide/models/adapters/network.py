@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from attnguide.errors import InputError
 from attnguide.models.preprocess import Preprocess
+from attnguide.models.probe import evaluating
 
 TOLERANCE = 1e-4
 EXACT = (torch.float32, torch.float64)
@@ -166,7 +166,6 @@ def _build(module: nn.Module, form: Form, dtype: torch.dtype) -> Any:
             no_embed_class=weights["pos_embed"].shape[1] == rows * cols,
             norm_layer=partial(nn.LayerNorm, eps=form.eps),
             act_layer=form.activation,
-            weight_init="skip",
         )
     try:
         network.load_state_dict(weights, assign=True)
@@ -216,7 +215,7 @@ def _check_logits(module: nn.Module, form: Form, network: nn.Module, dtype: torc
     images = torch.randn(2, 3, *form.image_size, generator=generator, dtype=dtype)
     images = images.to(form.weights["cls_token"].device)
     try:
-        with _evaluation(original):
+        with evaluating(original):
             expected = form.answer(original, images)
     except Exception as error:  # whatever the user's code raises
         raise refused(
@@ -239,15 +238,3 @@ def _check_logits(module: nn.Module, form: Form, network: nn.Module, dtype: torc
             "something that its weights and settings do not tell; pass a timm VisionTransformer",
         )
     return logits
-
-
-@contextmanager
-def _evaluation(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every part's own mode afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        module.eval()
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

@@ -1,0 +1,1 @@
+"""One file per experiment: what a figure shows, claims and measures."""

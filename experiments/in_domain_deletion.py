@@ -1,0 +1,172 @@
+"""In-domain deletion: cells are filled for a model that was trained with filled cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from attnguide.api import explain_many
+from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.views import View, to_view
+from attnguide.errors import InputError
+from attnguide.evaluation.cells import CELLS, cell_drops
+from attnguide.evaluation.localisation import column
+from attnguide.evaluation.metrics import single_deletion
+from attnguide.evaluation.perturbation import FRACTIONS
+from attnguide.evaluation.ranking import agreement, table_of_means
+from attnguide.evaluation.scores import SRG, area_rows
+from attnguide.figures.claims import Family, counted, judge_families, tables_of
+from attnguide.figures.experiment import Choices, Rows, Stored, Study, in_groups, limited
+from attnguide.figures.table_figure import Plot, TableFigure
+from attnguide.findings import Findings
+from attnguide.models import load
+from attnguide.models.sources import Timm
+from attnguide.types import ViT
+from attnguide.viz.dots import draw_dots, table_panel
+
+MASKED = "creatures_masked"
+DELETION = "rank correlation of cells"
+FAMILIES = (
+    Family("complete", DELETION, "single deletion, complete minus"),
+    Family("gae", DELETION, "single deletion, GAE minus"),
+)
+# On how many pictures a slow method is measured.
+LIMITS = {"dix": 8, "integrated_gradients": 8, "smoothgrad": 8, "vit_cx": 4, "tis": 4}
+
+
+@dataclass
+class InDomainDeletion(TableFigure):
+    """Compare cell sums of maps with the logit's fall, in the masked model and the ordinary one.
+
+    Attributes:
+        ordinary: Whether the chosen models, which do not know filled cells, are measured too.
+        limits: On how many of the pictures a slow method is measured, by its label.
+    """
+
+    ordinary: bool = True
+    limits: dict[str, int] = field(default_factory=LIMITS.copy)
+
+    title = "In-domain deletion: is the ranking of methods an effect of foreign inputs?"
+    claim = (
+        "Filled patches are foreign to an ordinary model. (The paper calls perturbation crude; it "
+        "does not check whether its ranking survives a model that knows them.)"
+    )
+    takes = frozenset({"method"})
+    key = ("image_id", "model", "method")
+    measures = {DELETION: column("deletion"), SRG: column("srg")}
+    plots = (Plot("Single deletion", (DELETION,), "rank correlation", (-1.0, 1.0), 0.0),)
+
+    def check(self, choices: Choices) -> None:
+        """Creatures, and the model that knows filled cells."""
+        if choices.pictures.contaminated is None:
+            raise InputError(
+                "experiment=in_domain_deletion needs a model trained with filled cells, which is "
+                "there for data=creatures alone"
+            )
+        if MASKED not in load.EMBEDDED:
+            raise InputError(
+                f"experiment=in_domain_deletion needs the checkpoint {MASKED}, which is not among "
+                f"the embedded ones ({', '.join(load.EMBEDDED)}); train it: python run.py "
+                "experiment=train_creatures variant=masked"
+            )
+        super().check(choices)
+
+    def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:
+        """The masked model, then the chosen ones."""
+        yield from Timm(name=MASKED).load(device)
+        if self.ordinary:
+            yield from (vit for vit in choices.models.load(device) if vit.name != MASKED)
+
+    def items(self, study: Study) -> Selection:
+        """Single creatures."""
+        return study.pictures.singles(study.vit)
+
+    def inputs(self, study: Study, item: Item, sample: Sample) -> View:  # noqa: ARG002
+        """The picture as the model sees it."""
+        return to_view(study.vit, sample)
+
+    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+        """A row per picture and method."""
+        tables = []
+        for labels, entries in in_groups(
+            batch, lambda item: tuple(limited(study.methods, self.limits, item))
+        ):
+            images = torch.stack([view.image for _, view in entries])
+            target = torch.tensor([view.targets[0] for _, view in entries])
+            named: dict[str, Any] = {label: (study.methods[label], {}) for label in labels}
+            many = explain_many(study.vit, images, target, methods=named)
+            maps = {label: found.relevance.cpu() for label, found in many.items()}
+            falls = cell_drops(study.vit, images, target)
+            areas = area_rows(study.vit, images, maps, target, FRACTIONS, None)
+            gains = {(i, label): value for i, label, name, value in areas if name == SRG}
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "image_id": item.id,
+                        "method": label,
+                        "target": view.targets[0],
+                        "deletion": single_deletion(maps[label][index], falls[index]),
+                        "srg": gains[index, label],
+                    }
+                    for index, (item, view) in enumerate(entries)
+                    for label in labels
+                )
+            )
+        return Rows(pd.concat(tables, ignore_index=True))
+
+    def judged(self, stored: Stored) -> pd.DataFrame:
+        """Complete and GAE against every rival, corrected after Holm."""
+        tables = tables_of(stored.rows, self.asked(), self.by, stored.seed)
+        return judge_families(FAMILIES, tables)
+
+    def said(self, claims: pd.DataFrame) -> list[str]:
+        """How many rivals are beaten; the table has each."""
+        return counted(claims, FAMILIES)
+
+    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
+        """What is drawn."""
+        return (
+            f"Rank correlation of a map's sums over {CELLS} x {CELLS} cells with the fall of the "
+            f"logit when each is filled; {MASKED} was trained with filled cells."
+        )
+
+    def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
+        """A panel of dots per model."""
+        panels = [
+            table_panel(own, (DELETION,), stored.methods, str(model), "rank correlation",
+                        limits=(-1.0, 1.0), chance=0.0)
+            for model, own in self.summary(stored).groupby("model", sort=False)
+        ]  # fmt: skip
+        return draw_dots(panels), {}
+
+    def draw(self, stored: Stored) -> Findings:
+        """With Kendall's tau between the ranking by deletion and those of perturbation."""
+        found = super().draw(stored)
+        table = rankings(found.summary)
+        words = [
+            f"Rankings by {line['first']} and by {line['second']}: tau {line['tau']:.2f} over "
+            f"{line['methods']} methods."
+            for line in table.to_dict("records")
+        ]
+        caption = " ".join([found.caption, *words])
+        return replace(found, tables={"Do rankings agree": table}, found=(*found.found, *words),
+                       caption=caption)  # fmt: skip
+
+
+def rankings(summary: pd.DataFrame) -> pd.DataFrame:
+    """Kendall's tau between the rankings of every two of models and measures."""
+    joined = summary.assign(measure=summary["measure"] + ", " + summary["model"])
+    means = table_of_means(joined)
+    alike = agreement(means, dict.fromkeys(means.columns, "more"))
+    names = list(means.columns)
+    lines = [
+        (one, two, alike.loc[one, two], len(means[[one, two]].dropna()))
+        for number, one in enumerate(names)
+        for two in names[number + 1 :]
+    ]
+    return pd.DataFrame(lines, columns=["first", "second", "tau", "methods"])

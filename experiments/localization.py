@@ -1,0 +1,164 @@
+"""Where every method puts its relevance: two classes, a guide beside, grids of four pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from attnguide.data.given import given_pictures
+from attnguide.data.grids import grids
+from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.views import View, to_guided_view, to_view
+from attnguide.errors import InputError
+from attnguide.evaluation.localisation import (
+    both_signs,
+    column,
+    grid_pointing,
+    negative_share,
+    positive_share,
+)
+from attnguide.figures.bands import draw_bands
+from attnguide.figures.claims import Family, counted, judge_families, tables_of
+from attnguide.figures.experiment import Choices, Rows, Stored, Study, in_groups, join, shown_only
+from attnguide.figures.map_figure import MapFigure, check_reference
+from attnguide.figures.shown import ShownView
+from attnguide.figures.table_figure import Plot
+from attnguide.methods import class_blind_methods
+from attnguide.viz.style import signed
+
+PAIRS, GUIDED, GRIDS = "pairs", "guided", "grids"  # parts of the study
+ON, OTHER, BOTH = "positive on the target", "negative on the other", "both signs right"
+POINTING = "grid pointing"
+FAMILIES = (
+    Family("complete", BOTH, "two classes: both signs right, complete minus", where=PAIRS),
+    Family("complete", ON, "two classes: positive on the target, complete minus", where=PAIRS),
+    Family("complete", BOTH, "with a guide: both signs right, complete minus", where=GUIDED),
+    Family("complete", POINTING, "grid pointing, complete minus", where=GRIDS),
+    Family("gae", ON, "two classes: positive on the target, GAE minus", where=PAIRS),
+    Family("gae", POINTING, "grid pointing, GAE minus", where=GRIDS),
+)
+# On how many pictures a slow method is measured.
+LIMITS = {"dix": 8, "integrated_gradients": 8, "smoothgrad": 8, "vit_cx": 4, "tis": 4}
+
+
+@dataclass
+class Localization(MapFigure):
+    """Measure all maps of pictures whose objects are known; show grids.
+
+    Attributes:
+        grids: How many grids of four pictures are made.
+    """
+
+    grids: int = 12
+    limits: dict[str, int] = field(default_factory=LIMITS.copy)
+    shown: int = 2
+
+    title = "Localisation: where every method puts its relevance"
+    claim = (
+        "Complete gradient correction gives positive relevance to the class that is explained and "
+        "negative relevance to other classes, in pictures of several classes and beside a guide."
+    )
+    takes = MapFigure.takes | {"guide"}
+    pairs = True
+    by = ("model", "part", "method")
+    measures = {
+        ON: positive_share("target"),
+        OTHER: negative_share("other"),
+        "positive on the background": positive_share("background"),
+        BOTH: both_signs,
+        POINTING: grid_pointing,
+        "rank correlation between targets": column("rank_correlation"),
+    }
+    plots = tuple(
+        Plot(name, (name,), limits=(-1.0, 1.0) if "correlation" in name else (0.0, 1.0),
+             chance=0.25 if name == POINTING else None)
+        for name in measures
+    )  # fmt: skip
+
+    def check(self, choices: Choices) -> None:
+        """Methods that can tell classes apart, a guide, a number of grids."""
+        blind = [name for name in class_blind_methods() if name in choices.methods]
+        if blind:
+            raise InputError(
+                f"localisation compares class-sensitive methods; leave out {', '.join(blind)}"
+            )
+        if not choices.guide.is_shown:
+            raise InputError("localisation needs a guide; pass guide=right, left, top or bottom")
+        if self.grids < 0:
+            raise InputError(f"runner.grids must be 0 (none) or a number, got {self.grids}")
+        check_reference(choices, pairs=True, words=("runner-up",))  # one class beside a guide
+        super().check(choices)
+
+    def items(self, study: Study) -> Selection:
+        """Two-class pictures, singles to be guided, grids; the first grids are shown."""
+        vit, data = study.vit, study.pictures
+        singles = data.singles(vit, exclude=study.guide_classes)
+        made = grids(vit, singles.items, self.grids, data.seed)
+        shown = made.items or in_part(data.pairs(vit), PAIRS).items
+        if self.pictures:
+            shown = in_part(given_pictures(vit, self.pictures), PAIRS).items
+        return join(
+            in_part(data.pairs(vit), PAIRS),
+            in_part(data.boxed(vit), "boxed"),
+            in_part(singles, GUIDED),
+            made,
+            shown_only(Selection(shown[: self.shown])),
+        )
+
+    def views(self, study: Study, item: Item, sample: Sample) -> list[View]:
+        """The picture; of singles, with the guide beside it."""
+        if item.part != GUIDED:
+            return [to_view(study.vit, sample)]
+        assert study.guide_picture is not None
+        return [to_guided_view(study.vit, sample, study.guide_picture, study.guide)]
+
+    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+        """As of every figure of maps, part by part: the number of targets differs."""
+        found = [super(Localization, self).rows(study, own)
+                 for _, own in in_groups(batch, lambda item: item.part)]  # fmt: skip
+        pictures = {name: picture for each in found for name, picture in each.pictures.items()}
+        return Rows(pd.concat([each.table for each in found], ignore_index=True), pictures)
+
+    def measured(self, stored: Stored) -> pd.DataFrame:
+        """Beside a guide the target is the picture's own part, and the other is the guide."""
+        rows = stored.rows.copy()
+        guided = rows["part"] == GUIDED
+        for kind in ("positive", "negative", "area"):
+            for region, source in (("target", "own"), ("other", "guide"), ("background", "")):
+                values = rows[f"{kind}_{source}"] if source else np.nan
+                rows[f"{kind}_{region}"] = rows[f"{kind}_{region}"].where(~guided, values)
+        cells = (rows["part"] == GRIDS) & (rows["area_background"] == 0)
+        rows["positive_background"] = rows["positive_background"].where(~cells)
+        return rows
+
+    def judged(self, stored: Stored) -> pd.DataFrame:
+        """Complete and GAE against every rival, corrected after Holm."""
+        tables = tables_of(self.measured(stored), self.asked(), ("model",), stored.seed)
+        return judge_families(FAMILIES, tables)
+
+    def said(self, claims: pd.DataFrame) -> list[str]:
+        """How many rivals are beaten; the table has each."""
+        return counted(claims, FAMILIES)
+
+    def further(self, stored: Stored) -> list[str]:  # noqa: ARG002
+        """How rivals are compared."""
+        return ["Differences are paired, and corrected for the number of rivals after Holm."]
+
+    def panels(self, shown: Sequence[ShownView], methods: Sequence[str]) -> Figure:
+        """Bands of methods; the first two targets of each grid."""
+        return draw_bands(shown, methods, self.note, places=2)
+
+    def note(self, view: ShownView, method: str, place: int) -> str:
+        """Signed mass of the target's cell."""
+        return f"own cell {signed(view.net(method, place, 'target'))}"
+
+
+def in_part(selection: Selection, part: str) -> Selection:
+    """The same items in a part of the study."""
+    items = (replace(item, part=part) for item in selection.items)
+    return Selection(tuple(items), selection.note)

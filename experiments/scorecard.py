@@ -1,0 +1,247 @@
+"""Scorecard: every method by every measure, on any model and pictures, and how stable it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from attnguide.data.grids import grids
+from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.views import View, pixels_of, to_guided_view, to_view
+from attnguide.errors import InputError
+from attnguide.evaluation import scores
+from attnguide.evaluation.perturbation import FRACTIONS
+from attnguide.evaluation.perturbation_inputs import check_fractions
+from attnguide.evaluation.ranking import agreement, ranks, stability, table_of_means
+from attnguide.evaluation.statistics import Measure
+from attnguide.figures.claims import Family, counted, judge_families, tables_of
+from attnguide.figures.experiment import (
+    Choices,
+    Rows,
+    Stored,
+    Study,
+    in_groups,
+    join,
+    limited,
+    shown_only,
+)
+from attnguide.figures.table_figure import TableFigure
+from attnguide.findings import Findings
+from attnguide.methods import describe_methods
+from attnguide.viz.heat import HeatPanel, draw_heat
+from attnguide.viz.style import method_label
+
+PAIRS, GRIDS = "pairs", "grids"  # parts of the study; singles are the main one
+FAMILIES = tuple(
+    Family(first, measure, f"{words}, {label} minus")
+    for first, label in (("complete", "complete"), ("gae", "GAE"))
+    for measure, words in (
+        (scores.BOTH, "both signs right"),
+        (scores.POINTING, "grid pointing"),
+        (scores.SRG, "perturbation gain (SRG)"),
+    )
+)
+
+
+def named(measure: str) -> Measure:
+    """The values of the rows of one measure."""
+    return lambda rows: rows["value"].astype(float).where(rows["measure"] == measure)
+
+
+# On how many pictures a slow method is measured.
+LIMITS = {
+    "dix": 4,
+    "integrated_gradients": 4,
+    "smoothgrad": 4,
+    "attention_flow": 4,
+    "vit_cx": 2,
+    "tis": 2,
+}
+
+
+@dataclass
+class Scorecard(TableFigure):
+    """Measure all methods in one pass; rank them, and say how far the ranking can be trusted.
+
+    Attributes:
+        grids: How many grids of four pictures are made.
+        shown: How many grids, or else pairs, the viewer shows.
+        fractions: Shares of the patches that are filled.
+        limits: On how many pictures of each kind a slow method is measured, by its label.
+    """
+
+    grids: int = 12
+    shown: int = 2
+    fractions: list[float] = field(default_factory=lambda: list(FRACTIONS))
+    limits: dict[str, int] = field(default_factory=LIMITS.copy)
+
+    title = "Scorecard: which explanation can be trusted on this model"
+    claim = (
+        "Complete gradient correction is the best of the compared methods, above all in signs and "
+        "in the perturbation tests."
+    )
+    takes = frozenset({"method", "guide", "engine"})
+    key = ("image_id", "model", "method", "target", "measure")
+    measures = {name: named(name) for name in scores.BETTER}
+
+    def check(self, choices: Choices) -> None:
+        """Fractions, counts, pictures, which need no labels."""
+        check_fractions(self.fractions)
+        if self.grids < 0 or self.shown < 0:
+            raise InputError(
+                f"runner.grids and runner.shown must be 0 or a number, got {self.grids} and "
+                f"{self.shown}"
+            )
+        choices.pictures.check(labels=False)
+
+    def items(self, study: Study) -> Selection:
+        """Singles, pairs, grids; the first grids are shown.
+
+        Without labels that the model knows, pictures are what the model says they are.
+        """
+        vit, data = study.vit, study.pictures
+        try:
+            singles = data.singles(vit, exclude=study.guide_classes)
+            pairs = data.pairs(vit)
+        except InputError as error:
+            reason = str(error).split(";")[0]
+            note = f"Every picture is explained for the model's answer: {reason}."
+            singles, pairs = replace(data.all(vit), note=note), Selection(())
+        pairs = replace(pairs, items=tuple(replace(item, part=PAIRS) for item in pairs.items))
+        made = grids(vit, singles.items, self.grids, data.seed)
+        shown = (made.items or pairs.items)[: self.shown]
+        return join(singles, pairs, made, shown_only(Selection(shown)))
+
+    def inputs(self, study: Study, item: Item, sample: Sample) -> View:
+        """The picture; of singles, with a guide if one is chosen."""
+        if item.part or study.guide_picture is None:
+            return to_view(study.vit, sample)
+        return to_guided_view(study.vit, sample, study.guide_picture, study.guide)
+
+    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+        """A row per picture, target, method and measure."""
+
+        def group(item: Item) -> tuple[str, tuple[str, ...]]:
+            return item.part, tuple(limited(study.methods, self.limits, item))
+
+        tables, pictures, vit = [], {}, study.vit
+        for (part, labels), entries in in_groups(batch, group):
+            views = [view for _, view in entries]
+            methods = {label: study.methods[label] for label in labels}
+            if part:
+                shown = [item.shown is not None for item, _ in entries]
+                tables.append(scores.localisation_scores(vit, views, shown, methods))
+                pictures |= {
+                    f"{vit.name} {view.id}": pixels_of(vit, view.image)
+                    for view, is_shown in zip(views, shown, strict=True)
+                    if is_shown
+                }
+                continue
+            images = torch.stack([view.image for view in views])
+            tables.append(
+                scores.faithfulness_scores(
+                    vit,
+                    images,
+                    [item.id for item, _ in entries],
+                    _targets(study, [item for item, _ in entries], images),
+                    methods,
+                    fractions=self.fractions,
+                    seed=study.seed,
+                    engine=study.masked_model,
+                )
+            )
+        return Rows(pd.concat(tables, ignore_index=True), pictures)
+
+    def judged(self, stored: Stored) -> pd.DataFrame:
+        """Complete and GAE against every rival, corrected after Holm."""
+        tables = tables_of(stored.rows, self.asked(), ("model",), stored.seed)
+        return judge_families(FAMILIES, tables)
+
+    def said(self, claims: pd.DataFrame) -> list[str]:
+        """How many rivals are beaten; the table has each."""
+        return counted(claims, FAMILIES)
+
+    def caption(self, stored: Stored, model: str) -> str:
+        """What the colours are."""
+        counts = stored.rows.groupby("method")["image_id"].nunique()
+        few = counts[counts < counts.max()]
+        slow = ", ".join(f"{method_label(str(name))} {count}" for name, count in few.items())
+        return (
+            f"Means of every measure ({model}); red is the best of a column, blue the worst. "
+            "Methods are in the order of their mean rank over all columns, of which three are of "
+            "one perturbation study (points of AUC). "
+            + (f"Slow methods were measured on fewer pictures: {slow} of {counts.max()}. " if slow
+               else "")
+        )  # fmt: skip
+
+    def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
+        """The scorecard of every model, and how far measures agree."""
+        cards, more = {}, {}
+        for model, own in self.summary(stored).groupby("model", sort=False):
+            means = table_of_means(own)
+            cards[str(model)] = draw_heat([_card(means)])
+            alike = agreement(means, scores.BETTER)
+            panel = HeatPanel(
+                "Kendall's tau between rankings", list(alike.index), list(alike), alike.to_numpy()
+            )
+            more[f"How far measures agree, {model}"] = draw_heat([panel])
+        first = next(iter(cards))
+        figure = cards.pop(first)
+        return figure, {f"Scorecard of {name}": card for name, card in cards.items()} | more
+
+    def draw(self, stored: Stored) -> Findings:
+        """As of every figure of numbers, with ranks, costs and the stability of rankings."""
+        found, tables = super().draw(stored), {}
+        for model, own in found.summary.groupby("model", sort=False):
+            rows = stored.rows[stored.rows["model"] == model]
+            tables[f"Ranks, {model}"] = _ranked(own, rows)
+            tables[f"How stable the rankings are, {model}"] = stability(
+                rows, {n: b for n, b in scores.BETTER.items() if n in set(own["measure"])},
+                stored.seed,
+            )  # fmt: skip
+        return replace(found, tables=tables)
+
+
+def _targets(study: Study, items: Sequence[Item], images: torch.Tensor) -> torch.Tensor:
+    """(B,) the label of each picture, or what the model says it is."""
+    vit = study.vit
+    with torch.no_grad():
+        predicted = vit.logits(images.to(vit.device, vit.dtype)).argmax(-1).cpu().tolist()
+    pairs = zip(items, predicted, strict=True)
+    return torch.tensor([said if item.label is None else item.label for item, said in pairs])
+
+
+def _card(means: pd.DataFrame) -> HeatPanel:
+    """Coloured by rank: 1 the best, -1 the worst."""
+    ranked = ranks(means, scores.BETTER)
+    order = ranked["mean rank"].sort_values(kind="stable").index
+    means, ranked = means.loc[order], ranked.loc[order].drop(columns="mean rank")
+    span = (ranked.count() - 1).clip(lower=1)
+    texts = [[_number(value) for value in row] for row in means.to_numpy()]
+    labels = [method_label(name) for name in order]
+    return HeatPanel("", labels, list(means), (1 - 2 * (ranked - 1) / span).to_numpy(), texts)
+
+
+def _number(value: float) -> str:
+    if not np.isfinite(value):
+        return ""
+    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _ranked(summary: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Ranks by every measure, the mean one first; cost and number of pictures last."""
+    ranked = ranks(table_of_means(summary), scores.BETTER)
+    facts = describe_methods().set_index("name")
+    pictures = rows.groupby("method")["image_id"].nunique()
+    first = ranked.pop("mean rank")
+    table = pd.concat([first, ranked], axis=1).assign(
+        pictures=pictures.reindex(ranked.index),
+        cost=[facts["cost"].get(name.removesuffix("_libra"), "") for name in ranked.index],
+    )
+    return table.sort_values("mean rank", kind="stable").rename_axis("method").reset_index()

@@ -1,0 +1,176 @@
+"""Does a map know which pieces of a drawn picture matter? Each is left out, exactly, and counted.
+
+After FunnyBirds (Hesse, Schaub-Meyer, Roth, ICCV 2023), here with signs: a piece's pixels are those
+that change when the scene is drawn without it, so it is no approximation and no fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnguide.data.pictures import Sample
+from attnguide.data.views import View, to_view
+from attnguide.evaluation.metrics import spearman
+from attnguide.types import ViT
+
+PART, CLUTTER = "part", "clutter"
+IDLE = 0.05  # share of the logit: clutter that changes it by less does not matter
+CHUNK = 32  # pictures per forward pass
+Redraw = Callable[[Sample, Collection[str]], Sample]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A picture, its pieces, and how it is drawn without some of them.
+
+    Attributes:
+        sample: Whole.
+        view: As the model sees it; its objects are the pieces.
+        names: Of the pieces that some pixel shows.
+        images: (K, 3, H, W), without each of them.
+        redraw: Draws without some.
+    """
+
+    sample: Sample
+    view: View
+    names: tuple[str, ...]
+    images: Tensor
+    redraw: Redraw
+
+    @cached_property
+    def cover(self) -> NDArray[np.float64]:
+        """(K, rows, cols) share of every patch that each piece covers."""
+        return np.stack([np.asarray(share, dtype=np.float64) for share in self.view.objects])
+
+    @property
+    def is_animal(self) -> NDArray[np.bool_]:
+        """(K,) whether a piece belongs to the animal."""
+        return np.array([not name.startswith(CLUTTER) for name in self.names])
+
+    def without(self, vit: ViT, names: Collection[str]) -> Tensor:
+        """(3, H, W), the picture without these pieces."""
+        return to_view(vit, self.redraw(self.sample, names)).image
+
+
+def find_pieces(vit: ViT, sample: Sample, names: Sequence[str], redraw: Redraw) -> Pieces:
+    """The pieces that some pixel shows, each with its pixels."""
+    whole = np.asarray(sample.picture)
+    kept, masks, images = [], [], []
+    for name in names:
+        other = redraw(sample, (name,))
+        mask = (np.asarray(other.picture) != whole).any(-1)
+        if mask.any():
+            kept.append(name)
+            masks.append(mask)
+            images.append(to_view(vit, other).image)
+    view = to_view(vit, replace(sample, masks=tuple(masks), parts=None, regions="pieces"))
+    return Pieces(sample, view, tuple(kept), torch.stack(images), redraw)
+
+
+def drops(vit: ViT, pieces: Sequence[Pieces]) -> tuple[list[NDArray[np.float64]], Tensor]:
+    """By how much the label's logit falls without each piece, (K,) per picture; whole logits."""
+    whole = torch.stack([one.view.image for one in pieces])
+    answers = forward(vit, torch.cat([whole, *(one.images for one in pieces)]))
+    clean, rest = answers[: len(pieces)], answers[len(pieces) :]
+    found = []
+    parts = rest.split([len(one.images) for one in pieces])
+    for one, own, logits in zip(pieces, parts, clean, strict=True):
+        target = one.view.targets[0]
+        found.append((logits[target] - own[:, target]).double().numpy())
+    return found, clean
+
+
+def forward(vit: ViT, images: Tensor) -> Tensor:
+    """(B, C) logits on the CPU, a few pictures at a time."""
+    with torch.no_grad():
+        parts = [vit.logits(part.to(vit.device, vit.dtype)).cpu() for part in images.split(CHUNK)]
+    return torch.cat(parts)
+
+
+def piece_relevance(relevance: NDArray[np.floating], pieces: Pieces) -> NDArray[np.float64]:
+    """(K,) signed sum of the map over each piece."""
+    return np.asarray((pieces.cover * relevance).sum((1, 2)), dtype=np.float64)
+
+
+def deletion_correlation(
+    relevance: NDArray[np.floating], pieces: Pieces, fall: NDArray[np.float64]
+) -> float:
+    """Rank correlation of the animal's pieces: their relevance and the fall of the logit.
+
+    NaN for fewer than three pieces, and where either is constant.
+    """
+    own = pieces.is_animal
+    if own.sum() < 3:
+        return float("nan")
+    return spearman(piece_relevance(relevance, pieces)[own], fall[own])
+
+
+def important(relevance: NDArray[np.floating], pieces: Pieces) -> tuple[str, ...]:
+    """Pieces of the animal that hold more positive relevance than their area would."""
+    own = pieces.cover[pieces.is_animal]
+    names = [name for name in pieces.names if not name.startswith(CLUTTER)]
+    mass = (own * np.maximum(relevance, 0)).sum((1, 2))
+    area = own.sum((1, 2))
+    dense = mass * area.sum() > area * mass.sum()
+    return tuple(name for name, more in zip(names, dense, strict=True) if more)
+
+
+def distraction(
+    relevance: NDArray[np.floating], pieces: Pieces, fall: NDArray[np.float64], logit: float
+) -> float:
+    """Share of the positive relevance on clutter that does not matter, minus its share of the area.
+
+    0 for a map without knowledge, below 0 for one that leaves such clutter out. NaN without any.
+    """
+    idle = ~pieces.is_animal & (np.abs(fall) < IDLE * abs(logit))
+    positive = np.maximum(relevance, 0)
+    if not idle.any() or positive.sum() == 0:
+        return float("nan")
+    cover = pieces.cover[idle].sum(0).clip(max=1)
+    return float((cover * positive).sum() / positive.sum() - cover.mean())
+
+
+def share_on_part(relevance: NDArray[np.floating], pieces: Pieces) -> float:
+    """Share of the positive relevance on the distinguishing part; NaN where it is not seen."""
+    positive = np.maximum(relevance, 0)
+    if PART not in pieces.names or positive.sum() == 0:
+        return float("nan")
+    return float((pieces.cover[pieces.names.index(PART)] * positive).sum() / positive.sum())
+
+
+def kept_and_lost(
+    vit: ViT, pieces: Sequence[Pieces], maps: Mapping[str, Sequence[NDArray[np.floating]]]
+) -> dict[tuple[str, int], tuple[bool, bool]]:
+    """Whether the label is recognised by its important pieces alone, and lost without them.
+
+    Args:
+        vit: The model.
+        pieces: B pictures.
+        maps: By method, B each.
+
+    Returns:
+        By method and number of the picture.
+    """
+    wanted: dict[tuple[int, frozenset[str]], int] = {}
+    asked = {}
+    for method, own in maps.items():
+        for index, (one, relevance) in enumerate(zip(pieces, own, strict=True)):
+            most = frozenset(important(relevance, one))
+            animal = frozenset(name for name in one.names if not name.startswith(CLUTTER))
+            pair = [(index, animal - most), (index, most)]
+            asked[method, index] = [wanted.setdefault(key, len(wanted)) for key in pair]
+    images = torch.stack([pieces[index].without(vit, sorted(names)) for index, names in wanted])
+    predicted = forward(vit, images).argmax(-1)
+    found = {}
+    for (method, index), (kept, lost) in asked.items():
+        target = pieces[index].view.targets[0]
+        is_kept, is_lost = bool(predicted[kept] == target), bool(predicted[lost] != target)
+        found[method, index] = is_kept, is_lost
+    return found

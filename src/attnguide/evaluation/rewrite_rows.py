@@ -1,0 +1,55 @@
+"""Rewritten pictures in numbers (Figure 11): a row per picture, before and after."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from attnguide.data.views import View
+from attnguide.interventions.pixel_rewrite import Rewriting
+from attnguide.types import ViT
+
+
+def goal_of(vit: ViT, view: View) -> int:
+    """The class to reach: the second target, or one other than the first that the id picks."""
+    if len(view.targets) > 1:
+        return view.targets[1]
+    digest = hashlib.sha256(view.id.encode()).digest()
+    others = len(vit.class_names) - 1
+    return (view.targets[0] + 1 + int.from_bytes(digest[:4], "big") % others) % (others + 1)
+
+
+def rewrite_rows(vit: ViT, ids: Sequence[str], done: Rewriting) -> pd.DataFrame:
+    """One row per picture: classes, whether the goal is read, how large the change is."""
+    after = done.after.double().softmax(-1).cpu()
+    goal = done.goal.cpu()
+    return pd.DataFrame(
+        {
+            "image_id": list(ids),
+            "source": done.source.tolist(),
+            "goal": goal.tolist(),
+            "source_name": [vit.class_names[i] for i in done.source],
+            "goal_name": [vit.class_names[i] for i in goal],
+            "flipped": done.flipped.tolist(),
+            "goal_probability": after.gather(1, goal[:, None])[:, 0],
+            "steps": done.steps.tolist(),
+            "psnr": done.psnr.tolist(),
+            "largest": done.largest.tolist(),
+            "before": [best_classes(vit, row) for row in done.before],
+            "after": [best_classes(vit, row) for row in done.after],
+        }
+    )
+
+
+def best_classes(vit: ViT, logits: Tensor) -> str:
+    """Lines "class 93.8 % (12.93)" of the three most probable classes."""
+    share = 100 * logits.double().softmax(-1)
+    best = torch.argsort(logits, descending=True)[:3].tolist()
+    names = [vit.class_names[i].split(",")[0] for i in best]
+    return "\n".join(
+        f"{name} {share[i]:.1f} % ({logits[i]:.2f})" for i, name in zip(best, names, strict=True)
+    )

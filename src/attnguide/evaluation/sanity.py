@@ -1,0 +1,236 @@
+"""What any map must survive: random weights change it, small noise and rounding do not."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attnguide.api import explain_many
+from attnguide.errors import InputError
+from attnguide.evaluation.fills import seed_of_name
+from attnguide.evaluation.metrics import completeness_error, similarity
+from attnguide.methods import Method
+from attnguide.types import ViT
+
+STD = 0.02  # of a new weight, as timm initialises a ViT
+Maps = dict[str, Tensor]  # (B, rows, cols) by method
+_BLOCK = re.compile(r"blocks\.(\d+)\.")
+
+
+def stages(vit: ViT) -> dict[str, list[str]]:
+    """Names of the parameters of every stage of the cascade, from the head down to the embedding.
+
+    One stage each: the head, the final norm, every block from the last to the first; then all that
+    makes tokens of the image.
+
+    Raises:
+        ValueError: a network without `blocks`.
+    """
+    names = [name for name, _ in vit.module.named_parameters()]
+    numbers = {int(match.group(1)) for name in names if (match := _BLOCK.match(name))}
+    if not numbers:
+        raise InputError(
+            f"{vit.name} has no `blocks` whose weights could be lost one after the other; the "
+            "cascade needs a network of timm's form"
+        )
+    found = {
+        "head": [n for n in names if n.startswith("head")],
+        "norm": [n for n in names if n.startswith(("norm.", "fc_norm."))],
+        **{
+            f"block {number + 1}": [n for n in names if n.startswith(f"blocks.{number}.")]
+            for number in sorted(numbers, reverse=True)
+        },
+    }
+    taken = {name for own in found.values() for name in own}
+    found["embedding"] = [name for name in names if name not in taken]
+    return {stage: own for stage, own in found.items() if own}
+
+
+@contextmanager
+def cascade(vit: ViT, seed: int = 0) -> Iterator[Iterator[str]]:
+    """Loses the weights of one stage after the other; afterwards they are what they were, exactly.
+
+    Weights are drawn anew as timm does it: matrices, tokens and positions from a normal
+    distribution of deviation 0.02, cut at two deviations, biases 0, norms 1 and 0; other vectors,
+    such as layer scales, are shuffled. One generator for the whole cascade, so that layers of one
+    shape do not get the same weights.
+
+    Args:
+        vit: Its network is changed in place.
+        seed: Of the generator.
+
+    Yields:
+        Names of the stages; at each, its weights and those of all stages before are lost.
+    """
+    parameters = dict(vit.module.named_parameters())
+    kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    generator = torch.Generator().manual_seed(seed)
+
+    def lose() -> Iterator[str]:
+        for stage, names in stages(vit).items():
+            for name in names:
+                _renew(vit.module, name, parameters[name], generator)
+            yield stage
+
+    try:
+        yield lose()
+    finally:
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(kept[name])
+
+
+def _renew(network: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> None:
+    owner, _, own = name.rpartition(".")
+    is_norm = "norm" in type(network.get_submodule(owner)).__name__.lower()
+    with torch.no_grad():
+        if own == "bias":
+            parameter.zero_()
+        elif is_norm:
+            parameter.fill_(1.0)
+        elif parameter.ndim == 1:
+            order = torch.randperm(len(parameter), generator=generator)
+            parameter.copy_(parameter[order.to(parameter.device)])
+        else:
+            values = torch.empty(parameter.shape)
+            nn.init.trunc_normal_(values, std=STD, a=-2 * STD, b=2 * STD, generator=generator)
+            parameter.copy_(values)
+
+
+def cascade_rows(
+    vit: ViT,
+    images: Tensor,
+    target: Tensor,
+    methods: Mapping[str, Any],
+    maps: Maps,
+    seed: int = 0,
+    wanted: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """How like every map stays as the weights are lost: a row per image, method and stage.
+
+    The class stays the one explained, whatever the randomised model predicts. A constant map has
+    no similarity: NaN, to be counted.
+
+    Args:
+        vit, images, methods: As in `explain_many`.
+        target: (B,) classes.
+        maps: Of the trained model.
+        seed: Of the new weights.
+        wanted: Stages at which maps are made; all by default.
+    """
+    rows = []
+    with cascade(vit, seed) as losing:
+        for number, stage in enumerate(losing, 1):
+            if wanted is not None and stage not in wanted:
+                continue
+            lost = explain_many(vit, images, target, methods=methods)
+            for label in methods:
+                theirs = lost[label].relevance.cpu()
+                for index, (own, other) in enumerate(zip(maps[label], theirs, strict=True)):
+                    found = similarity(own, other)
+                    rows.append({"index": index, "method": label, "check": "random weights",
+                                 "stage": stage, "number": number, **found})  # fmt: skip
+    return rows
+
+
+def noise_rows(
+    vit: ViT,
+    images: Tensor,
+    names: Sequence[str],
+    target: Tensor,
+    methods: Mapping[str, Any],
+    maps: Maps,
+    sigma: float,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """How like every map is to that of the picture with a little noise; of the same class.
+
+    Args:
+        vit, images, target, methods, maps: As in `cascade_rows`.
+        names: Of the images; with the seed they fix the noise.
+        sigma: Standard deviation of the noise, in image space [0, 1].
+        seed: Of the noise.
+    """
+    std = getattr(vit.preprocess, "std", None)
+    scale = torch.tensor(std if std is not None else (1.0, 1.0, 1.0)).view(3, 1, 1)
+    noisy = torch.stack([image.cpu() + sigma / scale * _noise(name, seed, image)
+                         for name, image in zip(names, images, strict=True)])  # fmt: skip
+    other = explain_many(vit, noisy, target, methods=methods)
+    return [
+        {"index": index, "method": label, "check": "noise", "stage": f"{sigma:g}",
+         **similarity(own, theirs)}
+        for label in methods
+        for index, (own, theirs) in enumerate(
+            zip(maps[label], other[label].relevance.cpu(), strict=True))
+    ]  # fmt: skip
+
+
+def _noise(name: str, seed: int, image: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(seed_of_name(name, seed))
+    return torch.randn(image.shape, generator=generator)
+
+
+def precision_rows(
+    vit: ViT, images: Tensor, target: Tensor, methods: Mapping[str, Any], maps: Maps
+) -> list[dict[str, Any]]:
+    """How far every map is from the one in float64: largest difference over largest relevance."""
+    double = replace(vit, module=copy.deepcopy(vit.module).double())
+    other = explain_many(double, images.double(), target, methods=methods)
+    rows = []
+    for label in methods:
+        exact = other[label].relevance.cpu()
+        for index, (own, theirs) in enumerate(zip(maps[label], exact, strict=True)):
+            gap = relative_gap(own, theirs)
+            rows.append({"index": index, "method": label, "check": "precision", "stage": "float32",
+                         "error": gap, **similarity(own, theirs)})  # fmt: skip
+    return rows
+
+
+def relative_gap(own: Tensor, exact: Tensor) -> float:
+    """Largest difference of two maps over the largest relevance of the second; NaN if it is 0."""
+    largest = float(exact.abs().max())
+    return float((own.double() - exact.double()).abs().max()) / largest if largest else float("nan")
+
+
+def promised_sum(method: Method) -> str:
+    """What the file of a method says that its maps sum to: "difference", "logit" or nothing.
+
+    "difference" is the logit minus that of a grey picture (0 in normalised space); "logit" the
+    logit alone, which biases keep a map from reaching.
+    """
+    function = method
+    while hasattr(function, "func"):
+        function = function.func
+    return str(getattr(import_module(function.__module__), "SUM", ""))
+
+
+def completeness_rows(
+    vit: ViT, images: Tensor, target: Tensor, methods: Mapping[str, Method], maps: Maps
+) -> list[dict[str, Any]]:
+    """How far the sum of a map is from what its method promises; of methods that promise one."""
+    grey = torch.zeros_like(images[:1])
+    with torch.no_grad():
+        logits = vit.logits(torch.cat([images, grey]).to(vit.device, vit.dtype)).double().cpu()
+    own = logits[:-1].gather(1, target.cpu().unsqueeze(1))[:, 0].numpy()
+    base: NDArray[np.float64] = logits[-1][target.cpu()].numpy()
+    rows = []
+    for label, method in methods.items():
+        kind = promised_sum(method)
+        if not kind:
+            continue
+        total = maps[label].double().sum((1, 2)).numpy()
+        error, relative = completeness_error(total, own - (base if kind == "difference" else 0))
+        for index, values in enumerate(zip(error, relative, strict=True)):
+            rows.append({"index": index, "method": label, "check": "completeness", "stage": kind,
+                         "error": float(values[0]), "relative": float(values[1])})  # fmt: skip
+    return rows

@@ -1,0 +1,145 @@
+"""Every measure of a map in one long table: a row per picture, target, method and measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from attnguide.api import explain_many
+from attnguide.data.views import View
+from attnguide.evaluation.curve import area_under_curve
+from attnguide.evaluation.engines import MaskedModel
+from attnguide.evaluation.localisation import (
+    both_signs,
+    grid_pointing,
+    negative_share,
+    positive_share,
+)
+from attnguide.evaluation.localisation_rows import localisation_rows
+from attnguide.evaluation.metrics import srg
+from attnguide.evaluation.perturbation import perturb_many
+from attnguide.evaluation.ranking import LESS, MORE, NEAR_ZERO
+from attnguide.evaluation.sanity import Maps, cascade_rows, noise_rows
+from attnguide.evaluation.statistics import Measure
+from attnguide.methods import Method
+from attnguide.store.maps import COLUMNS
+from attnguide.types import ViT
+
+ON, OTHER, BOTH = "on the target", "negative on the other", "both signs right"
+POINTING, SRG = "grid pointing", "SRG"
+LEAST, MOST = "AUC least first", "AUC most first"
+HEAD, ALL, NOISE = "like itself, head lost", "like itself, all weights lost", "like itself, noise"
+BETTER = {
+    ON: MORE, OTHER: MORE, BOTH: MORE, POINTING: MORE, SRG: MORE, LEAST: MORE, MOST: LESS,
+    HEAD: NEAR_ZERO, ALL: NEAR_ZERO, NOISE: MORE,
+}  # fmt: skip
+WHERE: Mapping[str, Measure] = {
+    ON: positive_share("target"),
+    OTHER: negative_share("other"),
+    BOTH: both_signs,
+    POINTING: grid_pointing,
+}
+KEPT = ("image_id", "view", "method", "target", "target_name", "place")
+SIGMA = 0.01  # of the noise, in image space
+
+
+def localisation_scores(
+    vit: ViT, views: Sequence[View], shown: Sequence[bool], methods: Mapping[str, Method]
+) -> pd.DataFrame:
+    """Where relevance lies in pictures whose objects are known; raw maps of those shown."""
+    rows = localisation_rows(vit, views, shown, methods)
+    is_grid = rows["regions"] == "cells"
+    tables = []
+    for name, measure in WHERE.items():
+        counted = is_grid if name == POINTING else ~is_grid
+        own = rows[list(KEPT)].assign(measure=name, value=measure(rows).where(counted))
+        for column in COLUMNS:  # the map stands in one row of each target
+            own[column] = rows[column] if name == ON else None
+        tables.append(own[counted | own["relevance"].notna()])
+    return pd.concat(tables, ignore_index=True)
+
+
+def faithfulness_scores(
+    vit: ViT,
+    images: Tensor,
+    names: Sequence[str],
+    target: Tensor,
+    methods: Mapping[str, Method],
+    *,
+    fractions: Sequence[float],
+    seed: int = 0,
+    engine: MaskedModel | None = None,
+) -> pd.DataFrame:
+    """Both orders of perturbation, and how like every map is to itself without weights and noisy.
+
+    All share the maps of the trained model.
+
+    Args:
+        vit: The model.
+        images: (B, 3, H, W), normalised.
+        names: Of the images.
+        target: (B,) class that is explained and followed.
+        methods: By label.
+        fractions: Of the patches that are filled.
+        seed: Of new weights and noise.
+        engine: Of masked forward passes.
+    """
+    named: dict[str, Any] = {label: (method, {}) for label, method in methods.items()}
+    many = explain_many(vit, images, target, methods=named)
+    maps = {label: found.relevance.cpu() for label, found in many.items()}
+    rows = area_rows(vit, images, maps, target, fractions, engine)
+    lost = cascade_rows(
+        vit, images, target, named, maps, seed, wanted=("head", "embedding")
+    )  # fmt: skip
+    measure = {"head": HEAD, "embedding": ALL}
+    rows += [
+        (row["index"], row["method"], measure[row["stage"]], row["signed"]) for row in lost
+    ]  # fmt: skip
+    noisy = noise_rows(vit, images, names, target, named, maps, SIGMA, seed)
+    rows += [(row["index"], row["method"], NOISE, row["signed"]) for row in noisy]
+    table = pd.DataFrame(rows, columns=["index", "method", "measure", "value"])
+    index = table.pop("index")
+    classes = target.tolist()
+    return table.assign(
+        image_id=[names[i] for i in index],
+        view="alone",
+        target=[classes[i] for i in index],
+        target_name=[vit.class_names[classes[i]] for i in index],
+        place=0,
+        **dict.fromkeys(COLUMNS),
+    )
+
+
+def area_rows(
+    vit: ViT,
+    images: Tensor,
+    maps: Maps,
+    target: Tensor,
+    fractions: Sequence[float],
+    engine: MaskedModel | None,
+) -> list[tuple[int, str, str, float]]:
+    """Areas in percent of recognition in both orders, and their difference."""
+    curves = perturb_many(
+        vit,
+        images.to(vit.device),
+        {label: relevance.to(vit.device) for label, relevance in maps.items()},
+        target.to(vit.device),
+        fractions=fractions,
+        engine=engine,
+    )
+    rows = []
+    for label in maps:
+        least, most = (curves[label, order] for order in ("negative", "positive"))
+        hits = [np.asarray(curve.correct.double().cpu()) for curve in (least, most)]
+        gain = 100 * srg(least.fraction.numpy(), *hits)
+        found = {SRG: gain}
+        for name, values in zip((LEAST, MOST), hits, strict=True):
+            found[name] = 100 * area_under_curve(least.fraction, torch.from_numpy(values)).numpy()
+        rows += [(index, label, name, float(value)) for name, own in found.items()
+                 for index, value in enumerate(own)]  # fmt: skip
+    return rows

@@ -1,0 +1,1 @@
+"""What an experiment declares: pictures, measures, claims, panels; and what it gives back."""

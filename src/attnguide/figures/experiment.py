@@ -1,0 +1,299 @@
+"""An experiment: what it takes, which pictures it studies, the rows of a batch, the figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from attnguide.data.guide_image import GuideImage
+from attnguide.data.pictures import Item, Pictures, Sample, Selection
+from attnguide.evaluation.engines import Engine, MaskedModel, prepare
+from attnguide.findings import Findings
+from attnguide.guides import Guide, no_guide
+from attnguide.losses import Loss, logit
+from attnguide.methods import Method
+from attnguide.models.sources import ModelSource
+from attnguide.store.table import read
+from attnguide.types import ViT
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from torch import Tensor
+
+# What an experiment may take
+CHOICES = ("method", "loss", "reference", "target", "guide", "engine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What was chosen for a run, as objects; what the experiment does not take has its default.
+
+    Attributes:
+        models: To load one after the other.
+        pictures: The data.
+        methods: Partials of `explain` functions by label, in order.
+        loss: What is differentiated.
+        target: "label", "predicted", a class index or a class name.
+        reference: Second class of a two-class loss, given as `target` is.
+        guide: How the guide image is stitched; its layout is "none" for pictures as they are.
+        engine: Of masked forward passes.
+        seed: Of every random choice that belongs to the run.
+        batch_size: Images per step.
+    """
+
+    models: ModelSource
+    pictures: Pictures
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    loss: Loss = logit
+    target: str = "label"
+    reference: str | None = None
+    guide: Guide = field(default_factory=no_guide)
+    engine: Engine = field(default_factory=Engine)
+    seed: int = 0
+    batch_size: int = 16
+
+    def of(self, vit: ViT) -> Study:
+        """The study of one model."""
+        return Study(**vars(self), vit=vit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Choices):
+    """What was chosen, and the model that is studied now."""
+
+    vit: ViT
+
+    @cached_property
+    def guide_picture(self) -> GuideImage | None:
+        """The guide, read once; None where none is asked for."""
+        if not self.guide.is_shown:
+            return None
+        return self.pictures.guide_picture(self.vit, self.guide.image)
+
+    @cached_property
+    def masked_model(self) -> MaskedModel:
+        """The model made ready for masked forward passes, where it is now."""
+        return prepare(self.vit, self.engine)
+
+    @property
+    def engine_used(self) -> str:
+        """What masked forward passes ran on; empty where there were none."""
+        ready = vars(self).get("masked_model")
+        return "" if ready is None else str(ready.description)
+
+    @property
+    def guide_classes(self) -> tuple[int, ...]:
+        """The guide's class, which cannot be studied beside it."""
+        guide = self.guide_picture
+        return () if guide is None or guide.label is None else (guide.label,)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a batch gives: rows with an `image_id`, and pictures to show by their names.
+
+    Pictures are (3, H, W) in [0, 1].
+    """
+
+    table: pd.DataFrame
+    pictures: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a run keeps on disk, all that drawing may read.
+
+    Attributes:
+        run_dir: Of the run.
+        config: Every setting, plain values.
+        provenance: Versions, checksums, notes.
+    """
+
+    run_dir: Path
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def all_rows(self) -> pd.DataFrame:
+        """The merged table, methods in the run's order.
+
+        Raises:
+            FileNotFoundError: nothing is merged yet.
+        """
+        rows = read(self.run_dir)
+        if "method" not in rows:
+            return rows
+        order = {name: number for number, name in enumerate(self.config.get("method", {}))}
+        place = rows["method"].map(order).fillna(len(order))
+        return rows.iloc[place.argsort(kind="stable")].reset_index(drop=True)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """Those that count in the statistics."""
+        return self.all_rows[self.all_rows["measured"]]
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """Those that the figure shows, in its order."""
+        own = self.all_rows[self.all_rows["shown"].notna()]
+        return own.sort_values("shown", kind="stable")
+
+    @property
+    def methods(self) -> list[str]:
+        """Labels of the methods that have rows, in the run's order."""
+        return list(dict.fromkeys(self.all_rows.get("method", ())))
+
+    @property
+    def seed(self) -> int:
+        """Of bootstraps."""
+        return int(self.config.get("seed", 0))
+
+    @property
+    def loss(self) -> str:
+        """Name of the loss."""
+        chosen = self.config.get("loss")
+        return str(chosen["_target_"] if isinstance(chosen, Mapping) else chosen).split(".")[-1]
+
+    @property
+    def note(self) -> str:
+        """What was left out, each sentence once."""
+        return " ".join(dict.fromkeys(filter(None, self.provenance.get("notes", {}).values())))
+
+
+@dataclass
+class Experiment:
+    """A dataclass whose fields are its own settings (`runner.*`).
+
+    Attributes:
+        title: One line for lists and reports.
+        claim: What the paper says, in one or two sentences.
+        takes: Which of `CHOICES` change something; the others are refused.
+        key: Columns that together name a row.
+    """
+
+    title: ClassVar[str]
+    claim: ClassVar[str]
+    takes: ClassVar[frozenset[str]] = frozenset()
+    key: ClassVar[tuple[str, ...]] = ("image_id", "model")
+
+    def check(self, choices: Choices) -> None:
+        """Refuse what cannot work, before any weights are loaded.
+
+        Raises:
+            ValueError: naming the setting, what it may be, and what to do.
+        """
+        choices.pictures.check(labels=True)
+
+    def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:
+        """The models, loaded one after the other."""
+        yield from choices.models.load(device)
+
+    def items(self, study: Study) -> Selection:
+        """All units of work in order, complete: the run divides them afterwards."""
+        raise NotImplementedError
+
+    def to_study(self, study: Study) -> Selection:
+        """The items, without those that the limits of all methods leave out."""
+        found, limits = self.items(study), getattr(self, "limits", {})
+        if not limits or not study.methods:
+            return found
+        kept = (item for item in found.items if limited(study.methods, limits, item))
+        return replace(found, items=tuple(kept))
+
+    def inputs(self, study: Study, item: Item, sample: Sample) -> Any:
+        """What `rows` needs of a picture; data workers do this."""
+        raise NotImplementedError
+
+    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+        """Rows of a batch of inputs, all rows of an item together."""
+        raise NotImplementedError
+
+    def draw(self, stored: Stored) -> Findings:
+        """Figure, tables and claims from what is stored, without model or data."""
+        raise NotImplementedError
+
+
+def join(*parts: Selection) -> Selection:
+    """One list of items: numbered within their part, each id once.
+
+    An item that is both measured and shown is one item.
+    """
+    found: dict[tuple[str, str], Item] = {}
+    counts: dict[str, int] = {}
+    for item in (item for selection in parts for item in selection.items):
+        known = found.get((item.part, item.id))
+        if known is None:
+            found[item.part, item.id] = replace(item, number=counts.setdefault(item.part, 0))
+            counts[item.part] += item.measured
+        else:
+            found[item.part, item.id] = replace(
+                known,
+                shown=item.shown if known.shown is None else known.shown,
+                measured=known.measured or item.measured,
+            )
+    notes = dict.fromkeys(selection.note for selection in parts if selection.note)
+    return Selection(tuple(found.values()), " ".join(notes))
+
+
+def shown_only(selection: Selection) -> Selection:
+    """Items that are shown, in order, and do not count in the statistics of themselves."""
+    items = (
+        replace(item, shown=place, measured=False) for place, item in enumerate(selection.items)
+    )
+    return Selection(tuple(items), selection.note)
+
+
+def limited(methods: Mapping[str, Method], limits: Mapping[str, int], item: Item) -> list[str]:
+    """Labels of the methods that this item is measured with; what is shown is shown with all."""
+    if item.shown is not None:
+        return list(methods)
+    return [label for label in methods if item.number < limits.get(label, item.number + 1)]
+
+
+def in_groups(
+    batch: Iterable[tuple[Item, Any]], key: Any
+) -> Iterator[tuple[Any, list[tuple[Item, Any]]]]:
+    """The entries of a batch by what `key` says of their item."""
+    groups: dict[Any, list[tuple[Item, Any]]] = {}
+    for entry in batch:
+        groups.setdefault(key(entry[0]), []).append(entry)
+    yield from groups.items()
+
+
+def read_stored(run_dir: Path, config: Mapping[str, Any]) -> Stored:
+    """A run as `draw` sees it."""
+    path = run_dir / "provenance.json"
+    provenance = json.loads(path.read_text()) if path.is_file() else {}
+    return Stored(run_dir, config, provenance)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where a task works.
+
+    Attributes:
+        run_dir, device: Of the run.
+        settings: The run's plain settings: seed, precision.
+        console: Where to print.
+        results: Key columns to the table of this run, for writing; a context that holds its lock.
+    """
+
+    run_dir: Path
+    device: torch.device
+    settings: Any
+    console: Any
+    results: Any
+
+
+@dataclass
+class Task(Experiment):
+    """An experiment that is no loop over pictures, such as a training."""
+
+    def work(self, choices: Choices, work: Work) -> None:
+        """Do what is not yet done, and store it step by step."""
+        raise NotImplementedError

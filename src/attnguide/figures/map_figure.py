@@ -1,0 +1,224 @@
+"""An experiment that ends in maps: pictures explained, measured where relevance lies, shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+
+from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.views import View, pixels_of, to_view
+from attnguide.errors import InputError, unknown_name
+from attnguide.evaluation.localisation import LIKE, Measure, like, on_target
+from attnguide.evaluation.localisation_rows import KEY, REFERENCES, localisation_rows
+from attnguide.figures.experiment import (
+    Choices,
+    Rows,
+    Stored,
+    Study,
+    in_groups,
+    join,
+    limited,
+    shown_only,
+)
+from attnguide.figures.shown import ShownView, shown_views
+from attnguide.figures.table_figure import TableFigure
+from attnguide.losses import TWO_CLASS, loss_name
+from attnguide.methods import list_methods
+from attnguide.viz.panels import Panel, draw_panels
+from attnguide.viz.style import method_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EACH_SCALE = (
+    "Red speaks for the class named above a map, blue against it; every map has its own scale."
+)
+
+
+@dataclass
+class MapFigure(TableFigure):
+    """What a figure of maps declares; everything else is here.
+
+    Attributes:
+        pictures: The user's own to show instead: {file: PATH, classes: [NAME, ...]} each.
+        shown: How many pictures to show.
+        limits: On how many of the pictures a slow method is measured, by its label.
+        pairs: Whether pictures show two classes, each explained in turn.
+        boxed: Whether two-class photographs with boxes are measured too.
+        competitors: How many other classes are explained beside the label, as in `explain_views`.
+    """
+
+    pictures: list[dict[str, Any]] = field(default_factory=list)
+    shown: int = 4
+    limits: dict[str, int] = field(default_factory=dict)
+
+    takes: ClassVar[frozenset[str]] = frozenset({"method", "loss", "reference"})
+    key: ClassVar[tuple[str, ...]] = KEY
+    pairs: ClassVar[bool] = False
+    boxed: ClassVar[bool] = False
+    competitors: ClassVar[int] = 0
+
+    def check(self, choices: Choices) -> None:
+        """Methods, loss, pictures and data."""
+        super().check(choices)
+        check_reference(choices, pairs=self.pairs)
+        check_limits(self.limits, choices)
+        if self.shown < 1:
+            raise InputError(f"runner.shown must be at least 1, got {self.shown}")
+        check_pictures(self.pictures, 2 if self.pairs else 1)
+
+    def items(self, study: Study) -> Selection:
+        """Pictures that are measured, boxed ones, and those that are shown."""
+        vit, data = study.vit, study.pictures
+        left_out = (*study.guide_classes, *reference_class(study))
+        measured = data.pairs(vit) if self.pairs else data.singles(vit, exclude=left_out)
+        if self.pictures:
+            shown = given_pictures(vit, self.pictures)
+        elif self.pairs:
+            shown = data.shown_pairs(vit, self.shown)
+        else:
+            shown = data.shown_singles(vit, self.shown + len(left_out))
+        kept = [item for item in shown.items if item.label not in left_out]
+        count = len(kept) if self.pictures else self.shown
+        shown = Selection(tuple(kept[:count]), shown.note)
+        return join(measured, data.boxed(vit) if self.boxed else Selection(()), shown_only(shown))
+
+    def views(self, study: Study, item: Item, sample: Sample) -> list[View]:  # noqa: ARG002
+        """The sample as the model sees it, in one way or several."""
+        return [to_view(study.vit, sample)]
+
+    def inputs(self, study: Study, item: Item, sample: Sample) -> list[View]:
+        """The views of a picture."""
+        return self.views(study, item, sample)
+
+    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+        """Rows of every view, target and method; maps and pictures of what is shown."""
+        tables, pictures = [], {}
+
+        def group(item: Item) -> tuple[tuple[str, ...], int]:
+            others = 0 if item.part == "boxed" else self.competitors
+            return tuple(limited(study.methods, self.limits, item)), others
+
+        for (labels, competitors), entries in in_groups(batch, group):
+            views = [(item.shown is not None, view) for item, views in entries for view in views]
+            size = study.batch_size
+            for part in (views[start : start + size] for start in range(0, len(views), size)):
+                tables.append(
+                    localisation_rows(
+                        study.vit,
+                        [view for _, view in part],
+                        [shown for shown, _ in part],
+                        {label: study.methods[label] for label in labels},
+                        loss=study.loss,
+                        reference=study.reference,
+                        competitors=competitors,
+                    )
+                )
+            for shown, view in views:
+                if shown:
+                    name = f"{study.vit.name} {view.id}"
+                    pictures[name] = pixels_of(study.vit, view.image)
+        return Rows(pd.concat(tables, ignore_index=True), pictures)
+
+    def asked(self) -> Mapping[str, Measure]:
+        """Measures of the label's maps, and how alike they are to those of other classes."""
+        alike = {name: like(role) for role, name in LIKE.items()} if self.competitors else {}
+        return alike | {name: on_target(measure) for name, measure in self.measures.items()}
+
+    def note(self, view: ShownView, method: str, place: int) -> str:  # noqa: ARG002
+        """What stands beneath a map."""
+        return ""
+
+    def column_titles(self, methods: Sequence[str], places: int) -> list[str]:
+        """Above the columns of maps."""
+        return [*map(method_label, methods)] * places
+
+    def panels(self, shown: Sequence[ShownView], methods: Sequence[str]) -> Figure:
+        """A row per picture: itself, then each target by each method."""
+        places = len(shown[0].targets)
+        rows = [
+            [
+                Panel(view.picture, note=view.note),
+                *(
+                    view.panel(method, place, self.note(view, method, place))
+                    for method, place in self.columns(methods, places)
+                ),
+            ]
+            for view in shown
+        ]
+        return draw_panels(rows, column_titles=["image", *self.column_titles(methods, places)])
+
+    def columns(self, methods: Sequence[str], places: int) -> Iterator[tuple[str, int]]:
+        """Method and target of every column of maps: all methods of the first target first."""
+        for place in range(places):
+            for method in methods:
+                yield method, place
+
+    def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
+        """The figure of the first model, and those of the others by heading."""
+        figures = [(model, self.panels(views, stored.methods)) for model, views in by_model(stored)]
+        return figures[0][1], {f"Maps of {model}": figure for model, figure in figures[1:]}
+
+    def caption(self, stored: Stored, model: str) -> str:
+        """What the figure shows."""
+        return f"{self.title} ({model}, loss {stored.loss}). {EACH_SCALE}"
+
+
+def by_model(stored: Stored) -> list[tuple[str, list[ShownView]]]:
+    """What is shown of each model."""
+    views = shown_views(stored)
+    models = dict.fromkeys(view.model for view in views)
+    return [(model, [view for view in views if view.model == model]) for model in models]
+
+
+def check_limits(limits: Mapping[str, int], choices: Choices) -> None:
+    """Refuse limits of methods that nobody knows.
+
+    Raises:
+        ValueError: the first of them.
+    """
+    known = {*choices.methods, *list_methods()}
+    for label in limits:
+        if label not in known:
+            raise unknown_name("method in runner.limits", label, sorted(known))
+
+
+def check_reference(choices: Choices, *, pairs: bool, words: tuple[str, ...] | None = None) -> None:
+    """Refuse a two-class loss without its second class, and a second class without such a loss.
+
+    Args:
+        choices: What was chosen.
+        pairs: Whether pictures show two classes; there no class is the second one of all.
+        words: Which of `REFERENCES` are understood; by default those that make sense.
+
+    Raises:
+        ValueError: what is missing or would do nothing.
+    """
+    name, reference = loss_name(choices.loss), choices.reference
+    if words is None:
+        words = REFERENCES if pairs else REFERENCES[1:]
+    known = " or ".join(words if pairs else (*words, "CLASS"))
+    if name in TWO_CLASS and reference is None:
+        raise InputError(f"loss={name} compares two classes; pass reference={known}")
+    if name == "logit" and reference is not None:
+        raise InputError(
+            f"loss=logit has no second class, got reference={reference}; leave it out, or choose "
+            f"loss={', '.join(sorted(TWO_CLASS))}"
+        )
+    unknown = reference not in (None, *words) and (pairs or reference in REFERENCES)
+    if unknown:
+        raise InputError(f"reference is {known} here, got {reference!r}")
+
+
+def reference_class(study: Study) -> tuple[int, ...]:
+    """The class that is compared with: pictures of it cannot be studied."""
+    if study.reference in (None, *REFERENCES):
+        return ()
+    return (study.vit.class_index(study.reference),)
+
+
+Note = Callable[[ShownView, str, int], str]

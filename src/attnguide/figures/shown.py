@@ -1,0 +1,133 @@
+"""What a figure of maps shows, read from the run's table and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from attnguide.figures.experiment import Stored
+from attnguide.findings import ShownPicture
+from attnguide.store.maps import picture_file, relevance_of, stored_picture
+from attnguide.viz.panels import Panel, short_name
+from attnguide.viz.style import signed
+
+
+@dataclass(frozen=True)
+class ShownView:
+    """A picture as a model saw it, with its maps.
+
+    Attributes:
+        model, id, kind: Of the view.
+        picture: (H, W, 3) what the model saw.
+        rows: A row per target and method, as `localisation_rows` gives them.
+    """
+
+    model: str
+    id: str
+    kind: str
+    picture: NDArray[np.uint8]
+    rows: pd.DataFrame
+
+    @property
+    def targets(self) -> list[int]:
+        """Explained classes, in order."""
+        return list(dict.fromkeys(self.rows.sort_values("place", kind="stable")["target"]))
+
+    @property
+    def note(self) -> str:
+        """What happened to the picture on the way."""
+        return str(self.rows["note"].iloc[0])
+
+    @property
+    def regions(self) -> str:
+        """What the objects are; empty where they are not known."""
+        return str(self.rows["regions"].iloc[0])
+
+    def row(self, method: str, place: int) -> Any:
+        """The row of a method and target."""
+        own = self.rows[(self.rows["method"] == method) & (self.rows["place"] == place)]
+        return own.iloc[0]
+
+    def name(self, place: int) -> str:
+        """Class of a target."""
+        return str(self.rows[self.rows["place"] == place]["target_name"].iloc[0])
+
+    def relevance(self, method: str, place: int) -> NDArray[np.float32]:
+        """(rows, cols), raw."""
+        return relevance_of(self.row(method, place))
+
+    def panel(self, method: str, place: int, note: str = "", title: str | None = None) -> Panel:
+        """The map of the target at `place` over the picture, under the target's name."""
+        name = short_name(self.name(place)) if title is None else title
+        return Panel(self.picture, self.relevance(method, place), name, note)
+
+    def net(self, method: str, place: int, region: str) -> float:
+        """Signed mass of a region as a share of all mass, in [-1, 1]; of "all" in all."""
+        row, end = self.row(method, place), "" if region == "all" else f"_{region}"
+        whole = row["positive"] + row["negative"]
+        return float((row[f"positive{end}"] - row[f"negative{end}"]) / whole) if whole else 0.0
+
+
+def shown_views(stored: Stored) -> list[ShownView]:
+    """What the run stored to be shown, in order."""
+    rows = stored.shown
+    return [
+        ShownView(
+            str(model),
+            str(image),
+            str(kind),
+            stored_picture(stored.run_dir, picture_name(str(model), str(image), str(kind))),
+            part,
+        )
+        for (model, image, kind), part in rows.groupby(["model", "image_id", "view"], sort=False)
+    ]
+
+
+def picture_name(model: str, image_id: str, kind: str) -> str:
+    """Name of the picture of a view."""
+    return f"{model} {image_id}" if kind == "alone" else f"{model} {image_id}@{kind}"
+
+
+def net_note(view: ShownView, method: str, place: int) -> str:
+    """Signed mass of the object, where it is known, and of the whole map."""
+    whole = f"all {signed(view.net(method, place, 'all'))}"
+    if not view.regions:
+        return whole
+    return f"object {signed(view.net(method, place, 'target'))}, {whole}"
+
+
+def viewer_pictures(stored: Stored) -> list[ShownPicture]:
+    """Every stored picture with its maps by method, for the report's viewer; of steps the last."""
+    rows = stored.all_rows
+    if "relevance" not in rows:
+        return []
+    rows = rows[rows["relevance"].notna()]
+    if "step" in rows:
+        rows = rows[rows["step"] == rows["step"].max()]
+    keys = [name for name in ("model", "image_id", "view", "target", "reference") if name in rows]
+    found = []
+    for _, part in rows.groupby(keys, sort=False):
+        first = part.iloc[0]
+        png = _picture_bytes(stored, first)
+        if png is not None:
+            column = next((name for name in ("method", "loss") if name in part), None)
+            labels = part[column] if column else ["complete"] * len(part)
+            maps = dict(zip(labels, map(relevance_of, part.itertuples()), strict=True))
+            kind = str(first.get("view", ""))
+            where = "" if kind in ("", "alone") else f", {kind}"
+            title = f"{first['image_id']}{where}: {short_name(str(first.get('target_name', '')))}"
+            found.append(ShownPicture(str(first["image_id"]), title, png, maps))
+    return found
+
+
+def _picture_bytes(stored: Stored, row: pd.Series[Any]) -> bytes | None:
+    model, image, kind = (str(row.get(name, "")) for name in ("model", "image_id", "view"))
+    for name in (picture_name(model, image, kind), f"{model} {image}", image):
+        path = picture_file(stored.run_dir, name)
+        if path.is_file():
+            return path.read_bytes()
+    return None

@@ -1,0 +1,150 @@
+"""An experiment that ends in numbers: measures by method, claims, dots with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import pandas as pd
+
+from attnguide.evaluation.statistics import Measure, per_image, summarise
+from attnguide.figures.claims import Claim, judge, sentences, tables_of
+from attnguide.figures.experiment import Experiment, Stored
+from attnguide.findings import Findings
+from attnguide.viz.dots import DotPanel, draw_dots, table_panel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WORST = 50  # single pictures on the page
+WHAT_BRACKETS_ARE = "Brackets are 95 % intervals over independent pictures."
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A panel of dots: a row per measure, in it a dot per method."""
+
+    title: str
+    measures: Sequence[str]
+    x_label: str = "share"
+    limits: tuple[float, float] = (0.0, 1.0)
+    chance: float | None = None
+
+
+@dataclass
+class TableFigure(Experiment):
+    """What a figure of numbers declares; everything else is here.
+
+    Attributes:
+        by: Columns that tell lines of the summary apart.
+        measures: Functions of rows to a value per row, by name.
+        claims: What is judged.
+        plots: Panels of dots.
+    """
+
+    by: ClassVar[tuple[str, ...]] = ("model", "method")
+    measures: ClassVar[Mapping[str, Measure]] = {}
+    claims: ClassVar[Sequence[Claim]] = ()
+    plots: ClassVar[Sequence[Plot]] = ()
+
+    def asked(self) -> Mapping[str, Measure]:
+        """The measures."""
+        return self.measures
+
+    def measured(self, stored: Stored) -> pd.DataFrame:
+        """The rows that measures read."""
+        return stored.rows
+
+    def summary(self, stored: Stored) -> pd.DataFrame:
+        """Mean of every measure with its interval and n."""
+        return summarise(self.measured(stored), self.by, self.asked(), stored.seed)
+
+    def judged(self, stored: Stored) -> pd.DataFrame:
+        """The lines of claims.csv."""
+        tables = tables_of(self.measured(stored), self.asked(), self.by, stored.seed)
+        return judge(self.claims, tables)
+
+    def said(self, claims: pd.DataFrame) -> list[str]:
+        """What the claims come to; every one of them, where they are few."""
+        return sentences(claims)
+
+    def further(self, stored: Stored) -> list[str]:  # noqa: ARG002
+        """Sentences beside the claims."""
+        return []
+
+    def caption(self, stored: Stored, model: str) -> str:
+        """What the figure shows, in full sentences."""
+        raise NotImplementedError
+
+    def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
+        """The figure, and further ones by heading."""
+        raise NotImplementedError
+
+    def dots(self, summary: pd.DataFrame, methods: Sequence[str]) -> dict[str, Figure]:
+        """What was measured, of every model, by heading."""
+        found = {}
+        if "method" not in summary:
+            summary, methods = summary.assign(method="complete"), ["complete"]
+        for model, own in summary.groupby("model", sort=False):
+            panels = [
+                panel
+                for where, part in _groups(own, self.by)
+                for plot in self.plots
+                if (panel := _panel(part, plot, methods, where)).rows
+            ]
+            if panels:
+                found[f"What was measured, {model}"] = draw_dots(panels)
+        return found
+
+    def draw(self, stored: Stored) -> Findings:
+        """Figure, summary, claims with verdicts, sentences, dots."""
+        summary, claims = self.summary(stored), self.judged(stored)
+        figure, figures = self.main_figure(stored)
+        found = self.further(stored)
+        model = str(stored.all_rows["model"].iloc[0])
+        parts = (
+            self.caption(stored, model),
+            *self.said(claims),
+            *found,
+            WHAT_BRACKETS_ARE,
+            stored.note,
+        )
+        return Findings(
+            figure=figure,
+            summary=summary,
+            claims=claims,
+            caption=" ".join(part for part in parts if part),
+            found=tuple(found),
+            figures=figures | self.dots(summary, stored.methods),
+            images=self.worst(stored),
+        )
+
+    def worst(self, stored: Stored) -> pd.DataFrame:
+        """Numbers of single pictures by the first method, least of the first measure first."""
+        rows = self.measured(stored)
+        rows = rows[rows["measured"].astype(bool)]
+        if "method" in rows:
+            rows = rows[rows["method"] == stored.methods[0]]
+        values = {name: per_image(rows, measure)[0] for name, measure in self.asked().items()}
+        table = pd.DataFrame({name: own for name, own in values.items() if len(own)})
+        if table.empty:
+            return table
+        return table.sort_values(table.columns[0], kind="stable").head(WORST).reset_index()
+
+
+def _groups(own: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    names = [name for name in by if name not in ("model", "method")]
+    if not names:
+        return [("", own)]
+    return [
+        (", ".join(str(key) for key in keys if key), part)
+        for keys, part in own.groupby(names, sort=False)
+    ]
+
+
+def _panel(part: pd.DataFrame, plot: Plot, methods: Sequence[str], where: str) -> DotPanel:
+    title = f"{plot.title}, {where}" if where else plot.title
+    return table_panel(
+        part, plot.measures, methods, title, plot.x_label, limits=plot.limits, chance=plot.chance
+    )

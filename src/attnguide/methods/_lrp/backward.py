@@ -1,0 +1,103 @@
+"""LibraGrad's backward pass with other rules for attention and affine layers: AttnLRP, CP-LRP.
+
+Without them it is CP-LRP: queries, keys, deviations and gates are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnguide.errors import InputError
+from attnguide.methods._lrp.gamma import gamma_convolution, gamma_linear
+from attnguide.tracing.capture import gradient_of, unchanged
+from attnguide.tracing.libra import LibraBackward, held
+from attnguide.tracing.tokens import layers
+from attnguide.tracing.trace import AttentionTrace, at_least_float32
+from attnguide.types import ViT
+
+Hook = Callable[..., Tensor]
+
+
+def shared_attention_gradient(trace: AttentionTrace) -> Tensor:
+    """(B, 3, H, W): d loss / d image, with a quarter for query and key and a half for the value."""
+    return _image_gradient(trace, "attn_lrp", _SharedAttention(trace.vit.name), {})
+
+
+def gamma_gradient(trace: AttentionTrace, gamma: float, gamma_conv: float) -> Tensor:
+    """(B, 3, H, W): d loss / d image, with the gamma rule outside the attention; 0 is no rule."""
+    hooks: dict[nn.Module, Hook] = {}
+    for name, part in trace.vit.module.named_modules():
+        if isinstance(part, nn.Conv2d) and gamma_conv:
+            hooks[part] = partial(gamma_convolution, gamma_conv)
+        elif isinstance(part, nn.Linear) and gamma and not _in_attention(name):
+            hooks[part] = partial(gamma_linear, gamma)
+    key = ("cp_lrp", gamma, gamma_conv)
+    return _image_gradient(trace, key, LibraBackward(trace.vit.name), hooks)
+
+
+def _image_gradient(
+    trace: AttentionTrace, key: Any, backward: LibraBackward, hooks: dict[nn.Module, Hook]
+) -> Tensor:
+    """The forward pass is shared by all targets."""
+    images, logits = trace.cached(key, lambda: _run(trace, backward, hooks))
+    (gradient,) = gradient_of(trace.vit.name, trace.objective, logits, [images])
+    return at_least_float32(gradient)
+
+
+def _run(
+    trace: AttentionTrace, backward: LibraBackward, hooks: dict[nn.Module, Hook]
+) -> tuple[Tensor, Tensor]:
+    """The images, as the leaf of the graph, and logits."""
+    with torch.inference_mode(False), torch.enable_grad(), unchanged(trace.vit.module):
+        images = trace.images.detach().clone().requires_grad_()
+        handles = [part.register_forward_hook(hook) for part, hook in hooks.items()]
+        try:
+            with backward:
+                logits = trace.vit.logits(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+    if isinstance(backward, _SharedAttention):
+        backward.check(trace.vit)
+    return images, logits
+
+
+class _SharedAttention(LibraBackward):
+    """Query and key get a quarter of their gradient, the value a half."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.seen = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            return self._attend(*args, **(kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **other: Any) -> Any:
+        self.seen += 1
+        query, key, value = _scaled(query, 1 / 4), _scaled(key, 1 / 4), _scaled(value, 1 / 2)
+        return F.scaled_dot_product_attention(query, key, value, *args, **other)
+
+    def check(self, vit: ViT) -> None:
+        """Refuse a network whose attention is computed in another way."""
+        if self.seen < len(layers(vit)):
+            raise InputError(
+                f"attn_lrp shares the gradient of attention, and {vit.name} computes only "
+                f"{self.seen} of {len(layers(vit))} by PyTorch's attention function; use cp_lrp"
+            )
+
+
+def _scaled(x: Tensor, share: float) -> Tensor:
+    """The same, with a share of the gradient."""
+    return held(x, x, lambda gradient: gradient * share)
+
+
+def _in_attention(name: str) -> bool:
+    return not {"attn", "attn_pool"}.isdisjoint(name.split("."))

@@ -1,0 +1,157 @@
+"""The one reader of pictures: a file, bytes or a PIL image of any mode, as upright 8-bit RGB."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import warnings
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from attnguide.errors import InputError, InputTypeError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif"),
+        *(".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
+    )
+)
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
+_ORIENTATION = 0x0112  # EXIF's tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImage(InputError):
+    """A picture that cannot be decoded; says which one and why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"cannot read the picture {self.name}: {self.reason}"
+
+
+def read_picture(file: Path | bytes, name: str) -> Image.Image:
+    """The picture in a file as `to_rgb` makes it.
+
+    Only the formats of photographs are opened, whatever the file's ending says: a PostScript file
+    would be run by Ghostscript.
+
+    Args:
+        file: Path, or the encoded bytes.
+        name: What messages call it.
+
+    Raises:
+        UnreadableImage: missing, empty, truncated, too large, or no picture at all.
+    """
+    try:
+        opened = BytesIO(file) if isinstance(file, bytes) else file
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # PIL's about EXIF and other metadata
+            with Image.open(opened, formats=picture_formats()) as picture:
+                return to_rgb(picture, name)
+    except UnidentifiedImageError:
+        empty = len(file) == 0 if isinstance(file, bytes) else file.stat().st_size == 0
+        known = f"not a picture in a known format ({', '.join(picture_formats())})"
+        raise UnreadableImage(name, "the file is empty" if empty else known) from None
+    except MemoryError as error:
+        raise UnreadableImage(name, "it does not fit into memory") from error
+    except (
+        OSError,
+        SyntaxError,  # how PIL reports a broken PNG
+        ValueError,
+        EOFError,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
+        raise UnreadableImage(name, str(error) or type(error).__name__) from error
+
+
+@cache
+def picture_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are opened; AVIF only where this Pillow reads it."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
+    """A copy of the picture, upright, in 8-bit RGB, whatever its mode and EXIF orientation.
+
+    Grey of 16 bits is scaled to 8, transparency is laid over white. An EXIF block that cannot be
+    read is left alone: the orientation is unknown, the picture is kept.
+
+    Args:
+        image: Of any mode.
+        name: What messages call it.
+
+    Raises:
+        TypeError: not a PIL image.
+        ValueError: a mode without a known range.
+    """
+    if not isinstance(image, Image.Image):
+        raise InputTypeError(
+            f"expected a PIL image, got {type(image).__name__}; open it with PIL first"
+        )
+    image.load()  # TIFF pictures turn themselves while they are loaded
+    turn = _TURNS.get(_orientation(image))
+    upright = image if turn is None else image.transpose(turn)
+    rgb = _over_white(_eight_bits(upright, name)).convert("RGB")
+    rgb.info = {}  # else its orientation would be applied again by the next reader
+    return rgb
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's number of how the picture lies; 1, upright, where it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a block that ends early
+            return int(image.getexif().get(_ORIENTATION, 1))
+    except (SyntaxError, struct.error, ValueError, TypeError, LookupError, OSError, EOFError):
+        return 1
+
+
+def _eight_bits(image: Image.Image, name: str) -> Image.Image:
+    """Grey of 16 or 32 bits scaled, where a plain conversion would clip it."""
+    if image.mode == "F":
+        raise InputError("floating-point pixels have no known range; save it with 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    low, high = values.min(initial=0), values.max(initial=0)
+    if low < 0 or high > 65535:
+        raise InputError(
+            f"32-bit pixels from {low:.0f} to {high:.0f} have no known range; save it with 8 or "
+            "16 bits"
+        )
+    if 255 < high < 4096:
+        log.warning(
+            "%s: its 16-bit pixels reach only %d of 65535, so it is nearly black; 12-bit data must "
+            "be scaled before it is saved",
+            name or "a picture",
+            high,
+        )
+    if high > 255:
+        values = values / 257  # 65535 becomes 255
+    return Image.fromarray(values.round().astype(np.uint8))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)

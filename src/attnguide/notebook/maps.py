@@ -1,0 +1,252 @@
+"""Explanations for the eye: figures, grids of methods, pictures under maps, thumbnails."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from attnguide.errors import InputError, InputTypeError
+from attnguide.types import Explanation
+from attnguide.viz.overlay import MAP_WEIGHT, as_picture, as_values, overlay
+from attnguide.viz.panels import Panel, draw_panels, short_name
+from attnguide.viz.style import method_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_SHOWN, MAX_THUMBNAILS = 32, 8  # images of a figure, of a thumbnail row
+PATCH_PIXELS = 16  # of a map without a picture
+COLUMNS = 4  # of maps without pictures
+ASPECT_TOLERANCE = 0.1
+
+Picture = NDArray[np.float32]
+
+
+def plot(
+    explanation: Explanation,
+    pictures: Any = None,
+    *,
+    class_names: Sequence[str] = (),
+    grey: bool = False,
+) -> Figure:
+    """A figure of the maps, over the pictures if these are given.
+
+    Args:
+        explanation: Of one or many images and targets.
+        pictures: One per image, as the model saw them: PIL pictures, (H, W, 3) arrays, or a tensor
+            (B, 3, H, W) in [0, 1], such as `vit.preprocess.denormalize(images)`. Of an explanation
+            with a guide the original pictures, over which their part of the map is stretched.
+        class_names: Of the model; without them classes are numbers.
+        grey: Take the colours out of the pictures beneath the maps.
+
+    Raises:
+        ValueError: pictures that do not fit.
+    """
+    maps, targets = _by_image(explanation)
+    count, cut = _shown(len(maps))
+    shown = None if pictures is None else _pictures(pictures, maps, explanation.mask)
+    rows = []
+    for place in range(count):
+        row = [] if shown is None else [Panel(shown[place], title=f"image {place}")]
+        under = _white(maps[place, 0]) if shown is None else shown[place]
+        for relevance, target in zip(maps[place], targets[place], strict=True):
+            note = _note(explanation, place, target)
+            weight = 1.0 if shown is None else MAP_WEIGHT
+            title = _class(target, class_names)
+            row.append(Panel(under, relevance, title, note, weight=weight, grey=grey))
+        rows.append(row)
+    if shown is None and maps.shape[1] == 1:
+        flat = [row[0] for row in rows]
+        rows = [flat[start : start + COLUMNS] for start in range(0, count, COLUMNS)]
+    return draw_panels(rows, title=method_label(explanation.method) + cut)
+
+
+def compare(
+    explanations: Mapping[str, Explanation] | Sequence[Explanation],
+    pictures: Any,
+    *,
+    class_names: Sequence[str] = (),
+    grey: bool = False,
+) -> Figure:
+    """A grid: a row per picture and target, a column per method.
+
+    Args:
+        explanations: Of the same images and targets, as `explain_many` returns them.
+        pictures, class_names, grey: As in `plot`.
+
+    Raises:
+        ValueError: nothing to compare, or explanations of other images or targets.
+    """
+    named = (
+        dict(explanations)
+        if isinstance(explanations, Mapping)
+        else {each.method: each for each in explanations}
+    )
+    if not named or len(named) != len(explanations):
+        raise InputError(
+            "compare needs explanations with different names; pass a mapping of names to them"
+        )
+    for name, each in named.items():
+        if not isinstance(each, Explanation):
+            raise InputTypeError(f"{name!r} must be an Explanation, got {type(each).__name__}")
+    first = next(iter(named.values()))
+    for name, each in named.items():
+        if not torch.equal(each.target.cpu(), first.target.cpu()):
+            raise InputError(f"{name!r} explains other targets than {first.method!r}")
+    maps = {name: _by_image(each)[0] for name, each in named.items()}
+    targets = _by_image(first)[1]
+    count, cut = _shown(len(targets))
+    if any(each.own.shape[-2:] != first.own.shape[-2:] for each in named.values()):
+        raise InputError("compare needs maps of one grid; pass explanations with the same guide")
+    shown = _pictures(pictures, next(iter(maps.values())), first.mask)
+    places = [(image, t) for image in range(count) for t in range(targets.shape[1])]
+    rows = [
+        [
+            Panel(shown[image]),
+            *(Panel(shown[image], own[image, t], grey=grey) for own in maps.values()),
+        ]
+        for image, t in places
+    ]
+    return draw_panels(
+        rows,
+        column_titles=["image", *(method_label(name) for name in named)],
+        row_titles=[_class(targets[image, t], class_names) for image, t in places],
+        title=cut.removeprefix(", "),
+    )
+
+
+def overlays(
+    explanation: Explanation, pictures: Any, *, weight: float = MAP_WEIGHT, grey: bool = False
+) -> list[Any]:
+    """The maps over the pictures, as PIL pictures; a list per image where targets are several.
+
+    Args:
+        explanation, pictures, grey: As in `plot`.
+        weight: Share of the map, in [0, 1].
+    """
+    maps, _ = _by_image(explanation)
+    mixed = [
+        [_as_pil(overlay(under, own, weight=weight, grey=grey)) for own in of_image]
+        for under, of_image in zip(_pictures(pictures, maps, explanation.mask), maps, strict=True)
+    ]
+    return mixed if explanation.target.ndim == 2 else [row[0] for row in mixed]
+
+
+def upsample(explanation: Explanation, size: tuple[int, int] | None = None) -> Tensor:
+    """The raw maps in pixels, (B, H, W) or (B, T, H, W), bilinear; not rescaled.
+
+    Args:
+        explanation: Any; of one with a guide, the original's part.
+        size: (H, W); by default 16 pixels per patch.
+    """
+    relevance = explanation.own
+    rows, cols = relevance.shape[-2:]
+    height, width = size or (rows * PATCH_PIXELS, cols * PATCH_PIXELS)
+    if min(height, width) < 1:
+        raise InputError(f"size must be (height, width) in pixels, at least 1, got {size}")
+    flat = relevance.reshape(-1, 1, rows, cols)
+    large = interpolate(flat, size=(height, width), mode="bilinear", align_corners=False)
+    return large.reshape(*relevance.shape[:-2], height, width)
+
+
+def explanation_line(explanation: Explanation) -> str:
+    """One line for people."""
+    rows, cols = explanation.relevance.shape[-2:]
+    targets = explanation.target.flatten().tolist()
+    listed = ", ".join(map(str, targets[:6])) + (", ..." if len(targets) > 6 else "")
+    count = len(explanation.relevance)
+    kind = str(explanation.relevance.dtype).removeprefix("torch.")
+    beside = "" if explanation.mask is None else f" beside a guide ({_guide(explanation)})"
+    return (
+        f"Explanation({explanation.method}: {count} image{'s' * (count != 1)}{beside}, {rows} x "
+        f"{cols} patches, target {listed}, {kind})"
+    )
+
+
+def explanation_html(explanation: Explanation) -> str:
+    """The line, and thumbnails of the first maps."""
+    from markupsafe import Markup
+
+    maps, targets = _by_image(explanation)
+    pictures = Markup("").join(
+        Markup(
+            '<figure style="display:inline-block;margin:4px;text-align:center">'
+            '<img width="96" alt="{}" src="data:image/png;base64,{}">'
+            "<figcaption>{}</figcaption></figure>"
+        ).format(f"map for class {target}", _thumbnail(own), target)
+        for own, target in list(
+            zip(maps.reshape(-1, *maps.shape[-2:]), targets.ravel(), strict=True)
+        )[:MAX_THUMBNAILS]
+    )
+    return str(Markup("<div>{}<br>{}</div>").format(explanation_line(explanation), pictures))
+
+
+def _guide(explanation: Explanation) -> str:
+    given = (explanation.settings.get(key) for key in ("guide", "layout"))
+    return ", ".join(str(value) for value in given if value is not None)
+
+
+def _by_image(explanation: Explanation) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Maps (B, T, rows, cols) of the original's part, and targets (B, T)."""
+    maps, targets = as_values(explanation.own.float()), as_values(explanation.target)
+    return (maps, targets) if targets.ndim == 2 else (maps[:, None], targets[:, None])
+
+
+def _shown(count: int) -> tuple[int, str]:
+    shown = min(count, MAX_SHOWN)
+    return shown, f", the first {shown} of {count} images" if shown < count else ""
+
+
+def _pictures(pictures: Any, maps: NDArray[Any], mask: Tensor | None) -> list[Picture]:
+    """One per image, of the shape of the maps; of any shape where a guide squashed them.
+
+    Raises:
+        ValueError: another number of them, or another shape.
+    """
+    single = isinstance(pictures, Image.Image) or getattr(pictures, "ndim", 4) == 3
+    given = [as_picture(each) for each in ([pictures] if single else pictures)]
+    if len(given) != len(maps):
+        raise InputError(f"expected one picture per image, {len(maps)}, got {len(given)}")
+    rows, cols = maps.shape[-2:]
+    for picture in given:
+        height, width = picture.shape[:2]
+        if mask is None and abs(height * cols / (width * rows) - 1) > ASPECT_TOLERANCE:
+            raise InputError(
+                f"a map of {rows} x {cols} patches does not fit a picture of {height} x {width} "
+                "pixels; pass what the model saw: vit.preprocess.denormalize(images)"
+            )
+    return given
+
+
+def _white(relevance: NDArray[Any]) -> Picture:
+    rows, cols = relevance.shape
+    return np.ones((rows * PATCH_PIXELS, cols * PATCH_PIXELS, 3), np.float32)
+
+
+def _class(target: int, names: Sequence[str]) -> str:
+    return short_name(names[target]) if len(names) else f"class {target}"
+
+
+def _note(explanation: Explanation, image: int, target: int) -> str:
+    logits = explanation.logits[image].float()
+    logit, probability = float(logits[target]), float(logits.softmax(-1)[target])
+    return f"logit {logit:.2f}, p = {probability:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _thumbnail(relevance: NDArray[Any]) -> str:
+    buffer = io.BytesIO()
+    _as_pil(overlay(_white(relevance), relevance, weight=1)).save(buffer, "PNG")
+    return b64encode(buffer.getvalue()).decode()
+
+
+def _as_pil(pixels: Picture) -> Image.Image:
+    return Image.fromarray(np.round(255 * pixels).astype(np.uint8))

@@ -1,0 +1,135 @@
+"""What can be set beside the choices: names, types, defaults and ranges; imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from attnguide.errors import InputError, unknown_name
+
+NODES = ("model", "data", "method", "rule", "loss", "guide", "trainer", "logger", "runner")
+RANK = "LOCAL_RANK"  # set in the processes that Lightning starts for further devices
+SHARES = ("shard", "num_shards", "workers")  # of `data`: which part, and who reads pictures
+# Settings that say where and how fast, not what: a run may be resumed with other values of these.
+FREE = (
+    *("run_dir", "stage", "device", "devices", "batch_size", "compile", "backend", "on_change"),
+    *("plugins", "logger", "trainer", "data.workers", "data.shard"),
+)
+Class = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=0, lt=10**6)]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The plain settings of a run, checked.
+
+    Attributes:
+        experiment: What is done: a name of `conf/experiment`.
+        scale: Which model and data are the defaults: the embedded ones; any timm ViT with local
+            weights on a folder; the paper's.
+        target: Class to explain: "label", "predicted", a name or an index.
+        reference: Second class of a two-class loss.
+        variant: Short for runner.variant, where the experiment has variants.
+        run_dir: Folder of everything that a run writes; one that is unfinished is resumed.
+        stage: "run" computes and draws, "check" tries everything that can fail, "draw" draws again
+            from what is stored, "merge" merges shards, "aggregate" makes one table of all runs
+            below run_dir, "dashboard" defines panels of W&B.
+        plugins: A folder of your own with conf/, methods/, experiments/ and modules, whose names
+            are then known; only the command line can say it (+plugins=PATH).
+        on_change: What becomes of rows whose inputs have changed since: "refuse" to go on, or
+            "recompute" them.
+        seed: Of every random choice that belongs to the run.
+        device: Where it computes; "auto" is a CUDA device where there is one.
+        devices: How many; each has a process of its own.
+        precision: Of the computation; "bf16" is of masked forward passes alone.
+        compile: torch.compile for masked forward passes.
+        backend: What computes masked forward passes on a CPU.
+        batch_size: Images per step; "auto" takes what fits into the free memory.
+        shard: Which part of the items this process computes, from 0.
+        num_shards: Into how many parts they are divided.
+        workers: Processes that read pictures; with 0 or "auto" the run reads them itself.
+    """
+
+    experiment: str | None = None
+    scale: Literal["embedded", "sample", "paper"] = "embedded"
+    target: Class = "label"
+    reference: Class | None = None
+    variant: str | None = None  # runner.variant, where the experiment has variants
+    run_dir: Annotated[str, Field(min_length=1)] = "outputs"
+    stage: Literal["run", "check", "draw", "merge", "aggregate", "dashboard"] = "run"
+    plugins: str | None = None
+    on_change: Literal["refuse", "recompute"] = "refuse"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    compile: bool = False
+    backend: Literal["auto", "torch", "openvino"] = "torch"
+    batch_size: Annotated[int, Field(ge=1, le=2**20)] | Literal["auto"] = 16
+    shard: Annotated[int, Field(ge=0)] = 0
+    num_shards: Annotated[int, Field(ge=1, le=10**6)] = 1
+    workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = 0
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """The plain settings of a composed config.
+
+    Raises:
+        ValueError: the first one that is impossible, what it may be, and what came.
+    """
+    data = config.get("data") or {}
+    shares = {name: data[name] for name in SHARES if name in data}
+    known = {entry.name for entry in fields(Settings)} - set(SHARES)
+    given = {key: value for key, value in config.items() if key not in NODES}
+    for key in given:
+        if key not in known:
+            raise unknown_name("key", key, sorted({*known, *NODES}))
+    settings: Settings = validated(TypeAdapter(Settings), given | shares)
+    if settings.shard >= settings.num_shards:
+        raise InputError(
+            f"data.shard must lie in [0, {settings.num_shards - 1}] with data.num_shards="
+            f"{settings.num_shards}, got {settings.shard}; shards count from 0"
+        )
+    return settings
+
+
+def validated(adapter: TypeAdapter[Any], value: Any, name: str = "") -> Any:
+    """A value of the adapter's type, without conversions that would hide a slip.
+
+    As json, where a list may be a tuple, but a number in quotes or a truth value is no number.
+
+    Raises:
+        ValueError: what was expected, and what came.
+    """
+    try:
+        return adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise InputError(_message(error, name)) from None
+
+
+def _message(error: ValidationError, name: str) -> str:
+    """One line: names of the settings, what each may be, what came."""
+    found: dict[str, list[str]] = {}
+    came: dict[str, Any] = {}
+    for fault in error.errors():
+        path = [str(part) for part in fault["loc"] if not _is_kind(part)]
+        where = ".".join([name, *path]).strip(".")
+        where = f"data.{where}" if where in SHARES else where
+        message = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        found.setdefault(where, []).append(message)
+        came[where] = fault["input"]
+    return "; ".join(
+        f"{where} must be {' or '.join(dict.fromkeys(messages))}, got {came[where]!r}"
+        for where, messages in found.items()
+    )
+
+
+def _is_kind(part: Any) -> bool:
+    """Whether a step of pydantic's path names an alternative of a union, and no setting."""
+    return isinstance(part, str) and (
+        part in ("int", "str", "float", "bool", "none")
+        or part.startswith(("literal", "constrained", "list[", "dict["))
+    )

@@ -1,0 +1,170 @@
+"""Where the numbers of a run come from: commit, versions, checksums, device, time."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from attnguide.store.files import subfolder, write_atomic
+from attnguide.store.sources import checksum
+from attnguide.store.table import digest
+
+PACKAGES = ("attnguide", "torch", "timm", "pytorch-lightning", "numpy", "pandas", "pillow")
+
+
+class Provenance:
+    """Where a run's numbers come from; one file per run, and one per shard where there are several.
+
+    Args:
+        run_dir: Of the run.
+        shard, num_shards: This process's share.
+    """
+
+    def __init__(self, run_dir: Path, shard: int = 0, num_shards: int = 1) -> None:
+        inside = f"parts/{shard:04d}.json"
+        self.path = run_dir / ("provenance.json" if num_shards == 1 else inside)
+        self._run = run_dir, shard
+        self.values: dict[str, Any] = {}
+        if self.path.is_file():
+            try:
+                self.values = json.loads(self.path.read_text())
+            except ValueError:
+                warnings.warn(f"{self.path} is damaged and begun anew", stacklevel=2)
+        self._begun = time.monotonic()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all was computed, and is still there."""
+        stored = self.values.get("parts_sha256")
+        return bool(self.values.get("finished")) and stored in (None, digest(*self._run))
+
+    @property
+    def skipped(self) -> list[str]:
+        """Pictures that could not be read."""
+        return list(self.values.get("skipped", ()))
+
+    def begin(self, **facts: Any) -> None:
+        """Store what is known before the work; a resumed run keeps its first start.
+
+        Args:
+            facts: Seed, device, precision and the like, plain values.
+        """
+        commit, dirty = _git()
+        self.values = {
+            "commit": commit,
+            "dirty": dirty,
+            "versions": {"python": platform.python_version(), **_versions()},
+            "weights_sha256": {},
+            "notes": {},
+            "started": self.values.get("started") or _now(),
+            "finished": None,
+            "resumed": bool(self.values.get("started")),
+            "seconds": self.values.get("seconds", 0.0),
+            **facts,
+        }
+        self._store()
+
+    def note(
+        self, model: str, weights: str, note: str, skipped: Sequence[str], engine: str = ""
+    ) -> None:
+        """Store what is known after a model: weights, engine, what was left out or unreadable."""
+        if engine:
+            self.values.setdefault("engine", {})[model] = engine
+        self.values["weights_sha256"][model] = weights
+        self.values["notes"][model] = note
+        self.values["skipped"] = sorted({*self.values.get("skipped", []), *skipped})
+        self._store()
+
+    def end(self, *, finished: bool, **facts: Any) -> None:
+        """Store what the work brought; `seconds` adds up over all lives of the run."""
+        self.values |= facts
+        self.values["parts_sha256"] = digest(*self._run)
+        self.values["finished"] = _now() if finished else None
+        self.values["seconds"] += round(time.monotonic() - self._begun, 1)
+        processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        peak = max(resource.getrusage(process).ru_maxrss for process in processes)
+        self.values["peak_memory_mb"] = round(peak / (2**20 if sys.platform == "darwin" else 1024))
+        self._store()
+
+    def drawn(self, files: Sequence[str] | None) -> None:
+        """Store that these files of the run are all there is to draw; None while they are drawn."""
+        run_dir = self._run[0]
+        digests = {name: _file_digest(run_dir / name) for name in files or ()}
+        self.values["files"] = digests if files is not None else {}
+        self._store()
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether all files were drawn, and are as they were."""
+        files = self.values.get("files") or {}
+        run_dir = self._run[0]
+        return bool(files) and all(_file_digest(run_dir / f) == d for f, d in files.items())
+
+    def gather(self, shards: Sequence[Provenance]) -> None:
+        """Of a merged run: what its shards say, once where they agree."""
+        each = [shard.values for shard in shards]
+        agreed = {
+            key: each[0][key] for key in each[0] if all(e.get(key) == each[0][key] for e in each)
+        }
+        self.values = agreed | {
+            "started": min(values["started"] for values in each),
+            "finished": max(values["finished"] for values in each),
+            "seconds": round(sum(values["seconds"] for values in each), 1),
+            "skipped": sorted({name for values in each for name in values.get("skipped", [])}),
+            "shards": len(each),
+        }
+        self._store()
+
+    def _store(self) -> None:
+        if self.path.parent != self._run[0]:
+            subfolder(self._run[0], self.path.parent.name)
+        write_atomic(self.path, (json.dumps(self.values, indent=2) + "\n").encode())
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return checksum(path.read_bytes())
+    except OSError:
+        return ""
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that decide numbers; a package without metadata is "unknown"."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _git() -> tuple[str | None, bool | None]:
+    """Commit of the source and whether it was changed since; None outside a repository."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return commit, bool(changes)

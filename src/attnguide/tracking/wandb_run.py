@@ -1,0 +1,261 @@
+"""One run at Weights and Biases, from `wandb.init` to the last upload."""
+
+from __future__ import annotations
+
+import json
+import logging
+import netrc
+import os
+import re
+import shlex
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+from PIL import Image
+
+from attnguide.findings import Findings, ShownPicture
+from attnguide.store.table import read
+from attnguide.tracking import wandb_payload as payload
+from attnguide.viz.style import render
+
+FILES = {
+    "results": (
+        "results.parquet",
+        "claims.csv",
+        "summary.csv",
+        "config.yaml",
+        "provenance.json",
+        "aggregate.csv",
+    ),
+    "figure": ("figure.png", "figure.pdf", "aggregate.png", "aggregate.pdf"),
+    "report": ("report.html", "aggregate.html"),
+    "maps": ("maps.npz",),
+}
+INIT_TIMEOUT_S = 15  # for W&B to answer
+FINISH_TIMEOUT_S = 120  # for the last upload
+OFFLINE_MODES = ("offline", "disabled", "dryrun")
+
+_log = logging.getLogger("attnguide")
+
+
+class WandBRun:
+    """One W&B run per run folder and shard.
+
+    Whatever W&B raises is told once, and the run goes on without it. Steps are W&B's own: curves
+    are drawn over `fraction`, progress over the number of images, so that a resumed run goes on.
+
+    Args:
+        settings: Of the logger, without secrets.
+        run_dir, config, shard, group: As of `Logger.open`. The id comes from folder and shard, so
+            a resumed or requeued run goes on in its W&B run.
+    """
+
+    def __init__(
+        self,
+        settings: Any,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        *,
+        shard: int | None = None,
+        group: str | None = None,
+    ) -> None:
+        self.run_dir, self.config, self.failed = run_dir, config, False
+        self.run: Any = None
+        experiment = re.sub(r"[^\w.-]", "-", str(config.get("experiment")))
+        digest = sha256(str(run_dir.resolve()).encode()).hexdigest()[:8]
+        self.id = f"{experiment}-{digest}" + ("" if shard is None else f"-shard{shard:04d}")
+        chosen: dict[str, Any] = {
+            "project": settings.project,
+            "entity": settings.entity,
+            "name": payload.display_name(config, shard),
+            "group": settings.group or group or _group(run_dir, config, shard),
+            "job_type": experiment,
+            "tags": payload.tags(settings.tags, config),
+            "config": {**payload.as_filtered(config), **_slurm()},
+            "dir": str(run_dir),
+            "id": self.id,
+            "resume": "allow",
+        }
+        if "WANDB_SWEEP_ID" in os.environ:  # the agent has named the run, and where it goes
+            for name in ("project", "entity", "id", "resume"):
+                del chosen[name]
+        self._try(lambda: self._open(chosen, settings.mode or os.environ.get("WANDB_MODE")))
+
+    def _open(self, chosen: dict[str, Any], mode: str | None) -> None:
+        import wandb
+
+        self._wandb = wandb
+        quiet = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_git=True,  # an address may hold a token
+            save_code=False,
+            init_timeout=INIT_TIMEOUT_S,
+            finish_timeout=FINISH_TIMEOUT_S,
+        )
+        later = f"later: wandb login, {self._sync_command()}"
+        if mode not in OFFLINE_MODES and not has_key():
+            warnings.warn(
+                f"W&B has no key here, so this run is logged offline; {later}", stacklevel=5
+            )
+            mode = "offline"
+        try:
+            self.run = wandb.init(**chosen, mode=mode or "online", settings=quiet)  # type: ignore[arg-type]
+        except Exception as error:
+            if mode == "offline":
+                raise
+            warnings.warn(
+                f"W&B is out of reach ({str(error).splitlines()[0]}); this run is logged offline; "
+                f"{later}",
+                stacklevel=5,
+            )
+            wandb.teardown()  # its process still holds the id
+            self.run = wandb.init(**chosen, mode="offline", settings=quiet)
+        self.id = self.run.id
+        for pattern, step in (("curve/*", "fraction"), ("progress/*", "progress/images")):
+            self.run.define_metric(step, hidden=True, summary="none")
+            self.run.define_metric(pattern, step_metric=step, summary="none")
+        if not self.run.offline:
+            _log.info("W&B     %s", self.run.url)
+
+    def _sync_command(self) -> str:
+        """What sends every part of an offline run as one, in the order in which they began."""
+        folder = shlex.quote(str(self.run_dir / "wandb"))
+        return f"wandb beta sync --id {self.id} {folder}/offline-run-*-{self.id}"
+
+    def progress(self, model: str, images: int, rate: float) -> None:
+        """Images done and images per second, by images."""
+        name = f"progress/{model}/images_per_second"
+        self._try(lambda: self.run.log({"progress/images": images, name: rate}))
+
+    def log(self, findings: Findings, viewer: Sequence[ShownPicture] = ()) -> None:
+        """Provenance, claims, numbers, curves, tables, pictures, and the files as artifacts."""
+        parts = (self._log_numbers, self._log_tables, self._log_figures, self._log_files)
+        for part in parts:
+            self._try(partial(part, findings, viewer))
+
+    def _log_numbers(self, findings: Findings, _: Sequence[ShownPicture]) -> None:
+        provenance = self._provenance()
+        if provenance:
+            self.run.config.update({"provenance": provenance}, allow_val_change=True)
+        self.run.notes = payload.notes(findings)
+        self.run.summary.update(payload.scalars(findings.summary))
+        self.run.summary.update(payload.claim_scalars(findings.claims))
+
+    def _log_tables(self, findings: Findings, viewer: Sequence[ShownPicture]) -> None:
+        tables = {"summary": findings.summary, **findings.tables}
+        if len(findings.claims):
+            tables["claims"] = findings.claims
+        rows = read(self.run_dir) if (self.run_dir / "results.parquet").is_file() else None
+        if rows is not None:
+            for step in payload.curves(rows):
+                self.run.log(step)
+            if not viewer:
+                tables["images"] = payload.sample(rows)
+        found = {f"table/{k}": self._wandb.Table(dataframe=v) for k, v in tables.items()}
+        if viewer:
+            columns, lines = payload.image_table(viewer, rows)
+            cells: list[Any] = [[self._cell(value) for value in line] for line in lines]
+            found["table/images"] = self._wandb.Table(columns=columns, data=cells)
+        self.run.log(found)
+
+    def _cell(self, value: Any) -> Any:
+        return self._wandb.Image(value) if isinstance(value, Image.Image | np.ndarray) else value
+
+    def _log_figures(self, findings: Findings, _: Sequence[ShownPicture]) -> None:
+        figures = {"figure": findings.figure, **findings.figures}
+        pictures = {name: Image.open(BytesIO(render(fig))) for name, fig in figures.items()}
+        self.run.log({f"figure/{name}": self._wandb.Image(p) for name, p in pictures.items()})
+
+    def _log_files(self, _: Findings, __: Sequence[ShownPicture]) -> None:
+        for name, kind, about in payload.inputs(self.config, self._provenance()):
+            artifact = self._wandb.Artifact(name, type=kind, metadata=about)
+            with artifact.new_file("about.json") as file:
+                file.write(json.dumps(about, indent=1, sort_keys=True))
+            # `run.use_artifact` refuses to work offline; this is what it calls online
+            self.run._log_artifact(
+                artifact, aliases=[], is_user_created=True, use_after_commit=True
+            )
+        for kind, names in FILES.items():
+            present = [name for name in names if (self.run_dir / name).is_file()]
+            if present:
+                artifact = self._wandb.Artifact(f"{kind}-{self.id}", type=kind)
+                for name in present:
+                    artifact.add_file(str(self.run_dir / name))
+                self.run.log_artifact(artifact)
+
+    def _provenance(self) -> dict[str, Any]:
+        stored = self.run_dir / "provenance.json"
+        values: dict[str, Any] = json.loads(stored.read_text()) if stored.is_file() else {}
+        return values
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End the run, alert of a failure, and wait until W&B's process has written everything.
+
+        `run.finish` returns before that: its last message is sent without waiting for an answer.
+        """
+        if self.run is None:
+            return
+        self.failed = False  # also after an error, what is there is sent
+        if isinstance(error, Exception):
+            title, text = payload.alert(self.config, error)
+            self._try(lambda: self.run.alert(title, text, level="ERROR"))
+        folder, offline = Path(self.run.dir).parent, self.run.offline
+        self._try(lambda: self.run.finish(exit_code=int(error is not None)))
+        if self._wandb.run is None:
+            self._try(self._wandb.teardown)
+        if offline and folder.is_dir():
+            _log.info("W&B     %s\n        to send it: %s", folder, self._sync_command())
+
+    def _try(self, action: Callable[[], Any]) -> None:
+        """Do it, or say once that W&B could not."""
+        if self.failed:
+            return
+        try:
+            action()
+        except Exception as error:
+            self.failed = True
+            warnings.warn(
+                f"W&B failed ({error!r}); the run goes on without it, and its files are complete",
+                stacklevel=4,
+            )
+
+
+def _group(run_dir: Path, config: Mapping[str, Any], shard: int | None) -> str | None:
+    """The run that shards make together, so that the merged one joins them; or the array."""
+    if shard is not None or (config.get("data") or {}).get("num_shards", 1) > 1:
+        return "/".join(run_dir.resolve().parts[-2:])
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"array-{array}" if array else None
+
+
+def _slurm() -> dict[str, Any]:
+    names = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
+    found = {name.lower(): os.environ[name] for name in names if name in os.environ}
+    return {"slurm": found} if found else {}
+
+
+def has_key() -> bool:
+    """Whether W&B could log in without asking."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    import wandb
+
+    addresses = (
+        os.environ.get("WANDB_BASE_URL"),
+        wandb.Settings().base_url,
+        "https://api.wandb.ai",
+    )
+    hosts = [str(urlparse(address).hostname) for address in addresses if address]
+    try:
+        known = netrc.netrc(os.environ.get("NETRC"))
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return any(known.authenticators(host) is not None for host in hosts)

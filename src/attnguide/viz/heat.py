@@ -1,0 +1,86 @@
+"""Tables of numbers as colours: a row per method, a column per stage or measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from attnguide.errors import InputError
+from attnguide.viz.style import INK, QUIET, SMALL, relevance_colormap, typography
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_CELL, _ROW, _NAMES, _HEAD = 0.46, 0.21, 1.5, 0.95  # inches: width, height, names, column titles
+_DARK = 0.6  # beyond this share of the colours the text is white
+
+
+@dataclass(frozen=True)
+class HeatPanel:
+    """A table of numbers.
+
+    Attributes:
+        title: Above.
+        rows, columns: Their names.
+        values: (R, C); NaN is an empty cell.
+        texts: (R, C) what is printed; by default the values.
+        limits: Values of the coldest and the warmest colour.
+    """
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: ArrayLike
+    texts: Sequence[Sequence[str]] | None = None
+    limits: tuple[float, float] = (-1.0, 1.0)
+
+
+def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
+    """The panels one below the other.
+
+    Raises:
+        ValueError: no panel, or numbers that do not fit the names.
+    """
+    from attnguide.viz.sheet import Sheet
+
+    shapes = [np.shape(panel.values) for panel in panels]
+    if not panels or any(
+        shape != (len(panel.rows), len(panel.columns)) or 0 in shape
+        for panel, shape in zip(panels, shapes, strict=True)
+    ):
+        raise InputError("a table of colours needs as many numbers as rows times columns")
+    width = _NAMES + _CELL * max(shape[1] for shape in shapes) + 0.6
+    heights = [_HEAD + _ROW * shape[0] + 0.2 for shape in shapes]
+    with typography():
+        figure = Sheet(figsize=(width, sum(heights)))
+        top = 0.0
+        for panel, (rows, columns), height in zip(panels, shapes, heights, strict=True):
+            box = (_NAMES, sum(heights) - top - _HEAD - _ROW * rows, _CELL * columns, _ROW * rows)
+            size = np.array([width, sum(heights)] * 2)
+            _draw(figure.add_axes(tuple(np.array(box) / size)), panel)
+            top += height
+    return figure
+
+
+def _draw(axes: Axes, panel: HeatPanel) -> None:
+    values = np.asarray(panel.values, dtype=float)
+    low, high = panel.limits
+    colours = relevance_colormap()
+    axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value) or panel.texts:
+            text = panel.texts[row][column] if panel.texts else f"{value:.2f}"
+            strength = abs(2 * (value - low) / (high - low) - 1) if np.isfinite(value) else 0.0
+            axes.text(column, row, text.replace("-", "\N{MINUS SIGN}"), ha="center", va="center",
+                      size=SMALL - 1, color="white" if strength > _DARK else INK)  # fmt: skip
+    axes.set_xticks(range(values.shape[1]), panel.columns, rotation=40, ha="left", size=SMALL)
+    axes.set_yticks(range(values.shape[0]), panel.rows, size=SMALL)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(panel.title, color=QUIET)

@@ -1,0 +1,116 @@
+"""Runs in this process: commands composed as `run.py` does it, and what they leave compared."""
+
+import io
+import json
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+from PIL import Image
+
+import run as program
+from attnguide.runs.compose import plain
+from attnguide.runs.lifecycle import run
+from attnguide.runs.settings import NODES
+from attnguide.store.maps import load_maps
+from attnguide.store.table import read
+
+CONF = program.CONF
+EXPERIMENTS = sorted(
+    path.stem for path in (CONF / "experiment").glob("*.yaml") if path.stem != "all_figures"
+)
+
+
+@cache  # Hydra takes longer than a small run
+def _composed(words, conf):
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        cfg = compose("config", list(words), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return plain(cfg)
+
+
+def config(*words, conf=CONF):
+    """The composed config of a command line, plain values; settings may stand in no yaml."""
+    return deepcopy(_composed(tuple(map(_settable, words)), conf))
+
+
+def _settable(word):
+    key = word.partition("=")[0]
+    return f"++{word}" if "." in key and key.split(".")[0] in NODES else word
+
+
+def keys(words):
+    """What the words set, as `run.py` tells a run."""
+    return [word.lstrip("+~").partition("=")[0] for word in words]
+
+
+def start(run_dir, *words, sweep=False, conf=CONF):
+    """Do what the command says, in this process."""
+    made = config(*words, conf=conf)
+    if any(word.startswith("run_dir=") for word in words):
+        run_dir = Path(made["run_dir"])
+    run(made, keys(words), Path(run_dir), sweep=sweep)
+    return Path(run_dir)
+
+
+def table_of(run_dir, name="summary"):
+    return pd.read_csv(Path(run_dir) / f"{name}.csv")
+
+
+def provenance(run_dir):
+    return json.loads((Path(run_dir) / "provenance.json").read_text())
+
+
+def assert_same_rows(one, other, *, rtol=2e-3, atol=1e-5):
+    """The same keys in the same order, the same words, numbers up to how batches round."""
+    one, other = read(one), read(other)
+    assert list(one.columns) == list(other.columns)
+    assert len(one) == len(other)
+    for name in one.columns:
+        first, second = one[name], other[name]
+        assert (first.isna() == second.isna()).all(), name
+        first, second = first.dropna().tolist(), second.dropna().tolist()
+        if first and isinstance(first[0], float):
+            np.testing.assert_allclose(first, second, rtol=rtol, atol=atol, err_msg=name)
+        elif first and isinstance(first[0], bytes):
+            for mine, theirs in zip(first, second, strict=True):
+                for a, b in zip(_arrays(mine), _arrays(theirs), strict=True):
+                    close = {"rtol": rtol, "atol": atol * max(1.0, float(np.abs(a).max()))}
+                    np.testing.assert_allclose(a, b, err_msg=name, **close)
+        else:
+            assert first == second, name
+
+
+def assert_same_findings(one, other, *, rtol=2e-3, atol=1e-4):
+    """The same summary, claims, sentences but for digits, maps and pictures."""
+    for name in ("summary", "claims"):
+        mine, theirs = table_of(one, name), table_of(other, name)
+        pd.testing.assert_frame_equal(mine, theirs, rtol=rtol, atol=atol)
+    for name in ("maps.npz", "animation.gif"):
+        assert (one / name).is_file() == (other / name).is_file(), name
+    if (one / "maps.npz").is_file():
+        mine, theirs = load_maps(one), load_maps(other)
+        assert list(mine) == list(theirs)
+        for key, relevance in mine.items():
+            size = float(np.abs(relevance).max())
+            np.testing.assert_allclose(relevance, theirs[key], rtol=rtol, atol=size * atol)
+    mine, theirs = ({p.name: p for p in (d / "pictures").glob("*")} for d in (one, other))
+    assert set(mine) == set(theirs)
+    for name, path in mine.items():
+        with Image.open(path) as a, Image.open(theirs[name]) as b:
+            assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1, name
+
+
+def _arrays(data):
+    """Arrays of an npz, or the map that bytes are."""
+    if data[:2] == b"PK":
+        with np.load(io.BytesIO(data), allow_pickle=False) as opened:
+            return [opened[name] for name in opened.files]
+    return [np.frombuffer(data, "<f4")]

@@ -1,0 +1,54 @@
+"""Pages name what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import attnguide
+from attnguide.evaluation.fills import check_fill
+from attnguide.methods import check_settings, list_methods
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_experiments_and_methods_that_pages_name_exist(path):
+    text = path.read_text()
+    experiments = {p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    added = {"fig14_sign"}  # what the README shows how to add; tests/test_additions.py does it
+    assert set(re.findall(r"experiment=(\w+[a-z])\b", text)) - added <= experiments
+    assert set(re.findall(r'method="(\w+)"', text)) - {"full", "last_layer"} <= {
+        *list_methods(),
+        "transformer_attribution",
+    }
+
+
+def test_coming_from_gives_settings_that_methods_have():
+    text = (ROOT / "docs" / "coming_from.md").read_text()
+    given = re.findall(r'`method="(\w+)", (\w+)=(\d+)`', text)
+    assert len(given) == 2
+    for method, setting, value in given:
+        check_settings(method, {setting: int(value)})
+    for fill in re.findall(r'fill="(\w+)"', text):
+        check_fill(fill)
+
+
+def test_the_site_has_every_page_and_its_references_exist():
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    pages = [next(iter(entry.values())) for entry in site["nav"]]
+    written = {"findings.md", "gallery.md", "settings.md"}  # by make docs
+    assert not [
+        page for page in pages if page not in written and not (ROOT / "docs" / page).is_file()
+    ]
+    named = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    for name in named:
+        module, _, attribute = name.rpartition(".")
+        try:
+            assert hasattr(__import__(module, fromlist=["x"]), attribute), name
+        except ModuleNotFoundError:
+            pytest.fail(name)
+    public = {name for name in attnguide.__all__ if name != "__version__"}
+    assert public <= {name.rpartition(".")[2] for name in named}

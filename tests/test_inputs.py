@@ -1,0 +1,153 @@
+"""What people pass in a notebook: targets, pictures, networks; understood, or told what to pass."""
+
+import numpy as np
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from timm.utils import ModelEmaV3
+from tiny import pictures, tiny
+from torch.optim.swa_utils import AveragedModel
+
+from attnguide import explain, wrap_model
+
+FORMS = [
+    np.int64(3),
+    np.array([3, 3, 3]),
+    np.array(["class 3"] * 3),
+    [np.int32(3), torch.tensor(3), "class 3"],
+    torch.tensor([3, 3, 3], dtype=torch.uint8),
+    torch.nn.functional.one_hot(torch.tensor([3, 3, 3]), 5),
+    torch.nn.functional.one_hot(torch.tensor([3, 3, 3]), 5).float(),
+    np.eye(5)[[3, 3, 3]],
+    np.eye(5, dtype=bool)[[3, 3, 3]],
+    (3, 3, 3),
+]
+
+
+@pytest.mark.parametrize("target", FORMS, ids=repr)
+def test_what_people_pass_as_a_target(target):
+    vit = tiny()
+    images = pictures(vit)
+    expected = explain(vit, images, 3)
+    got = explain(vit, images, target)
+    assert got.target.tolist() == [3, 3, 3]
+    assert got.target.dtype == torch.int64
+    assert torch.equal(got.relevance, expected.relevance)
+    assert explain(vit, images, got).target.tolist() == [3, 3, 3]
+
+
+def test_no_target_is_the_model_s_own_answer():
+    vit = tiny()
+    images = pictures(vit)
+    assert torch.equal(explain(vit, images, None).target, explain(vit, images).prediction)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (3.0, TypeError, "a class is an index or a name, got float 3.0"),
+        ([1, 2.5, 3], TypeError, "got float 2.5"),
+        (True, TypeError, "got bool True"),
+        (np.array([0.5, 1.0, 2.0]), TypeError, "class indices"),
+        ([[0, 1], [2], [3]], ValueError, "as many classes for every image"),
+        (torch.zeros(3, 2, 2, dtype=torch.int64), ValueError, "one class or one per image"),
+    ],
+)
+def test_what_is_no_target_is_refused(target, error, message):
+    vit = tiny()
+    with pytest.raises(error, match=message):
+        explain(vit, pictures(vit), target)
+
+
+def test_pixels_that_nobody_normalised_are_refused():
+    vit = tiny()
+    with pytest.raises(TypeError, match=r"normalised.*got torch.uint8.*vit\.preprocess"):
+        explain(vit, torch.zeros(1, 3, 16, 16, dtype=torch.uint8), 0)
+
+
+def test_images_that_are_differentiated_elsewhere_stay_so():
+    vit = tiny()
+    images = pictures(vit).requires_grad_()
+    explain(vit, images, 1)
+    assert images.grad is None
+    assert images.requires_grad
+
+
+class Answer(VisionTransformer):
+    """Answers with more than its logits."""
+
+    def forward(self, x):
+        features = self.forward_features(x)
+        logits = self.forward_head(features)
+        return self.form(logits, features)
+
+
+FORMS_OF_ANSWERS = {
+    "tuple": lambda logits, features: (logits, features),
+    "features first": lambda logits, features: [features, logits],
+    "dict": lambda logits, features: {"features": features, "logits": logits},
+    "named": lambda logits, features: {"logits": logits},
+}
+
+
+@pytest.mark.parametrize("form", FORMS_OF_ANSWERS)
+@pytest.mark.parametrize("method", ["complete", "gradcam", "tam", "dix", "vit_cx", "tis"])
+def test_logits_are_found_in_what_a_network_answers(form, method):
+    vit = tiny()
+    images = pictures(vit, 1)
+    expected = explain(vit, images, 1, method=method)
+    vit.module.__class__ = Answer
+    vit.module.form = FORMS_OF_ANSWERS[form]
+    got = explain(vit, images, 1, method=method)
+    torch.testing.assert_close(got.relevance, expected.relevance, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(got.logits, expected.logits)
+
+
+def test_an_answer_without_logits_is_refused():
+    vit = tiny()
+    vit.module.__class__ = Answer
+    for form in (lambda logits, _: {"scores": logits}, lambda logits, _: (logits, logits)):
+        vit.module.form = form
+        with pytest.raises(ValueError, match=r"must answer with logits \(B, 5\)"):
+            explain(vit, pictures(vit), 1)
+
+
+class Holder(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x)
+
+
+WRAPPERS = {
+    "DataParallel": torch.nn.DataParallel,
+    "averaged": AveragedModel,
+    "timm's average": ModelEmaV3,
+    "Sequential": lambda m: torch.nn.Sequential(torch.nn.Identity(), m),
+    "twice": lambda m: torch.nn.DataParallel(torch.nn.Sequential(m)),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_the_network_inside_is_explained(wrapper):
+    vit = tiny()
+    images = pictures(vit, 1)
+    found = wrap_model(WRAPPERS[wrapper](vit.module), vit.preprocess, vit.class_names)
+    assert torch.equal(explain(found, images, 1).relevance, explain(vit, images, 1).relevance)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*torch.jit", "ignore:Converting")
+def test_a_wrapper_is_taken_off_where_it_answers_alike_and_is_told_what_to_pass_elsewhere():
+    vit = tiny()
+    assert wrap_model(Holder(vit.module)).module is vit.module
+    with pytest.raises(ValueError, match="does more than the network in it"):
+        wrap_model(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), vit.module))
+    traced = torch.jit.trace(vit.module, pictures(vit, 1))
+    with pytest.raises(ValueError, match="TorchScript module hides its layers"):
+        wrap_model(traced)
+    adapted = Holder(vit.module)
+    adapted.lora_A = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="merge them first"):
+        wrap_model(adapted)

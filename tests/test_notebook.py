@@ -1,0 +1,237 @@
+"""Explanations and curves draw, keep and compare themselves."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+import attnguide
+from attnguide import (
+    Explanation,
+    PerturbationCurve,
+    compare,
+    compare_auc,
+    load_explanation,
+)
+from attnguide.evaluation.statistics import estimate
+from attnguide.viz.overlay import overlay
+
+MAPS = torch.tensor([[[1.0, -2.0], [0.0, 0.5]], [[0.25, 0.0], [0.0, -0.25]]])
+RED, BLUE = np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 3), np.float32)
+RED[..., 0], BLUE[..., 2] = 1, 1
+
+
+@pytest.fixture
+def explanation():
+    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+    settings = {"loss": "logit", "layers": [1, 2], "noise": torch.tensor([0.5]), "start": None}
+    return Explanation(MAPS, torch.tensor([0, 1]), logits, "complete", settings)
+
+
+@pytest.fixture
+def curve():
+    generator = torch.Generator().manual_seed(0)
+    correct = torch.rand(30, 4, generator=generator) < torch.tensor([0.9, 0.7, 0.5, 0.2])
+    values = torch.rand(30, 4, generator=generator)
+    fraction = torch.tensor([0.0, 0.3, 0.6, 0.9])
+    return PerturbationCurve(fraction, correct, values, values, correct.long(), "positive")
+
+
+def words(figure):
+    return {text.get_text() for text in figure.findobj(Text)} - {""}
+
+
+def images(figure):
+    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+
+
+def test_a_plot_shows_every_map_over_its_picture(explanation):
+    figure = explanation.plot([RED, BLUE], class_names=["snail, slug", "eagle", "fish"])
+    assert isinstance(figure, Figure)
+    assert {"complete", "snail", "eagle", "logit 2.00, p = 0.79", "logit −1.00, p = 0.16"} <= words(
+        figure
+    )
+    shown = images(figure)
+    assert len(shown) == 4
+    np.testing.assert_array_equal(shown[0], RED)
+    np.testing.assert_array_equal(shown[1], overlay(RED, MAPS[0]))
+    np.testing.assert_array_equal(shown[3], overlay(BLUE, MAPS[1]))
+    assert "−1" in words(figure)  # the colour bar
+
+
+def test_a_plot_without_pictures_shows_the_maps_alone(explanation):
+    figure = explanation.plot()
+    expected = overlay(np.ones((32, 32, 3)), MAPS[0], weight=1)
+    np.testing.assert_array_equal(images(figure)[0], expected)
+    assert {"class 0", "class 1"} <= words(figure)
+
+
+def test_several_targets_stand_side_by_side(explanation):
+    maps = torch.stack([MAPS, -MAPS], 1)
+    several = replace(explanation, relevance=maps, target=torch.tensor([[0, 2], [1, 2]]))
+    figure = several.plot([RED, BLUE])
+    assert len(images(figure)) == 6
+    np.testing.assert_array_equal(images(figure)[5], overlay(BLUE, -MAPS[1]))
+    mixed = several.overlay([RED, BLUE])
+    expected = np.round(255 * overlay(RED, -MAPS[0])).astype(np.uint8)
+    np.testing.assert_array_equal(np.asarray(mixed[0][1]), expected)
+
+
+def test_overlays_are_pictures(explanation):
+    tensor = torch.from_numpy(np.stack([RED, BLUE])).permute(0, 3, 1, 2)
+    for pictures in ([RED, BLUE], tensor, [Image.fromarray((255 * RED).astype("uint8")), BLUE]):
+        first, second = explanation.overlay(pictures, weight=0.25, grey=True)
+        assert first.size == (8, 8)
+        expected = overlay(BLUE, MAPS[1], weight=0.25, grey=True)
+        np.testing.assert_array_equal(np.asarray(second), np.round(255 * expected))
+
+
+def test_pictures_that_do_not_fit_are_refused(explanation):
+    with pytest.raises(ValueError, match="one picture per image, 2, got 1"):
+        explanation.plot(RED)
+    with pytest.raises(ValueError, match=r"8 x 16 pixels; pass what the model saw"):
+        explanation.overlay([RED, np.zeros((8, 16, 3))])
+    with pytest.raises(ValueError, match="denormalize"):
+        explanation.plot(torch.full((2, 3, 8, 8), -2.0))
+
+
+def test_upsampling_keeps_signs_and_size(explanation):
+    large = explanation.upsample((4, 8))
+    assert large.shape == (2, 4, 8)
+    assert large[0, 0, 0] == 1.0
+    assert large[0, 0, -1] == -2.0
+    # Pixel 3 of 8 lies at 1.25 of patch centres 0.5 and 1.5.
+    assert large[0, 0, 3] == pytest.approx(1.0 + 0.375 * -3.0)
+    assert explanation.upsample().shape == (2, 32, 32)
+    with pytest.raises(ValueError, match="at least 1"):
+        explanation.upsample((0, 5))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_an_explanation_comes_back_as_it_was(explanation, tmp_path, kind):
+    kept = replace(explanation, relevance=MAPS.to(kind), logits=explanation.logits.to(kind))
+    path = kept.save(tmp_path / "a.b")
+    assert path == tmp_path / "a.b.npz"
+    back = load_explanation(path)
+    for name in ("relevance", "target", "logits"):
+        before, after = getattr(kept, name), getattr(back, name)
+        assert after.dtype == before.dtype
+        assert torch.equal(after, before)
+    assert back.method == "complete"
+    assert torch.equal(back.settings["noise"], kept.settings["noise"])
+    assert {**back.settings, "noise": 0} == {**kept.settings, "noise": 0}
+
+
+def test_functions_among_the_settings_are_kept_by_name(explanation, tmp_path):
+    kept = replace(explanation, settings={"rule": overlay})
+    back = load_explanation(kept.save(tmp_path / "x.npz"))
+    assert back.settings == {"rule": "attnguide.viz.overlay.overlay"}
+
+
+def test_what_is_no_explanation_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        load_explanation(tmp_path / "no.npz")
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    (tmp_path / "text.npz").write_text("text")
+    for name in ("other.npz", "text.npz"):
+        with pytest.raises(ValueError, match=rf"{name} holds no explanation"):
+            load_explanation(tmp_path / name)
+
+
+def test_compare_is_a_grid_of_methods(explanation):
+    other = replace(explanation, relevance=-MAPS, method="gae")
+    for given in ([explanation, other], {"complete": explanation, "gae": other}):
+        figure = compare(given, [RED, BLUE], class_names=["snail", "eagle", "fish"])
+        assert {"image", "complete", "GAE", "snail", "eagle"} <= words(figure)
+        shown = images(figure)
+        np.testing.assert_array_equal(shown[2], overlay(RED, -MAPS[0]))
+        np.testing.assert_array_equal(shown[4], overlay(BLUE, MAPS[1]))
+
+
+def test_compare_refuses_what_cannot_be_compared(explanation):
+    with pytest.raises(ValueError, match="different names"):
+        compare([explanation, explanation], [RED, BLUE])
+    with pytest.raises(ValueError, match="different names"):
+        compare([], [RED])
+    elsewhere = replace(explanation, target=torch.tensor([0, 2]), method="gae")
+    with pytest.raises(ValueError, match="'gae' explains other targets"):
+        compare([explanation, elsewhere], [RED, BLUE])
+    with pytest.raises(TypeError, match="must be an Explanation, got str"):
+        compare({"gae": "map"}, [RED])
+
+
+def test_records_say_themselves_in_one_line(explanation, curve):
+    assert repr(explanation) == (
+        "Explanation(complete: 2 images, 2 x 2 patches, target 0, 1, float32)"
+    )
+    assert repr(curve) == (
+        "PerturbationCurve(positive order: 30 images, 4 fractions from 0 to 0.9, "
+        f"AUC {curve.auc():.1f} %, lower is better)"
+    )
+    html = replace(explanation, method="<script>")._repr_html_()
+    assert html.count("<img") == 2
+    assert "&lt;script&gt;" in html
+    assert "<script>" not in html
+
+
+def test_the_area_comes_with_its_interval(curve):
+    found = curve.auc(interval=True)
+    areas = pd.Series(curve.auc_per_image().numpy())
+    assert found == estimate(areas, kind="mean")
+    assert found.value == pytest.approx(curve.auc())
+    assert found.low < found.value < found.high
+    assert curve.auc("probability", interval=True).n == 30
+
+
+def test_areas_are_compared_image_by_image(curve):
+    lower = replace(curve, probability=curve.probability - 0.25)
+    found = compare_auc(curve, lower, "probability")
+    for number in (found.value, found.low, found.high):
+        assert number == pytest.approx(25, abs=1e-4)  # the same gap for every image
+    assert found.n == 30
+    assert found.verdict(above=0) == "holds"
+
+
+def test_curves_of_other_studies_are_refused(curve):
+    short = replace(curve, correct=curve.correct[:3])
+    others = {
+        "one order": replace(curve, order="negative"),
+        "30 and 3": short,
+        "same fractions": replace(curve, fraction=curve.fraction / 2),
+    }
+    for message, other in others.items():
+        with pytest.raises(ValueError, match=message):
+            compare_auc(curve, other)
+    with pytest.raises(ValueError, match="accuracy, probability"):
+        curve.plot("loss")
+
+
+def test_a_curve_is_drawn_over_percent_with_its_band(curve):
+    figure = curve.plot()
+    axes = figure.axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [0, 30, 60, 90], atol=1e-4)
+    means = 100 * curve.correct.float().mean(0)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), means, atol=1e-4)
+    assert {"positive order", "recognised (%)", f"{curve.auc():.1f}"} <= words(figure)
+    assert any("lower is better" in word for word in words(figure))
+
+
+def test_names_at_the_top_are_light_until_used():
+    assert set(attnguide.__all__) >= {"ViT", "perturb_many", "compare", "load_explanation"}
+    for name in attnguide.__all__:
+        assert getattr(attnguide, name) is not None
+    code = (
+        "import sys, attnguide; attnguide.__version__; first = set(sys.modules); "
+        "attnguide.Explanation; second = set(sys.modules); "
+        "sys.exit(str([m for m in ('torch', 'pandas', 'matplotlib') if m in first] "
+        "+ [m for m in ('pandas', 'matplotlib', 'wandb') if m in second]).strip('[]') or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,178 @@
+"""Random weights, noise, rounding and sums: what is checked, and that the model comes out whole."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from running import start, table_of
+from tiny import pictures, tiny
+
+from attnguide import explain_many
+from attnguide.evaluation.sanity import (
+    cascade,
+    cascade_rows,
+    completeness_rows,
+    noise_rows,
+    precision_rows,
+    relative_gap,
+    stages,
+)
+from attnguide.methods import get_method
+from attnguide.store.table import read
+
+STAGES = ["head", "norm", "block 2", "block 1", "embedding"]
+
+
+def fingerprint(vit):
+    digest = hashlib.sha256()
+    for tensor in vit.module.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def lost(vit, before):
+    now = dict(vit.module.named_parameters())
+    return {name for name, old in before.items() if not torch.equal(now[name], old)}
+
+
+@pytest.fixture
+def maps(tiny_vit):
+    images, target = pictures(tiny_vit), torch.tensor([0, 1, 2])
+    many = explain_many(tiny_vit, images, target, methods=("complete", "gae"))
+    return images, target, {name: found.relevance for name, found in many.items()}
+
+
+@pytest.mark.parametrize("shape", ["class_token", "average", "registers", "distilled"])
+def test_every_parameter_belongs_to_one_stage(shape):
+    vit = tiny(shape)
+    found = stages(vit)
+    assert [stage for stage in found if stage != "norm"] == [s for s in STAGES if s != "norm"]
+    names = [name for own in found.values() for name in own]
+    assert sorted(names) == sorted(name for name, _ in vit.module.named_parameters())
+
+
+def test_stages_are_lost_from_the_top_and_all_is_restored_exactly(tiny_vit):
+    before = {n: p.detach().clone() for n, p in tiny_vit.module.named_parameters()}
+    whole, expected = fingerprint(tiny_vit), set()
+    with cascade(tiny_vit) as losing:
+        for stage in losing:
+            expected |= set(stages(tiny_vit)[stage])
+            assert lost(tiny_vit, before) == expected
+    assert expected == set(before)
+    assert fingerprint(tiny_vit) == whole
+
+
+def test_weights_are_restored_after_an_error_in_the_middle(tiny_vit):
+    whole = fingerprint(tiny_vit)
+    with pytest.raises(RuntimeError, match="stop"), cascade(tiny_vit) as losing:
+        next(losing)
+        raise RuntimeError("stop")
+    assert fingerprint(tiny_vit) == whole
+
+
+def test_layers_of_one_shape_get_different_weights_and_a_seed_the_same_ones(tiny_vit):
+    drawn = []
+    for seed in (3, 3, 4):
+        with cascade(tiny_vit, seed) as losing:
+            list(losing)
+            weights = [block.attn.qkv.weight.detach().clone() for block in tiny_vit.module.blocks]
+            drawn.append(weights)
+            assert weights[0].abs().max() <= 0.04
+            assert bool((tiny_vit.module.norm.weight == 1).all())
+            assert bool((tiny_vit.module.head.bias == 0).all())
+    assert not torch.equal(drawn[0][0], drawn[0][1])
+    assert torch.equal(drawn[0][0], drawn[1][0])
+    assert not torch.equal(drawn[0][0], drawn[2][0])
+
+
+def test_a_network_without_blocks_is_refused(tiny_vit):
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match="no `blocks`"):
+        stages(replace(tiny_vit, module=torch.nn.Linear(2, 2)))
+
+
+def test_a_map_that_ignores_the_weights_stays_and_one_of_the_weights_goes(tiny_vit, maps):
+    images, target, _ = maps
+
+    def edges(trace):
+        """The same for any model: the picture's own brightness."""
+        size = trace.images.mean(1).unfold(1, 4, 4).unfold(2, 4, 4)
+        return size.std((-2, -1))
+
+    def head(trace):
+        weight = trace.vit.module.head.weight[trace.target]
+        return weight[:, :16].unflatten(1, (4, 4)).detach()
+
+    methods = {"edges": (edges, {}), "head": (head, {})}
+    many = explain_many(tiny_vit, images, target, methods=methods)
+    own = {name: found.relevance for name, found in many.items()}
+    rows = cascade_rows(tiny_vit, images, target, methods, own)
+    assert [
+        row["stage"] for row in rows if row["index"] == 0 and row["method"] == "edges"
+    ] == STAGES
+    assert {row["signed"] for row in rows if row["method"] == "edges"} == {1.0}
+    assert max(abs(row["signed"]) for row in rows if row["method"] == "head") < 0.9
+
+
+def test_only_wanted_stages_are_explained(tiny_vit, maps):
+    images, target, own = maps
+    rows = cascade_rows(tiny_vit, images, target, ["complete"], own, wanted=["head"])
+    assert {row["stage"] for row in rows} == {"head"}
+
+
+def test_no_noise_changes_nothing_and_noise_is_the_same_in_every_batch(tiny_vit, maps):
+    images, target, own = maps
+    names, methods = ["a", "b", "c"], {"complete": {}}
+    still = noise_rows(tiny_vit, images, names, target, methods, own, 1e-12)
+    assert min(row["signed"] for row in still) == pytest.approx(1)
+    both = noise_rows(tiny_vit, images, names, target, methods, own, 0.3)
+    alone = noise_rows(
+        tiny_vit, images[1:2], ["b"], target[1:2], methods, {"complete": own["complete"][1:2]}, 0.3
+    )
+    assert both[1]["signed"] == pytest.approx(alone[0]["signed"], abs=1e-6)
+    assert both[1]["signed"] < 1
+
+
+def test_float32_is_compared_with_float64_and_the_model_stays_as_it_was(tiny_vit, maps):
+    images, target, own = maps
+    rows = precision_rows(tiny_vit, images, target, {"complete": {}}, own)
+    assert 0 < max(row["error"] for row in rows) < 1e-3
+    assert tiny_vit.dtype == torch.float32
+    assert relative_gap(torch.tensor([1.0, 2.5]), torch.tensor([1.0, 2.0])) == 0.25
+
+
+def test_sums_are_checked_of_methods_that_promise_one(tiny_vit):
+    images, target = pictures(tiny_vit), torch.tensor([0, 1, 2])
+    methods = {name: get_method(name) for name in ("integrated_gradients", "complete")}
+    logits = tiny_vit.module(torch.cat([images, torch.zeros_like(images[:1])])).detach()
+    own = logits[:3].gather(1, target[:, None])[:, 0]
+    aim = own - logits[3][target]
+    exact = (aim / 16).view(3, 1, 1).expand(3, 4, 4)
+    rows = completeness_rows(
+        tiny_vit, images, target, methods, {"integrated_gradients": exact, "complete": exact}
+    )
+    assert {row["method"] for row in rows} == {"integrated_gradients"}
+    assert max(row["error"] for row in rows) < 1e-5
+    rows = completeness_rows(
+        tiny_vit, images, target, {"attn_lrp": get_method("attn_lrp")}, {"attn_lrp": 2 * exact}
+    )
+    expected = (2 * aim - own).abs().double()
+    np.testing.assert_allclose([row["error"] for row in rows], expected, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("small_models", "undrawn")
+def test_the_checks_run_and_leave_rows_of_every_kind(tmp_path):
+    words = ["experiment=sanity_checks", "data.num_images=4", "device=cpu", "batch_size=3"]
+    few = ["method=[complete,gae,integrated_gradients]", "runner.precision_images=2",
+           "++runner.limits={gae: 2}", "++method.integrated_gradients.steps=2"]  # fmt: skip
+    run_dir = start(tmp_path / "run", *words, *few, "runner.shown=1")
+    rows = read(run_dir)
+    counts = rows[rows["measured"]].groupby(["method", "check"])["image_id"].nunique().to_dict()
+    assert counts["complete", "random weights"] == 4
+    assert counts["gae", "random weights"] == 2
+    assert counts["complete", "precision"] == 2
+    assert counts["integrated_gradients", "completeness"] == 4
+    assert ("complete", "completeness") not in counts
+    assert "all weights lost" in set(table_of(run_dir)["measure"])

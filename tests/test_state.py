@@ -1,0 +1,227 @@
+"""Whatever state a network is in: the right map, and all of the state given back."""
+
+import threading
+
+import pytest
+import timm
+import torch
+from tiny import pictures, tiny
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from attnguide import explain, wrap_model
+from attnguide.tracing.capture import unchanged
+
+METHODS = ("gae", "gradcam", "layercam", "dix", "tam", "tis", "partial_lrp")
+
+
+def maps(vit, images, methods=METHODS):
+    settings = {"tis": {"n_masks": 8}, "dix": {"steps": 2}, "tam": {"steps": 3}}
+    return {
+        name: explain(vit, images, 1, method=name, **settings.get(name, {})).relevance
+        for name in methods
+    }
+
+
+def assert_same(vit, expected, images):
+    before = everything(vit.module)
+    for name, got in maps(vit, images, expected).items():
+        torch.testing.assert_close(got, expected[name], rtol=1e-4, atol=1e-6)
+    assert everything(vit.module) == before
+
+
+def everything(module):
+    """What could have been changed, down to which tensors are held."""
+    held = [
+        (id(tensor), tensor.requires_grad)
+        for part in module.modules()
+        for table in (part._parameters, part._buffers)
+        for tensor in table.values()
+        if tensor is not None
+    ]
+    flags = [
+        tuple(vars(part).get(name) for name in ("grad_checkpointing", "fused_attn"))
+        for part in module.modules()
+    ]
+    compiled = [id(vars(part).get("_compiled_call_impl")) for part in module.modules()]
+    modes = [part.training for part in module.modules()]
+    names = [sorted(vars(part)) for part in module.modules()]
+    hooks = [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules()]
+    return held, flags, compiled, modes, names, hooks
+
+
+@pytest.fixture
+def expected():
+    vit = tiny()
+    return maps(vit, pictures(vit, 1))
+
+
+def compiled(module):
+    return torch.compile(module, backend="eager")
+
+
+def compile_in_place(module):
+    module.compile(backend="eager")
+    return module
+
+
+def compile_blocks(module):
+    for index in range(len(module.blocks)):
+        module.blocks[index] = compiled(module.blocks[index])
+    return module
+
+
+def compile_a_forward(module):
+    module.blocks[0].forward = torch.compile(module.blocks[0].forward, backend="eager")
+    return module
+
+
+@pytest.mark.parametrize("how", [compiled, compile_in_place, compile_blocks, compile_a_forward])
+def test_compiled_in_every_way(how, expected):
+    vit = tiny()
+    images = pictures(vit, 1)
+    with torch.no_grad():
+        answer = vit.module(images)
+    network = how(vit.module)
+    with torch.no_grad():
+        network(images)  # code exists
+    found = wrap_model(network, vit.preprocess, vit.class_names)
+    if how in (compile_blocks, compile_a_forward):  # no rules for what they are now
+        with pytest.raises(ValueError, match=r"its block 0 has .*(OptimizedModule|replaced)"):
+            explain(found, images, 1, method=expected.popitem()[0])
+    assert_same(found, expected, images)
+    runs = []
+
+    def count(graph, _):
+        runs.append(1)
+        return graph.forward
+
+    torch._dynamo.reset()
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), answer)
+        torch.compile(vit.module.norm, backend=count)(torch.ones(1, 24))
+    assert runs  # compiling works as before
+
+
+def test_gradient_checkpointing_is_put_aside(expected):
+    vit = tiny()
+    vit.module.set_grad_checkpointing(True)
+    assert_same(vit, expected, pictures(vit, 1))
+    assert vit.module.grad_checkpointing
+
+
+def test_gradient_checkpointing_of_another_kind_of_network():
+    module = timm.create_model("eva02_tiny_patch14_224", num_classes=5, img_size=28)
+    vit = wrap_model(module)
+    images = pictures(vit, 1)
+    plain = explain(vit, images, 1).relevance
+    module.set_grad_checkpointing(True)
+    torch.testing.assert_close(explain(vit, images, 1).relevance, plain)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_of_one_s_own_is_refused(reentrant):
+    vit = tiny()
+
+    class Checkpointed(nn.Module):
+        def __init__(self, block):
+            super().__init__()
+            self.block = block
+
+        def forward(self, x):
+            return checkpoint(self.block, x, use_reentrant=reentrant)
+
+    for index, block in enumerate(vit.module.blocks):
+        vit.module.blocks[index] = Checkpointed(block)
+    with pytest.raises(ValueError, match="checkpoint"):
+        explain(vit, pictures(vit, 1), 1)
+
+
+def test_weights_made_in_inference_mode(expected):
+    with torch.inference_mode():
+        vit = tiny()
+        vit.module.register_buffer("made_there_too", torch.ones(1))
+    assert vit.module.head.weight.is_inference()
+    assert_same(vit, expected, pictures(vit, 1))
+    assert vit.module.head.weight.requires_grad
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_all_is_as_before_after_an_error(training):
+    vit = tiny(drop_path_rate=0.5)
+    vit.module.train(training).set_grad_checkpointing(True)
+    vit.module.blocks[0].attn.fused_attn = False
+    vit.module.head.bias.requires_grad_(False)
+    before = everything(vit.module)
+    with pytest.raises(RuntimeError, match="on purpose"), unchanged(vit.module):
+        assert not any(part.training for part in vit.module.modules())
+        assert not any(parameter.requires_grad for parameter in vit.module.parameters())
+        raise RuntimeError("on purpose")
+    assert everything(vit.module) == before
+
+
+def test_threads_share_a_network(expected):
+    vit = tiny()
+    images = pictures(vit, 1)
+    before, wrong = everything(vit.module), []
+
+    def work():
+        ready.wait()
+        for name, got in maps(vit, images).items():
+            if not torch.allclose(got, expected[name], rtol=1e-4, atol=1e-6):
+                wrong.append(name)
+
+    for _ in range(4):
+        ready = threading.Barrier(4)
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+    assert everything(vit.module) == before
+
+
+class Unwatched(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    @torch.no_grad()
+    def forward(self, x):
+        return self.part(x)
+
+
+def quantised(vit):
+    kinds = {nn.Linear}
+    network = torch.ao.quantization.quantize_dynamic(vit.module, kinds, dtype=torch.qint8)
+    return wrap_model(network, vit.preprocess, vit.class_names, name=vit.name)
+
+
+def without_gradient(vit):
+    vit.module.norm = Unwatched(vit.module.norm)
+    return vit
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("method", ["complete", "gae", "attn_gradcam", "tam", "dix", "bi_token"])
+@pytest.mark.parametrize("cut", [quantised, without_gradient])
+def test_no_gradient_flows(cut, method):
+    vit = cut(tiny(depth=3))
+    with pytest.raises(ValueError, match="no gradient flows from the logits to the attention"):
+        explain(vit, pictures(vit, 1), 1, method=method)
+    assert explain(vit, pictures(vit, 1), 1, method="rollout").relevance.abs().sum() > 0
+
+
+def test_a_detach_between_two_layers_is_refused():
+    vit = tiny(depth=3)
+    vit.module.blocks[1].register_forward_pre_hook(lambda _, args: (args[0].detach(),))
+    with pytest.raises(ValueError, match="no gradient flows"):
+        explain(vit, pictures(vit, 1), 1)
+
+
+def test_a_loss_that_ignores_the_logits_is_refused():
+    vit = tiny()
+    with pytest.raises(ValueError, match="loss does not depend on the logits"):
+        explain(vit, pictures(vit, 1), 1, loss=lambda logits, *_: torch.ones(len(logits)))
