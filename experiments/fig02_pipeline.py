@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
 from attnguide.data.given import check_pictures, given_pictures
-from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, pixels_of, to_view
+from attnguide.data.pictures import Item, Selection
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.pipeline_rows import pipeline_rows, unpack_steps
 from attnguide.figures.claims import Claim
-from attnguide.figures.experiment import Choices, Rows, Stored, Study, join, shown_only
+from attnguide.figures.experiment import Choices, Rows, Stored, Study
+from attnguide.figures.selecting import join, to_show
+from attnguide.figures.shown import pictures_of
 from attnguide.figures.table_figure import TableFigure
 from attnguide.store.maps import stored_picture
 from attnguide.viz.panels import short_name
@@ -65,11 +67,7 @@ class Fig02Pipeline(TableFigure):
             if self.pictures
             else study.pictures.shown_pairs(study.vit, 1)
         )
-        return join(study.pictures.pairs(study.vit), shown_only(shown))
-
-    def inputs(self, study: Study, item: Item, sample: Sample) -> View:  # noqa: ARG002
-        """The picture as the model sees it."""
-        return to_view(study.vit, sample)
+        return join(study.pictures.pairs(study.vit), to_show(shown))
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """One row per picture; map, matrices and picture of what is drawn."""
@@ -78,8 +76,7 @@ class Fig02Pipeline(TableFigure):
         images = torch.stack([view.image for view in views])
         targets = torch.tensor([view.targets[0] for view in views])
         table = pipeline_rows(vit, [item.id for item, _ in batch], images, targets, shown)
-        drawn = [view for view, s in zip(views, shown, strict=True) if s]
-        return Rows(table, {f"{vit.name} {v.id}": pixels_of(vit, v.image) for v in drawn})
+        return Rows(table, pictures_of(vit, compress(views, shown)))
 
     def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
         """What the tiles are."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from attnguide.evaluation.localisation import all_net_positive, net_positive, positive_within
@@ -17,7 +16,7 @@ from attnguide.figures.phenomena import (
 )
 from attnguide.figures.shown import ShownView, net_note
 from attnguide.figures.table_figure import Plot
-from attnguide.viz.style import method_label, signed
+from attnguide.viz.style import signed
 
 
 @dataclass
@@ -42,17 +41,6 @@ class Fig03GradientCorrections(MapFigure):
             "Sign of the label's map", (SIGN, WHOLE, RED), "share of images, or of mass", chance=0.5
         ),
     )
-
-    def columns(self, methods: Sequence[str], places: int) -> Iterator[tuple[str, int]]:
-        """Each method's map of the label, then of the runner-up."""
-        yield from ((method, place) for method in methods for place in range(min(places, 2)))
-
-    def column_titles(self, methods: Sequence[str], places: int) -> list[str]:
-        """Method and class."""
-        return [
-            f"{method_label(method)}: {('label', 'runner-up')[place]}"
-            for method, place in self.columns(methods, places)
-        ]
 
     def note(self, view: ShownView, method: str, place: int) -> str:
         """Signed mass of the label's map; how like it the other map is."""

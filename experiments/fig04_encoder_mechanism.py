@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -13,7 +12,7 @@ from attnguide.figures.map_figure import MapFigure
 from attnguide.figures.phenomena import LIKE_MEASURES, class_blind
 from attnguide.figures.shown import ShownView
 from attnguide.figures.table_figure import Plot
-from attnguide.viz.style import method_label, signed
+from attnguide.viz.style import signed
 
 
 def on_objects(rows: pd.DataFrame) -> pd.Series[float]:
@@ -60,17 +59,6 @@ class Fig04EncoderMechanism(MapFigure):
         Plot("Class-blindness", LIKE_MEASURES, "correlation of maps", (-1, 1), 0),
         Plot("Objects and background", (MASS, AREA)),
     )
-
-    def columns(self, methods: Sequence[str], places: int) -> Iterator[tuple[str, int]]:
-        """Each method's map of the label, then of the runner-up."""
-        yield from ((method, place) for method in methods for place in range(min(places, 2)))
-
-    def column_titles(self, methods: Sequence[str], places: int) -> list[str]:
-        """Method and class."""
-        return [
-            f"{method_label(method)}: {('label', 'runner-up')[place]}"
-            for method, place in self.columns(methods, places)
-        ]
 
     def note(self, view: ShownView, method: str, place: int) -> str:
         """Share of the mass on objects against their area; how like it the other map is."""

@@ -17,7 +17,7 @@ from attnguide.figures.shown import ShownView
 from attnguide.figures.table_figure import Plot
 from attnguide.viz.style import signed
 
-BOTH, WRONG = "both signs right", "sign right on the other"
+BOTH, WRONG = "both signs right", "net positive on the other"
 OTHER, BEHIND = "positive mass on the other", "positive mass on the background"
 SIGNS = "net positive on the target and net negative on the other"
 
@@ -37,8 +37,9 @@ class Fig05MultiClass(MapFigure):
     by = ("model", "regions", "method")
     measures = {
         "sign right on the target": net_positive("target"),
-        WRONG: net_negative("other"),
+        "sign right on the other": net_negative("other"),
         BOTH: both_signs,
+        WRONG: net_positive("other"),
         "positive mass on the target": positive_share("target"),
         OTHER: positive_share("other"),
         BEHIND: positive_share("background"),
@@ -48,11 +49,11 @@ class Fig05MultiClass(MapFigure):
         mean("complete", BOTH, f"complete: {SIGNS}, in most", above=0.5),
         difference("complete", "gae", OTHER, f"less {OTHER} class, complete minus GAE", below=0),
         difference("complete", "gae", BEHIND, f"less {BEHIND}, complete minus GAE", below=0),
-        mean("gae", WRONG, "GAE: the other class is net positive, in most", below=0.5),
+        mean("gae", WRONG, "GAE: the other class is net positive, in most", above=0.5),
     )
     plots = (
-        Plot("Signs", tuple(measures)[:3], "share of the targets"),
-        Plot("Mass", tuple(measures)[3:], "share of the mass"),
+        Plot("Signs", tuple(measures)[:4], "share of the targets"),
+        Plot("Mass", tuple(measures)[4:], "share of the mass"),
     )
 
     def note(self, view: ShownView, method: str, place: int) -> str:

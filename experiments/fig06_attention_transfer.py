@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import pandas as pd
@@ -12,17 +13,16 @@ from matplotlib.figure import Figure
 
 from attnguide.api import explain
 from attnguide.data.given import check_pictures, given_pictures
-from attnguide.data.pictures import Item, Sample, Selection, swapped
-from attnguide.data.views import View, pixels_of, to_view
+from attnguide.data.pictures import Item, Selection, swapped
 from attnguide.errors import InputError
 from attnguide.evaluation.transfer import MEASURES, last_steps, transfer_rows
 from attnguide.figures.claims import Claim, at
-from attnguide.figures.descent import animate, draw_descent
-from attnguide.figures.experiment import Choices, Rows, Stored, Study, join, shown_only
+from attnguide.figures.descent import draw_descents
+from attnguide.figures.experiment import Choices, Rows, Stored, Study
+from attnguide.figures.selecting import join, to_show
+from attnguide.figures.shown import pictures_of
 from attnguide.figures.table_figure import TableFigure
 from attnguide.interventions.attention_descent import descend
-from attnguide.store.files import write_atomic
-from attnguide.store.maps import stored_picture
 
 CROSSED, MINE = "crossed, of those that begin there", "change of the target's share"
 OTHERS = "change of the other's share"
@@ -78,13 +78,7 @@ class Fig06AttentionTransfer(TableFigure):
         shown = boxed.items[: self.shown] or data.shown_pairs(vit, self.shown).items
         if self.pictures:
             shown = given_pictures(vit, self.pictures).items
-        chosen = shown_only(Selection(tuple(shown)))
-        measured = Selection(tuple(replace(item, measured=True) for item in chosen.items))
-        return join(measured, boxed, data.pairs(vit))
-
-    def inputs(self, study: Study, item: Item, sample: Sample) -> View:  # noqa: ARG002
-        """The picture as the model sees it."""
-        return to_view(study.vit, sample)
+        return join(to_show(Selection(tuple(shown)), measured=True), boxed, data.pairs(vit))
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """A row per picture, rate and step, with the maps of what is shown."""
@@ -99,9 +93,8 @@ class Fig06AttentionTransfer(TableFigure):
             )
             for lr in dict.fromkeys((self.lr, self.other_lr))
         ]
-        drawn = [view for view, s in zip(views, shown, strict=True) if s]
-        pictures = {f"{vit.name} {view.id}": pixels_of(vit, view.image) for view in drawn}
-        return Rows(pd.concat(parts, ignore_index=True), pictures)
+        table = pd.concat(parts, ignore_index=True)
+        return Rows(table, pictures_of(vit, compress(views, shown)))
 
     def measured(self, stored: Stored) -> pd.DataFrame:
         """The last step of every picture and rate."""
@@ -122,14 +115,4 @@ class Fig06AttentionTransfer(TableFigure):
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """Frames of each shown picture, with plots beneath; they move in animation.gif."""
-        rows, figures, first = stored.all_rows, {}, stored.all_rows["model"].iloc[0]
-        shown = [
-            (str(model), str(image), part, stored_picture(stored.run_dir, f"{model} {image}"))
-            for (model, image), part in stored.shown.groupby(["model", "image_id"], sort=False)
-        ]
-        for model, image, part, picture in shown:
-            own = rows[rows["model"] == model]
-            figures[f"{image}, {model}"] = draw_descent(part, own, picture, stored.seed)
-        moving = [(part, picture) for model, _, part, picture in shown if model == first]
-        write_atomic(stored.run_dir / "animation.gif", animate(moving))
-        return figures.pop(next(iter(figures))), figures
+        return draw_descents(stored)

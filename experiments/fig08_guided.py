@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import ALONE, View, guided_kind, nearest_fraction, to_guided_view, to_view
+from attnguide.data.views import (
+    ALONE,
+    View,
+    guided_kind,
+    to_guided_view,
+    to_view,
+    ways_of,
+)
 from attnguide.errors import InputError
 from attnguide.evaluation.localisation import (
-    all_net_positive,
     guided_share,
     net_positive,
+    own_net_positive,
     positive_within,
 )
-from attnguide.figures.claims import Claim, Table, tables_of
+from attnguide.figures.beside import COMPOSED, draw_guided
+from attnguide.figures.claims import Claim, Table, judge, tables_of
 from attnguide.figures.experiment import Choices, Stored, Study
-from attnguide.figures.map_figure import MapFigure, by_model
+from attnguide.figures.map_figure import MapFigure
 from attnguide.figures.phenomena import INTERPRETED, RED, SIGN
-from attnguide.figures.shown import ShownView, net_note
 from attnguide.figures.table_figure import Plot
-from attnguide.guides import FITS, LAYOUTS, Guide, check_guide
-from attnguide.viz.panels import Panel, draw_panels, short_name
-from attnguide.viz.style import method_label, signed
+from attnguide.guides import Guide, check_guide
 
-COMPOSED = "composed"
 OWN, SHARE = "sign right on the picture's part", "mass of the right sign in its part"
-
-
-def own_net_positive(rows: pd.DataFrame) -> pd.Series[float]:
-    """1 where the signed mass of the picture's own part is positive; alone, of the whole map."""
-    return net_positive("own")(rows).where(rows["view"] != ALONE, all_net_positive(rows))
 
 
 def with_guide(measure: str) -> Claim:
@@ -95,7 +93,7 @@ class Fig08Guided(MapFigure):
         guide = study.guide_picture
         assert guide is not None
         swept = item.number < self.sweep_images if item.measured else item.shown == 0
-        ways = list(self._ways(study)) if swept else [study.guide]
+        ways = ways_of(study.vit, study.guide, self.fractions) if swept else [study.guide]
         views = [to_view(study.vit, sample)]
         views += [to_guided_view(study.vit, sample, guide, way) for way in ways]
         other = study.pictures.compose(study.vit, sample, guide.label or 0) if swept else None
@@ -103,21 +101,8 @@ class Fig08Guided(MapFigure):
             views.append(replace(to_view(study.vit, other), kind=COMPOSED))
         return views
 
-    def _ways(self, study: Study) -> Iterator[Guide]:
-        """As configured, then every other layout, fraction and fit."""
-        main = study.guide
-        ways = [main, *(replace(main, layout=layout) for layout in LAYOUTS)]
-        ways += [
-            replace(main, fraction=nearest_fraction(study.vit, main.layout, fraction))
-            for fraction in self.fractions
-        ]
-        ways += [replace(main, fit=fit) for fit in FITS]
-        yield from {guided_kind(way): way for way in ways}.values()
-
     def judged(self, stored: Stored) -> pd.DataFrame:
         """Alone, and guided against alone on the same pictures."""
-        from attnguide.figures.claims import judge
-
         main = _main(stored)
         rows = stored.rows.assign(main=stored.rows["view"] == main)
         both = tables_of(rows, self.asked(), ("model", "method"), stored.seed)
@@ -127,45 +112,10 @@ class Fig08Guided(MapFigure):
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """Maps alone and guided; the sweep of the first picture."""
-        main, methods = _main(stored), stored.methods
-        figures = {model: _maps(views, main, methods) for model, views in by_model(stored)}
-        first, views = by_model(stored)[0]
-        swept = [view for view in views if view.id == views[0].id]
-        panels = [view.panel(methods[0], 0, _note(view, methods[0]), view.kind) for view in swept]
-        sweep = draw_panels([panels[n : n + 5] for n in range(0, len(panels), 5)])
-        figure = figures.pop(first)
-        more = {f"Maps of {model}": drawn for model, drawn in figures.items()}
-        return figure, more | {"Other places, shares and fits of the guide": sweep}
+        return draw_guided(stored, _main(stored))
 
 
 def _main(stored: Stored) -> str:
     """Kind of the views with the guide as configured."""
     chosen = {key: value for key, value in stored.config["guide"].items() if key[0] != "_"}
     return guided_kind(Guide(**chosen))
-
-
-def _maps(shown: Sequence[ShownView], main: str, methods: Sequence[str]) -> Figure:
-    """A row per picture: alone and guided, each with the first method, then the other methods."""
-    guided = {view.id: view for view in shown if view.kind == main}
-    rows = []
-    for view in (view for view in shown if view.kind == ALONE):
-        beside = guided[view.id]
-        rows.append(
-            [
-                Panel(view.picture, title=short_name(view.name(0)), note=view.note),
-                view.panel(methods[0], 0, _note(view, methods[0]), ""),
-                Panel(beside.picture, title="with a guide"),
-                *(beside.panel(method, 0, _note(beside, method), "") for method in methods),
-            ]
-        )
-    titles = ["image", f"{method_label(methods[0])}, alone", "guided"]
-    titles += [f"{method_label(method)}, guided" for method in methods]
-    return draw_panels(rows, column_titles=titles)
-
-
-def _note(view: ShownView, method: str) -> str:
-    """Signed mass of the picture's part and of the guide's; alone, of the object."""
-    if view.kind in (ALONE, COMPOSED):
-        return net_note(view, method, 0)
-    own, guide = (signed(view.net(method, 0, region)) for region in ("own", "guide"))
-    return f"picture {own}, guide {guide}"

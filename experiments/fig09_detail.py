@@ -17,8 +17,9 @@ from attnguide.evaluation.localisation import column, net_share, positive_share
 from attnguide.figures import contaminated
 from attnguide.figures.claims import Claim, Table, judge, tables_of
 from attnguide.figures.comparison import FRAMED, LOSSES, draw_comparisons, with_pictures
-from attnguide.figures.contaminated import ContaminationFigure, change_of, gain_of, in_part, mean_of
-from attnguide.figures.experiment import Choices, Rows, Stored, Study, in_groups, join, shown_only
+from attnguide.figures.contaminated import ContaminationFigure, change_of, gain_of, mean_of
+from attnguide.figures.experiment import Choices, Rows, Stored, Study
+from attnguide.figures.selecting import in_groups, in_part, join, to_show
 
 SIGNED, VALID = "signed share of that part", "both logits positive"
 BY_LOGIT = ("guided", "control")  # parts of the study with another animal in the picture
@@ -105,7 +106,7 @@ class Fig09Detail(ContaminationFigure):
             shown.append(contaminated.framed_picture(study))
         if labels:
             measured += contaminated.mixed_pictures(study, self.impostors)
-        return join(*measured, shown_only(join(*shown)))
+        return join(*measured, to_show(join(*shown)))
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> Comparison:
         """The picture with its classes: those given, an animal's two variants, or the model's."""

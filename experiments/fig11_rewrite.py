@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from attnguide.data.given import check_pictures, given_pictures
-from attnguide.data.pictures import Item, Sample, Selection, class_indices, retargeted
-from attnguide.data.views import View, to_view
+from attnguide.data.pictures import Item, Selection, class_indices, retargeted
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.rewrite_rows import goal_of, rewrite_rows
 from attnguide.figures.claims import Claim
-from attnguide.figures.experiment import Choices, Rows, Stored, Study, join, shown_only
+from attnguide.figures.experiment import Choices, Rows, Stored, Study
+from attnguide.figures.rewritten import draw_rewrites
+from attnguide.figures.selecting import join, to_show
 from attnguide.figures.table_figure import Plot, TableFigure
 from attnguide.interventions.pixel_rewrite import LEVELS, check_settings, rewrite
-from attnguide.store.maps import stored_picture
-from attnguide.viz.panels import Panel, draw_panels, short_name
+from attnguide.viz.panels import short_name
 
 FLIPPED, NOISE = "goal is top-1", "PSNR (dB)"
 INVISIBLE = 40.0  # dB; above it a difference is hard to see
@@ -73,8 +72,7 @@ class Fig11Rewrite(TableFigure):
     def items(self, study: Study) -> Selection:
         """Those that are shown, and every chosen picture, to a class that its id picks."""
         shown = given_pictures(study.vit, self.pictures) if self.pictures else self._examples(study)
-        shown = Selection(tuple(replace(i, measured=True) for i in shown_only(shown).items))
-        return join(shown, study.pictures.singles(study.vit))
+        return join(to_show(shown, measured=True), study.pictures.singles(study.vit))
 
     def _examples(self, study: Study) -> Selection:
         """Pictures of the data set's own examples, each with the class to reach."""
@@ -88,10 +86,6 @@ class Fig11Rewrite(TableFigure):
         name = f"{item.id} to {short_name(study.vit.class_names[wanted])}"
         targets = (study.vit.class_index(source), wanted)
         return replace(item, id=name, load=partial(retargeted, item.load, study.vit, name, targets))
-
-    def inputs(self, study: Study, item: Item, sample: Sample) -> View:  # noqa: ARG002
-        """The picture as the model sees it."""
-        return to_view(study.vit, sample)
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """One row per picture; before and after of those that are shown."""
@@ -122,27 +116,4 @@ class Fig11Rewrite(TableFigure):
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """Before, after and difference of the shown pictures of every model."""
-        parts = stored.shown.groupby("model", sort=False)
-        figures = {f"Pictures of {model}": _panels(stored, own) for model, own in parts}
-        return figures.pop(next(iter(figures))), figures
-
-
-def _panels(stored: Stored, rows: pd.DataFrame) -> Figure:
-    lines, titles = [], []
-    for row in rows.itertuples():
-        original, updated = _pictures(stored, f"{row.model} {row.image_id}")
-        change = updated.astype(int) - original
-        factor = max(1, int(127 // max(1, np.quantile(np.abs(change), 0.99))))
-        amplified = (127.5 + factor * change).clip(0, 255).astype(np.uint8)
-        note = f"largest {row.largest} of 255, {row.psnr:.1f} dB\n{row.steps} steps"
-        times = f"difference \N{MULTIPLICATION SIGN} {factor}\n{note}"
-        panels = [(original, row.before), (updated, row.after), (amplified, times)]
-        lines.append([Panel(picture, note=words) for picture, words in panels])
-        titles.append(f"{short_name(row.source_name)} to {short_name(row.goal_name)}")
-    columns = ["original", "updated", "difference"]
-    return draw_panels(lines, column_titles=columns, row_titles=titles, panel_width=1.75)
-
-
-def _pictures(stored: Stored, name: str) -> Iterator[Any]:
-    for which in ("original", "updated"):
-        yield stored_picture(stored.run_dir, f"{name} {which}")
+        return draw_rewrites(stored)

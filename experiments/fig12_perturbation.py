@@ -17,9 +17,7 @@ from attnguide.evaluation.fills import check_fill
 from attnguide.evaluation.perturbation import FRACTIONS
 from attnguide.evaluation.perturbation_inputs import check_fractions
 from attnguide.evaluation.perturbation_rows import RANDOM, perturbation_rows
-from attnguide.evaluation.perturbation_tables import auc_table, paired_differences
-from attnguide.figures.claims import sentences
-from attnguide.figures.curves import draw_study, judge_study
+from attnguide.figures.curves import perturbation_findings
 from attnguide.figures.experiment import Choices, Experiment, Rows, Stored, Study
 from attnguide.figures.map_figure import check_reference, reference_class
 from attnguide.findings import Findings
@@ -111,40 +109,13 @@ class Fig12Perturbation(Experiment):
 
     def draw(self, stored: Stored) -> Findings:
         """Curves with bands, areas with intervals, paired differences, claims."""
-        rows, seed = stored.rows, stored.seed
-        methods = [m for m in stored.methods if m != RANDOM] + [RANDOM]
-        tables, figures, claims = {}, {}, []
-        for place, part in self._parts(rows):
-            tables[f"AUC {place}"] = areas = auc_table(part, methods, seed)
-            tables[f"Paired differences of AUC {place}"] = paired_differences(
-                part, methods[0], methods[1:], seed
-            )
-            figures[f"The study {place}"] = draw_study(part, methods, areas, seed)
-            claims.append(judge_study(part, methods, place, seed))
-        judged = pd.concat(claims, ignore_index=True)
-        (where, own), said = next(iter(self._parts(rows))), sentences(judged)[:2]
-        return Findings(
-            figure=figures.pop(next(iter(figures))),
-            summary=tables.pop(next(iter(tables))),
-            claims=judged,
-            caption=(
-                "Share of images still recognised, and probability of the label, while patches are "
-                f"filled ({own['fill'].iloc[0]}); n = {own['image_id'].nunique()} images "
-                f"{where}. Bands and brackets are 95 % "
-                "intervals over images. Left: least relevant first, higher is better. Right: most "
-                f"relevant first, lower is better. {' '.join(said)} {stored.note}".strip()
-            ),
-            figures=figures,
-            tables=tables,
-        )
-
-    def _where(self, guide: str, fill: str) -> str:
-        place = "without a guide" if guide == NO_GUIDE else f"with the guide at the {guide}"
-        return place if len(self.fills) == 1 else f"{place}, fill {fill}"
+        return perturbation_findings(stored, list(self._parts(stored.rows)))
 
     def _parts(self, rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         """The study with the guide first, then without; of each fill in turn."""
         for fill in map(str, self.fills):
             own = rows[rows["fill"] == fill]
+            which = f", fill {fill}" if len(self.fills) > 1 else ""
             for guide in sorted(own["guide"].unique(), key=lambda name: name == NO_GUIDE):
-                yield self._where(guide, fill), own[own["guide"] == guide]
+                place = "without a guide" if guide == NO_GUIDE else f"with the guide at the {guide}"
+                yield place + which, own[own["guide"] == guide]

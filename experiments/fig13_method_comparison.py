@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import pandas as pd
 from matplotlib.figure import Figure
 
-from attnguide.errors import InputError
 from attnguide.evaluation.localisation import (
     both_signs,
     net_negative,
@@ -20,9 +19,9 @@ from attnguide.figures.bands import draw_bands
 from attnguide.figures.claims import COLUMNS, difference, judge, mean, tables_of
 from attnguide.figures.experiment import Choices, Stored
 from attnguide.figures.map_figure import MapFigure
+from attnguide.figures.phenomena import check_class_sensitive
 from attnguide.figures.shown import ShownView
 from attnguide.figures.table_figure import Plot
-from attnguide.methods import class_blind_methods
 from attnguide.viz.style import method_label, signed
 
 BOTH, OTHER = "both signs right", "positive mass on the other"
@@ -55,11 +54,7 @@ class Fig13MethodComparison(MapFigure):
 
     def check(self, choices: Choices) -> None:
         """Methods that can tell classes apart."""
-        blind = [name for name in choices.methods if name in class_blind_methods()]
-        if blind:
-            raise InputError(
-                f"this figure compares class-sensitive methods; leave out {', '.join(blind)}"
-            )
+        check_class_sensitive(choices)
         super().check(choices)
 
     def judged(self, stored: Stored) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,8 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from attnguide.api import explain_many
-from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, to_view
+from attnguide.data.pictures import Selection
 from attnguide.errors import InputError
 from attnguide.evaluation.cells import CELLS, cell_drops
 from attnguide.evaluation.localisation import column
@@ -20,10 +19,12 @@ from attnguide.evaluation.metrics import single_deletion
 from attnguide.evaluation.perturbation import FRACTIONS
 from attnguide.evaluation.ranking import agreement, table_of_means
 from attnguide.evaluation.scores import SRG, area_rows
-from attnguide.figures.claims import Family, counted, judge_families, tables_of
-from attnguide.figures.experiment import Choices, Rows, Stored, Study, in_groups, limited
-from attnguide.figures.table_figure import Plot, TableFigure
+from attnguide.figures.claims import Family
+from attnguide.figures.experiment import Choices, Stored, Study
+from attnguide.figures.method_study import Entries, MethodStudy
+from attnguide.figures.table_figure import Plot
 from attnguide.findings import Findings
+from attnguide.methods import Method
 from attnguide.models import load
 from attnguide.models.sources import Timm
 from attnguide.types import ViT
@@ -40,12 +41,11 @@ LIMITS = {"dix": 8, "integrated_gradients": 8, "smoothgrad": 8, "vit_cx": 4, "ti
 
 
 @dataclass
-class InDomainDeletion(TableFigure):
+class InDomainDeletion(MethodStudy):
     """Compare cell sums of maps with the logit's fall, in the masked model and the ordinary one.
 
     Attributes:
         ordinary: Whether the chosen models, which do not know filled cells, are measured too.
-        limits: On how many of the pictures a slow method is measured, by its label.
     """
 
     ordinary: bool = True
@@ -56,8 +56,8 @@ class InDomainDeletion(TableFigure):
         "Filled patches are foreign to an ordinary model. (The paper calls perturbation crude; it "
         "does not check whether its ranking survives a model that knows them.)"
     )
-    takes = frozenset({"method"})
     key = ("image_id", "model", "method")
+    families = FAMILIES
     measures = {DELETION: column("deletion"), SRG: column("srg")}
     plots = (Plot("Single deletion", (DELETION,), "rank correlation", (-1.0, 1.0), 0.0),)
 
@@ -86,47 +86,27 @@ class InDomainDeletion(TableFigure):
         """Single creatures."""
         return study.pictures.singles(study.vit)
 
-    def inputs(self, study: Study, item: Item, sample: Sample) -> View:  # noqa: ARG002
-        """The picture as the model sees it."""
-        return to_view(study.vit, sample)
-
-    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+    def table(self, study: Study, entries: Entries, methods: Mapping[str, Method]) -> pd.DataFrame:
         """A row per picture and method."""
-        tables = []
-        for labels, entries in in_groups(
-            batch, lambda item: tuple(limited(study.methods, self.limits, item))
-        ):
-            images = torch.stack([view.image for _, view in entries])
-            target = torch.tensor([view.targets[0] for _, view in entries])
-            named: dict[str, Any] = {label: (study.methods[label], {}) for label in labels}
-            many = explain_many(study.vit, images, target, methods=named)
-            maps = {label: found.relevance.cpu() for label, found in many.items()}
-            falls = cell_drops(study.vit, images, target)
-            areas = area_rows(study.vit, images, maps, target, FRACTIONS, None)
-            gains = {(i, label): value for i, label, name, value in areas if name == SRG}
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "image_id": item.id,
-                        "method": label,
-                        "target": view.targets[0],
-                        "deletion": single_deletion(maps[label][index], falls[index]),
-                        "srg": gains[index, label],
-                    }
-                    for index, (item, view) in enumerate(entries)
-                    for label in labels
-                )
-            )
-        return Rows(pd.concat(tables, ignore_index=True))
-
-    def judged(self, stored: Stored) -> pd.DataFrame:
-        """Complete and GAE against every rival, corrected after Holm."""
-        tables = tables_of(stored.rows, self.asked(), self.by, stored.seed)
-        return judge_families(FAMILIES, tables)
-
-    def said(self, claims: pd.DataFrame) -> list[str]:
-        """How many rivals are beaten; the table has each."""
-        return counted(claims, FAMILIES)
+        images = torch.stack([view.image for _, view in entries])
+        target = torch.tensor([view.targets[0] for _, view in entries])
+        named: dict[str, Any] = {label: (method, {}) for label, method in methods.items()}
+        many = explain_many(study.vit, images, target, methods=named)
+        maps = {label: found.relevance.cpu() for label, found in many.items()}
+        falls = cell_drops(study.vit, images, target)
+        areas = area_rows(study.vit, images, maps, target, FRACTIONS, None)
+        gains = {(i, label): value for i, label, name, value in areas if name == SRG}
+        return pd.DataFrame(
+            {
+                "image_id": item.id,
+                "method": label,
+                "target": view.targets[0],
+                "deletion": single_deletion(maps[label][index], falls[index]),
+                "srg": gains[index, label],
+            }
+            for index, (item, view) in enumerate(entries)
+            for label in methods
+        )
 
     def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
         """What is drawn."""

@@ -31,7 +31,8 @@ from attnguide.evaluation.suspicion import (
 )
 from attnguide.figures.claims import COLUMNS
 from attnguide.figures.contaminated import ContaminationFigure
-from attnguide.figures.experiment import Choices, Rows, Stored, Study, join
+from attnguide.figures.experiment import Choices, Rows, Stored, Study
+from attnguide.figures.selecting import join
 from attnguide.findings import Findings
 from attnguide.store.maps import as_columns, relevance_of, stored_picture
 from attnguide.viz.panels import Panel, draw_panels, short_name

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -23,12 +22,13 @@ from attnguide.evaluation.localisation import (
     positive_share,
 )
 from attnguide.figures.bands import draw_bands
-from attnguide.figures.claims import Family, counted, judge_families, tables_of
-from attnguide.figures.experiment import Choices, Rows, Stored, Study, in_groups, join, shown_only
+from attnguide.figures.claims import Family
+from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.map_figure import MapFigure, check_reference
+from attnguide.figures.phenomena import check_class_sensitive
+from attnguide.figures.selecting import in_part, join, to_show
 from attnguide.figures.shown import ShownView
 from attnguide.figures.table_figure import Plot
-from attnguide.methods import class_blind_methods
 from attnguide.viz.style import signed
 
 PAIRS, GUIDED, GRIDS = "pairs", "guided", "grids"  # parts of the study
@@ -65,6 +65,7 @@ class Localization(MapFigure):
     )
     takes = MapFigure.takes | {"guide"}
     pairs = True
+    families = FAMILIES
     by = ("model", "part", "method")
     measures = {
         ON: positive_share("target"),
@@ -82,11 +83,7 @@ class Localization(MapFigure):
 
     def check(self, choices: Choices) -> None:
         """Methods that can tell classes apart, a guide, a number of grids."""
-        blind = [name for name in class_blind_methods() if name in choices.methods]
-        if blind:
-            raise InputError(
-                f"localisation compares class-sensitive methods; leave out {', '.join(blind)}"
-            )
+        check_class_sensitive(choices)
         if not choices.guide.is_shown:
             raise InputError("localisation needs a guide; pass guide=right, left, top or bottom")
         if self.grids < 0:
@@ -107,7 +104,7 @@ class Localization(MapFigure):
             in_part(data.boxed(vit), "boxed"),
             in_part(singles, GUIDED),
             made,
-            shown_only(Selection(shown[: self.shown])),
+            to_show(Selection(shown[: self.shown])),
         )
 
     def views(self, study: Study, item: Item, sample: Sample) -> list[View]:
@@ -117,12 +114,9 @@ class Localization(MapFigure):
         assert study.guide_picture is not None
         return [to_guided_view(study.vit, sample, study.guide_picture, study.guide)]
 
-    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
-        """As of every figure of maps, part by part: the number of targets differs."""
-        found = [super(Localization, self).rows(study, own)
-                 for _, own in in_groups(batch, lambda item: item.part)]  # fmt: skip
-        pictures = {name: picture for each in found for name, picture in each.pictures.items()}
-        return Rows(pd.concat([each.table for each in found], ignore_index=True), pictures)
+    def group(self, item: Item) -> str:
+        """Part by part: the number of targets differs."""
+        return item.part
 
     def measured(self, stored: Stored) -> pd.DataFrame:
         """Beside a guide the target is the picture's own part, and the other is the guide."""
@@ -136,15 +130,6 @@ class Localization(MapFigure):
         rows["positive_background"] = rows["positive_background"].where(~cells)
         return rows
 
-    def judged(self, stored: Stored) -> pd.DataFrame:
-        """Complete and GAE against every rival, corrected after Holm."""
-        tables = tables_of(self.measured(stored), self.asked(), ("model",), stored.seed)
-        return judge_families(FAMILIES, tables)
-
-    def said(self, claims: pd.DataFrame) -> list[str]:
-        """How many rivals are beaten; the table has each."""
-        return counted(claims, FAMILIES)
-
     def further(self, stored: Stored) -> list[str]:  # noqa: ARG002
         """How rivals are compared."""
         return ["Differences are paired, and corrected for the number of rivals after Holm."]
@@ -156,9 +141,3 @@ class Localization(MapFigure):
     def note(self, view: ShownView, method: str, place: int) -> str:
         """Signed mass of the target's cell."""
         return f"own cell {signed(view.net(method, place, 'target'))}"
-
-
-def in_part(selection: Selection, part: str) -> Selection:
-    """The same items in a part of the study."""
-    items = (replace(item, part=part) for item in selection.items)
-    return Selection(tuple(items), selection.note)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnguide.api import explain_many
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import pixels_of
+from attnguide.data.views import View
 from attnguide.errors import InputError
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.pieces import (
@@ -28,20 +28,14 @@ from attnguide.evaluation.pieces import (
     share_on_part,
 )
 from attnguide.figures.bands import draw_bands
-from attnguide.figures.claims import Family, counted, judge_families, tables_of
-from attnguide.figures.experiment import (
-    Choices,
-    Rows,
-    Stored,
-    Study,
-    in_groups,
-    join,
-    limited,
-    shown_only,
-)
+from attnguide.figures.claims import Family
+from attnguide.figures.experiment import Choices, Stored, Study
+from attnguide.figures.method_study import Entries, MethodStudy
+from attnguide.figures.selecting import join, to_show
 from attnguide.figures.shown import ShownView, shown_views
-from attnguide.figures.table_figure import Plot, TableFigure
+from attnguide.figures.table_figure import Plot
 from attnguide.losses import LOSSES, TWO_CLASS
+from attnguide.methods import Method
 from attnguide.store.maps import as_columns
 from attnguide.viz.style import signed
 
@@ -57,14 +51,13 @@ LIMITS = {"dix": 8, "integrated_gradients": 8, "smoothgrad": 8, "vit_cx": 4, "ti
 
 
 @dataclass
-class Parts(TableFigure):
+class Parts(MethodStudy):
     """Leave out one piece after another, and compare with where the maps put their relevance.
 
     Attributes:
         shown: How many pictures to show.
         losses: By which losses the part's share is measured; two-class ones compare with the
             sibling, which differs in this part alone.
-        limits: On how many of the pictures a slow method is measured, by its label.
     """
 
     shown: int = 3
@@ -76,8 +69,8 @@ class Parts(TableFigure):
         "Two-class losses with complete gradient correction show the detail that tells two classes "
         "apart; relevance is where the class is decided."
     )
-    takes = frozenset({"method"})
     key = ("image_id", "model", "method")
+    families = FAMILIES
 
     def check(self, choices: Choices) -> None:
         """Drawn pictures, known losses."""
@@ -114,39 +107,29 @@ class Parts(TableFigure):
     def items(self, study: Study) -> Selection:
         """Single creatures; the first of some classes are shown."""
         data, vit = study.pictures, study.vit
-        return join(data.singles(vit), shown_only(data.shown_singles(vit, self.shown)))
+        return join(data.singles(vit), to_show(data.shown_singles(vit, self.shown)))
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> Pieces:  # noqa: ARG002
         """The picture without each of its pieces."""
         data = study.pictures
         return find_pieces(study.vit, sample, data.pieces(sample), data.without)
 
-    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
-        """A row per picture and method."""
-        tables, pictures = [], {}
-        for labels, entries in in_groups(
-            batch, lambda item: tuple(limited(study.methods, self.limits, item))
-        ):
-            tables.append(self._table(study, labels, entries))
-            for item, one in entries:
-                if item.shown is not None:
-                    name = f"{study.vit.name} {item.id}"
-                    pictures[name] = pixels_of(study.vit, one.view.image)
-        return Rows(pd.concat(tables, ignore_index=True), pictures)
+    def seen(self, inputs: Any) -> list[View]:
+        """The picture with all of its pieces."""
+        return [inputs.view]
 
-    def _table(
-        self, study: Study, labels: Sequence[str], entries: Sequence[tuple[Item, Pieces]]
-    ) -> pd.DataFrame:
+    def table(self, study: Study, entries: Entries, methods: Mapping[str, Method]) -> pd.DataFrame:
+        """A row per picture and method."""
         vit, pieces = study.vit, [one for _, one in entries]
         falls, clean = drops(vit, pieces)
-        maps = self._maps(study, labels, pieces)
-        logit_maps = {label: maps[label, "logit"].numpy() for label in labels}
+        maps = self._maps(study, methods, pieces)
+        logit_maps = {label: maps[label, "logit"].numpy() for label in methods}
         kept = kept_and_lost(vit, pieces, logit_maps)
         rows = []
         for index, ((item, one), fall) in enumerate(zip(entries, falls, strict=True)):
             target = one.view.targets[0]
             is_right = int(clean[index].argmax()) == target
-            for label in labels:
+            for label in methods:
                 relevance = logit_maps[label][index]
                 known, lost = kept[label, index] if is_right else (np.nan, np.nan)
                 logit = float(clean[index, target])
@@ -177,10 +160,10 @@ class Parts(TableFigure):
         return pd.DataFrame(rows)
 
     def _maps(
-        self, study: Study, labels: Sequence[str], pieces: Sequence[Pieces]
+        self, study: Study, methods: Mapping[str, Method], pieces: Sequence[Pieces]
     ) -> dict[tuple[str, str], Tensor]:
         """(B, rows, cols) by method and loss."""
-        vit, named = study.vit, {label: (study.methods[label], {}) for label in labels}
+        vit, named = study.vit, {label: (method, {}) for label, method in methods.items()}
         images = torch.stack([one.view.image for one in pieces])
         target = torch.tensor([one.view.targets[0] for one in pieces])
         other = torch.tensor([study.pictures.sibling(vit, one.sample) for one in pieces])
@@ -192,15 +175,6 @@ class Parts(TableFigure):
                 many = explain_many(vit, images, target, methods=named, loss=loss, reference=second)
             maps |= {(label, loss): found.relevance.cpu() for label, found in many.items()}
         return maps
-
-    def judged(self, stored: Stored) -> pd.DataFrame:
-        """Complete and GAE against every rival, corrected after Holm."""
-        tables = tables_of(stored.rows, self.asked(), self.by, stored.seed)
-        return judge_families(FAMILIES, [(m, t) for m, t in tables])
-
-    def said(self, claims: pd.DataFrame) -> list[str]:
-        """How many rivals are beaten; the table has each."""
-        return counted(claims, FAMILIES)
 
     def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
         """What is shown."""

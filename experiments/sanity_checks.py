@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from attnguide.api import explain_many
-from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, pixels_of, to_view
+from attnguide.data.pictures import Item, Selection
 from attnguide.errors import InputError
 from attnguide.evaluation.sanity import (
     cascade_rows,
@@ -23,22 +22,17 @@ from attnguide.evaluation.sanity import (
 )
 from attnguide.evaluation.statistics import Measure
 from attnguide.figures.claims import Claim, mean
-from attnguide.figures.experiment import (
-    Choices,
-    Rows,
-    Stored,
-    Study,
-    in_groups,
-    join,
-    limited,
-    shown_only,
-)
-from attnguide.figures.table_figure import Plot, TableFigure
+from attnguide.figures.experiment import Choices, Stored, Study
+from attnguide.figures.method_study import Entries, MethodStudy
+from attnguide.figures.selecting import join, to_show
+from attnguide.figures.table_figure import Plot
+from attnguide.methods import Method
 from attnguide.store.maps import as_columns
 from attnguide.viz.heat import HeatPanel, draw_heat
 from attnguide.viz.style import method_label
 
 HEAD, ALL, ALL_ABSOLUTE = "head lost", "all weights lost", "all weights lost, without signs"
+ALL_SSIM = "all weights lost, SSIM"
 NOISE, ROUNDING = "small noise", "decimal digits that float32 keeps"
 SUM = "sum against what it should be, relative"
 LIKE = 0.5  # rank correlation above which a map of random weights counts as unchanged
@@ -61,14 +55,13 @@ LIMITS = {"dix": 2, "integrated_gradients": 4, "smoothgrad": 4, "vit_cx": 1, "ti
 
 
 @dataclass
-class SanityChecks(TableFigure):
+class SanityChecks(MethodStudy):
     """Randomise the weights from the head down, add noise, compute in float64, add up.
 
     Attributes:
         noise: Standard deviation of the noise, in image space [0, 1].
         precision_images: On how many pictures float32 is compared with float64.
         shown: How many pictures to show in the viewer.
-        limits: On how many of the pictures a slow method is checked, by its label.
     """
 
     noise: float = 0.01
@@ -81,18 +74,19 @@ class SanityChecks(TableFigure):
         "A map that explains a model must change when the model's weights are lost, and stay when "
         "its picture changes invisibly. (The paper does not check this.)"
     )
-    takes = frozenset({"method"})
     key = ("image_id", "model", "method", "check", "stage")
     measures = {
         HEAD: of("random weights", "signed", "head"),
         ALL: of("random weights", "signed", "embedding"),
         ALL_ABSOLUTE: of("random weights", "absolute", "embedding"),
+        ALL_SSIM: of("random weights", "ssim", "embedding"),
         NOISE: of("noise", "signed"),
         ROUNDING: lambda rows: -np.log10(of("precision", "error")(rows).clip(lower=1e-16)),
         SUM: of("completeness", "relative"),
     }
     plots = (
         Plot("Weights lost", (HEAD, ALL, ALL_ABSOLUTE), "rank correlation", (-1.0, 1.0), 0.0),
+        Plot("Weights lost", (ALL_SSIM,), "SSIM"),
         Plot("Noise", (NOISE,), "rank correlation", (-1.0, 1.0)),
     )
 
@@ -109,39 +103,15 @@ class SanityChecks(TableFigure):
     def items(self, study: Study) -> Selection:
         """Single pictures."""
         data, vit = study.pictures, study.vit
-        return join(data.singles(vit), shown_only(data.shown_singles(vit, self.shown)))
+        return join(data.singles(vit), to_show(data.shown_singles(vit, self.shown)))
 
-    def inputs(self, study: Study, item: Item, sample: Sample) -> View:  # noqa: ARG002
-        """The picture as the model sees it."""
-        return to_view(study.vit, sample)
+    def group(self, item: Item) -> bool:
+        """Whether it is computed in float64 too."""
+        return item.measured and item.number < self.precision_images
 
-    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+    def table(self, study: Study, entries: Entries, methods: Mapping[str, Method]) -> pd.DataFrame:
         """A row per picture, method, check and stage."""
-
-        def group(item: Item) -> tuple[tuple[str, ...], bool]:
-            exact = item.measured and item.number < self.precision_images
-            return tuple(limited(study.methods, self.limits, item)), exact
-
-        tables, pictures = [], {}
-        for (labels, exact), entries in in_groups(batch, group):
-            tables.append(self._table(study, labels, entries, exact=exact))
-            pictures |= {
-                f"{study.vit.name} {item.id}": pixels_of(study.vit, view.image)
-                for item, view in entries
-                if item.shown is not None
-            }
-        return Rows(pd.concat(tables, ignore_index=True), pictures)
-
-    def _table(
-        self,
-        study: Study,
-        labels: Sequence[str],
-        entries: Sequence[tuple[Item, View]],
-        *,
-        exact: bool,
-    ) -> pd.DataFrame:
         vit, seed = study.vit, study.seed
-        methods = {label: study.methods[label] for label in labels}
         named: dict[str, Any] = {label: (method, {}) for label, method in methods.items()}
         images = torch.stack([view.image for _, view in entries])
         target = torch.tensor([view.targets[0] for _, view in entries])
@@ -151,7 +121,8 @@ class SanityChecks(TableFigure):
         rows = cascade_rows(vit, images, target, named, maps, seed)
         rows += noise_rows(vit, images, ids, target, named, maps, self.noise, seed)
         rows += completeness_rows(vit, images, target, methods, maps)
-        rows += precision_rows(vit, images, target, named, maps) if exact else []
+        if self.group(entries[0][0]):
+            rows += precision_rows(vit, images, target, named, maps)
         for row in rows:
             item, view = entries[row["index"]]
             drawn = item.shown is not None and row["check"] == "noise"
@@ -187,8 +158,9 @@ class SanityChecks(TableFigure):
         empty = int(lost["signed"].isna().sum())
         return (
             f"Rank correlation of each map ({model}) with that of the trained model, as weights "
-            "are lost from the head down, each stage with all before it; signed above, without "
-            f"signs below. Low is good. Maps without an order, which have none: {empty}."
+            "are lost from the head down, each stage with all before it; signed, then without "
+            "signs, then SSIM of the maps as drawn. Low is good. Maps without an order, which have "
+            f"none: {empty}."
         )
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
@@ -203,7 +175,7 @@ class SanityChecks(TableFigure):
         return figures.pop(first), {f"Weights lost, {name}": f for name, f in figures.items()}
 
 
-KINDS = (("signed", "signed maps"), ("absolute", "absolute values"))
+KINDS = (("signed", "signed maps"), ("absolute", "absolute values"), ("ssim", "SSIM"))
 
 
 def _panel(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,27 +12,19 @@ from matplotlib.figure import Figure
 
 from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, pixels_of, to_guided_view, to_view
+from attnguide.data.views import View, to_guided_view, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation import scores
 from attnguide.evaluation.perturbation import FRACTIONS
 from attnguide.evaluation.perturbation_inputs import check_fractions
 from attnguide.evaluation.ranking import agreement, ranks, stability, table_of_means
 from attnguide.evaluation.statistics import Measure
-from attnguide.figures.claims import Family, counted, judge_families, tables_of
-from attnguide.figures.experiment import (
-    Choices,
-    Rows,
-    Stored,
-    Study,
-    in_groups,
-    join,
-    limited,
-    shown_only,
-)
-from attnguide.figures.table_figure import TableFigure
+from attnguide.figures.claims import Family
+from attnguide.figures.experiment import Choices, Stored, Study
+from attnguide.figures.method_study import Entries, MethodStudy
+from attnguide.figures.selecting import in_part, join, to_show
 from attnguide.findings import Findings
-from attnguide.methods import describe_methods
+from attnguide.methods import Method, describe_methods
 from attnguide.viz.heat import HeatPanel, draw_heat
 from attnguide.viz.style import method_label
 
@@ -66,14 +57,13 @@ LIMITS = {
 
 
 @dataclass
-class Scorecard(TableFigure):
+class Scorecard(MethodStudy):
     """Measure all methods in one pass; rank them, and say how far the ranking can be trusted.
 
     Attributes:
         grids: How many grids of four pictures are made.
         shown: How many grids, or else pairs, the viewer shows.
         fractions: Shares of the patches that are filled.
-        limits: On how many pictures of each kind a slow method is measured, by its label.
     """
 
     grids: int = 12
@@ -89,16 +79,18 @@ class Scorecard(TableFigure):
     takes = frozenset({"method", "guide", "engine"})
     key = ("image_id", "model", "method", "target", "measure")
     measures = {name: named(name) for name in scores.BETTER}
+    families = FAMILIES
+    labelled = False
 
     def check(self, choices: Choices) -> None:
-        """Fractions, counts, pictures, which need no labels."""
+        """Fractions, counts, limits and data."""
         check_fractions(self.fractions)
         if self.grids < 0 or self.shown < 0:
             raise InputError(
                 f"runner.grids and runner.shown must be 0 or a number, got {self.grids} and "
                 f"{self.shown}"
             )
-        choices.pictures.check(labels=False)
+        super().check(choices)
 
     def items(self, study: Study) -> Selection:
         """Singles, pairs, grids; the first grids are shown.
@@ -113,10 +105,10 @@ class Scorecard(TableFigure):
             reason = str(error).split(";")[0]
             note = f"Every picture is explained for the model's answer: {reason}."
             singles, pairs = replace(data.all(vit), note=note), Selection(())
-        pairs = replace(pairs, items=tuple(replace(item, part=PAIRS) for item in pairs.items))
+        pairs = in_part(pairs, PAIRS)
         made = grids(vit, singles.items, self.grids, data.seed)
         shown = (made.items or pairs.items)[: self.shown]
-        return join(singles, pairs, made, shown_only(Selection(shown)))
+        return join(singles, pairs, made, to_show(Selection(shown)))
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> View:
         """The picture; of singles, with a guide if one is chosen."""
@@ -124,48 +116,27 @@ class Scorecard(TableFigure):
             return to_view(study.vit, sample)
         return to_guided_view(study.vit, sample, study.guide_picture, study.guide)
 
-    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+    def group(self, item: Item) -> str:
+        """Singles are perturbed; of pairs and grids the objects are known."""
+        return item.part
+
+    def table(self, study: Study, entries: Entries, methods: Mapping[str, Method]) -> pd.DataFrame:
         """A row per picture, target, method and measure."""
-
-        def group(item: Item) -> tuple[str, tuple[str, ...]]:
-            return item.part, tuple(limited(study.methods, self.limits, item))
-
-        tables, pictures, vit = [], {}, study.vit
-        for (part, labels), entries in in_groups(batch, group):
-            views = [view for _, view in entries]
-            methods = {label: study.methods[label] for label in labels}
-            if part:
-                shown = [item.shown is not None for item, _ in entries]
-                tables.append(scores.localisation_scores(vit, views, shown, methods))
-                pictures |= {
-                    f"{vit.name} {view.id}": pixels_of(vit, view.image)
-                    for view, is_shown in zip(views, shown, strict=True)
-                    if is_shown
-                }
-                continue
-            images = torch.stack([view.image for view in views])
-            tables.append(
-                scores.faithfulness_scores(
-                    vit,
-                    images,
-                    [item.id for item, _ in entries],
-                    _targets(study, [item for item, _ in entries], images),
-                    methods,
-                    fractions=self.fractions,
-                    seed=study.seed,
-                    engine=study.masked_model,
-                )
-            )
-        return Rows(pd.concat(tables, ignore_index=True), pictures)
-
-    def judged(self, stored: Stored) -> pd.DataFrame:
-        """Complete and GAE against every rival, corrected after Holm."""
-        tables = tables_of(stored.rows, self.asked(), ("model",), stored.seed)
-        return judge_families(FAMILIES, tables)
-
-    def said(self, claims: pd.DataFrame) -> list[str]:
-        """How many rivals are beaten; the table has each."""
-        return counted(claims, FAMILIES)
+        views, items = [view for _, view in entries], [item for item, _ in entries]
+        if items[0].part:
+            shown = [item.shown is not None for item in items]
+            return scores.localisation_scores(study.vit, views, shown, methods)
+        images = torch.stack([view.image for view in views])
+        return scores.faithfulness_scores(
+            study.vit,
+            images,
+            [item.id for item in items],
+            _targets(study, items, images),
+            methods,
+            fractions=self.fractions,
+            seed=study.seed,
+            engine=study.masked_model,
+        )
 
     def caption(self, stored: Stored, model: str) -> str:
         """What the colours are."""

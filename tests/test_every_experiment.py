@@ -140,7 +140,13 @@ def test_every_way_to_run_gives_the_same(name, world, words_of, tmp_path, monkey
     words = words_of(name, world)
     experiment = build_experiment(config(*words))
     if isinstance(experiment, Task):
-        pytest.skip("no loop over pictures: nothing to divide, resumed by itself")
+        for more in ("data.num_shards=3", "devices=2"):  # no loop over pictures
+            with pytest.raises(
+                ValueError, match=f"{name} is one piece of work and cannot be divided"
+            ):
+                start(tmp_path / "refused", *words, more)
+        assert not (tmp_path / "refused").exists()
+        return
     plain = start(tmp_path / "plain", *words)
     rows = read(plain)
     shows_its_parts(name, world, rows)

@@ -241,7 +241,7 @@ def test_what_cannot_work_is_refused_before_any_weights(tmp_path, no_models):
     assert "needs a guide" in stopped(run_dir, "fig08_guided", "guide=none")
     assert "must lie in [0, 1)" in stopped(run_dir, "fig08_guided", "runner.fractions=[1.5]")
     blind = "method=[complete,rollout,absolute]"
-    assert "leave out rollout" in stopped(run_dir, "fig13_method_comparison", blind)
+    assert "leave out rollout, absolute" in stopped(run_dir, "fig13_method_comparison", blind)
     assert "gaee" in stopped(run_dir, "fig13_method_comparison", "runner.limits={gaee: 3}")
     assert "does not exist" in stopped(
         run_dir, "fig07_single_class", "scale=sample", "model.checkpoint=w", "data.root=nowhere"

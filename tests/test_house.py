@@ -22,12 +22,10 @@ SHARES = {"shard", "num_shards", "workers"}  # of `data`, which is not the data 
 # A figure is a declaration that is read in one sitting. These declare more than maps and measures;
 # their lines are the most that they may have.
 LONGER_FIGURES = {
-    "fig06_attention_transfer": 160,  # Eq. 6, rows per step, animation
-    "fig08_guided": 175,  # a picture in ten ways
-    "fig09_detail": 175,  # two losses and two models, lines per layer
-    "fig10_other_methods": 235,  # every other method's own claims
-    "fig11_rewrite": 185,  # computes its own rows, draws its own panels
-    "fig12_perturbation": 175,  # every measure of the study
+    "fig08_guided": 125,  # a picture in ten ways
+    "fig09_detail": 165,  # two losses and two models, lines per layer
+    "fig10_other_methods": 170,  # every other method's own claims
+    "fig12_perturbation": 125,  # every measure of the study
 }
 
 

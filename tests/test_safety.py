@@ -14,7 +14,7 @@ from packaging.version import Version
 import run
 from attnguide.models.load import load_model
 from attnguide.runs.commandline import folder_name, prepare
-from attnguide.runs.objects import build, find_target
+from attnguide.runs.objects import HOMES, build, find_target
 from attnguide.store.maps import picture_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -187,13 +187,15 @@ def test_configs_come_from_folders_and_nowhere_else(tmp_path):
     ],
 )
 def test_objects_are_made_of_what_is_ours_alone(path):
-    with pytest.raises(ValueError, match="is not accepted"):
-        find_target({"_target_": path}, "runner")
+    for name in HOMES:
+        refused = rf"{name}._target_: (.* is not accepted; |there is no )"
+        with pytest.raises(ValueError, match=refused):
+            find_target({"_target_": path, "_partial_": True}, name)
     inside = {"_target_": "attnguide.data.Creatures", "shown": [{"_target_": path}]}
-    with pytest.raises(ValueError, match="is not accepted"):
+    with pytest.raises(ValueError, match="data.shown.entry: `_target_` is not accepted"):
         build(inside, "data")
-    with pytest.raises(ValueError, match=r"trainer.callbacks.*not accepted"):
-        nested = {"_target_": "pytorch_lightning.Trainer", "callbacks": [{"_target_": path}]}
+    nested = {"_target_": "pytorch_lightning.Trainer", "callbacks": [{"_target_": path}]}
+    with pytest.raises(ValueError, match="trainer.callbacks.entry: `_target_` is not accepted"):
         find_target(nested, "trainer")
 
 
@@ -208,7 +210,7 @@ def test_a_run_makes_nothing_that_a_resolved_config_smuggles_in(node, tmp_path, 
     evil = {"_target_": "pathlib.Path.touch", "self": str(ran)}
     made = config(FIG12, "device=cpu")
     made[node]["name"] = evil
-    with pytest.raises(ValueError, match=r"_target_.* is not accepted"):
+    with pytest.raises(ValueError, match=r"name: `_target_` is not accepted"):
         run_it(made, keys([FIG12]), tmp_path / "run")
     assert not ran.exists()
     assert not (tmp_path / "run").exists()

@@ -17,6 +17,7 @@ from attnguide.evaluation.sanity import (
     precision_rows,
     relative_gap,
     stages,
+    structural_similarity,
 )
 from attnguide.methods import get_method
 from attnguide.store.table import read
@@ -176,3 +177,15 @@ def test_the_checks_run_and_leave_rows_of_every_kind(tmp_path):
     assert counts["integrated_gradients", "completeness"] == 4
     assert ("complete", "completeness") not in counts
     assert "all weights lost" in set(table_of(run_dir)["measure"])
+
+
+def test_structural_similarity_is_that_of_the_maps_as_drawn():
+    own = torch.randn(12, 12, generator=torch.Generator().manual_seed(0))
+    other = torch.randn(12, 12, generator=torch.Generator().manual_seed(1))
+    assert structural_similarity(own, own) == pytest.approx(1)
+    assert structural_similarity(own, 3 * own) == pytest.approx(1)  # scale is not drawn
+    assert structural_similarity(own, -own) < 0  # the sign is
+    assert abs(structural_similarity(own, other)) < 0.2
+    assert structural_similarity(own, other) == pytest.approx(structural_similarity(other, own))
+    for nothing in (torch.zeros(12, 12), torch.full((12, 12), float("nan"))):
+        assert np.isnan(structural_similarity(own, nothing))

@@ -26,7 +26,6 @@ from attnguide.data.pictures import (
     class_indices,
     knows,
     numbered,
-    to_show,
 )
 from attnguide.data.places import load_photograph, source_of
 from attnguide.errors import InputError
@@ -174,7 +173,7 @@ class Photographs:
         if missing:
             log.warning("no picture of %s in %s; not shown", ", ".join(missing), self._listing.form)
         places = found or [*firsts.values()][:count]
-        return Selection(to_show(self._item(vit, labels, place) for place in places), note)
+        return Selection(tuple(self._item(vit, labels, place) for place in places), note)
 
     def shown_pairs(self, vit: ViT, count: int) -> Selection:
         """Up to `count` pictures with boxes; else as many pairs, from all over the choice.
@@ -184,11 +183,11 @@ class Photographs:
         """
         boxed = self.boxed(vit)
         if boxed.items:
-            return Selection(to_show(boxed.items[:count]), boxed.note)
+            return Selection(boxed.items[:count], boxed.note)
         log.warning("no two-class pictures with boxes beside %s; stitching two of it", self.root)
         pairs = self.pairs(vit)
         step = max(1, len(pairs.items) // max(1, count))
-        return Selection(to_show(pairs.items[::step][:count]), pairs.note)
+        return Selection(pairs.items[::step][:count], pairs.note)
 
     def of_class(self, vit: ViT, name: str) -> Item:
         """The first picture of a class in the whole data.

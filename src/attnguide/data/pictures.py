@@ -246,13 +246,6 @@ def numbered(items: Iterable[Item]) -> tuple[Item, ...]:
     return tuple(replace(item, number=number) for number, item in enumerate(items))
 
 
-def to_show(items: Iterable[Item]) -> tuple[Item, ...]:
-    """The items for the figure alone, in its order."""
-    return tuple(
-        replace(item, shown=place, measured=False, number=place) for place, item in enumerate(items)
-    )
-
-
 def class_indices(vit: ViT, names: Sequence[str | int]) -> list[int]:
     """The model's number of every class.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from attnguide.data.guide_image import GuideImage
 from attnguide.data.pictures import Mask, Sample
 from attnguide.errors import InputError
-from attnguide.guides import Guide, stitch
+from attnguide.guides import FITS, LAYOUTS, Guide, stitch
 from attnguide.models.preprocess import Preprocess
 from attnguide.types import ViT
 
@@ -122,6 +123,23 @@ def nearest_fraction(vit: ViT, layout: str, fraction: float) -> float:
     """The closest share of the canvas that ends on a patch border and leaves both parts some."""
     count = vit.grid[0] if layout in ("top", "bottom") else vit.grid[1]
     return min(max(round(fraction * count), 1), count - 1) / count
+
+
+def ways_of(vit: ViT, guide: Guide, fractions: Sequence[float]) -> list[Guide]:
+    """Ways to put a guide: as it is, then with every other layout, fraction and fit.
+
+    Args:
+        vit: Gives the patch borders that fractions are moved to.
+        guide: As configured.
+        fractions: The guide's shares of the canvas.
+    """
+    ways = [guide, *(replace(guide, layout=layout) for layout in LAYOUTS)]
+    ways += [
+        replace(guide, fraction=nearest_fraction(vit, guide.layout, fraction))
+        for fraction in fractions
+    ]
+    ways += [replace(guide, fit=fit) for fit in FITS]
+    return list({guided_kind(way): way for way in ways}.values())
 
 
 def coverage(mask: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -123,6 +123,11 @@ def all_net_positive(rows: pd.DataFrame) -> pd.Series[float]:
     return (rows["positive"] > rows["negative"]).astype(float)
 
 
+def own_net_positive(rows: pd.DataFrame) -> pd.Series[float]:
+    """1 where the signed mass of the picture's own part is positive; alone, of the whole map."""
+    return net_positive("own")(rows).where(rows["view"] != "alone", all_net_positive(rows))
+
+
 def both_signs(rows: pd.DataFrame) -> pd.Series[float]:
     """1 where the target's object is net positive and the others net negative, else 0."""
     return net_positive("target")(rows) * net_negative("other")(rows)

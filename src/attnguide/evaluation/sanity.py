@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from attnguide.api import explain_many
 from attnguide.errors import InputError
@@ -137,10 +139,28 @@ def cascade_rows(
             for label in methods:
                 theirs = lost[label].relevance.cpu()
                 for index, (own, other) in enumerate(zip(maps[label], theirs, strict=True)):
-                    found = similarity(own, other)
                     rows.append({"index": index, "method": label, "check": "random weights",
-                                 "stage": stage, "number": number, **found})  # fmt: skip
+                                 "stage": stage, "number": number, **similarity(own, other),
+                                 "ssim": structural_similarity(own, other)})  # fmt: skip
     return rows
+
+
+def structural_similarity(first: Tensor, second: Tensor) -> float:
+    """SSIM of two maps as they are drawn: S / max|S|, smooth, zero in the middle of [0, 1].
+
+    NaN where a map is 0 everywhere or not finite.
+
+    Source: Wang et al., IEEE TIP 2004, for parameter randomisation Adebayo et al., NeurIPS 2018;
+    window and constants of torchmetrics' defaults, on maps of 4 pixels per patch.
+    """
+    largest = torch.stack([first.abs().max(), second.abs().max()])
+    if not (largest.isfinite() & (largest > 0)).all():
+        return float("nan")
+    scaled = torch.stack([first, second]).double() / largest.view(2, 1, 1).double()
+    drawn = functional.interpolate((scaled[:, None] + 1) / 2, scale_factor=4, mode="bilinear")
+    found = structural_similarity_index_measure(drawn[:1], drawn[1:], data_range=1.0)
+    assert isinstance(found, Tensor)  # a pair only where the contrast is asked for too
+    return float(found)
 
 
 def noise_rows(

@@ -12,6 +12,7 @@ from attnguide.data.views import pixels_of, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.detail import EQ8, Comparison
 from attnguide.figures.experiment import Rows, Stored, Study
+from attnguide.figures.shown import pictures_of
 from attnguide.store.maps import relevance_of, stored_picture
 from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name
 
@@ -33,11 +34,7 @@ def with_pictures(study: Study, table: pd.DataFrame, comparisons: Sequence[Compa
         comparisons: Those of the rows.
     """
     vit = study.vit
-    pictures = {
-        f"{vit.name} {comparison.view.id}": pixels_of(vit, comparison.view.image)
-        for comparison in comparisons
-        if comparison.is_shown
-    }
+    pictures = pictures_of(vit, (one.view for one in comparisons if one.is_shown))
     shown = table[table["relevance"].notna()]
     for index in shown["reference"].unique():
         pictures |= _example(study, int(index))

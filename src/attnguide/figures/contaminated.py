@@ -94,11 +94,6 @@ def mixed_pictures(study: Study, count: int) -> list[Selection]:
     return [Selection(tuple(items)) for items in (data.impostors(vit, count), *beside)]
 
 
-def in_part(selection: Selection, part: str) -> Selection:
-    """The same items in a part of the study."""
-    return Selection(tuple(replace(i, part=part) for i in selection.items), selection.note)
-
-
 def apart(selection: Selection, part: str) -> Selection:
     """The items in a part of their own, under ids that no picture of the data has."""
     items = []

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from attnguide.evaluation.perturbation_tables import areas, curves
+from attnguide.evaluation.perturbation_rows import RANDOM
+from attnguide.evaluation.perturbation_tables import areas, auc_table, curves, paired_differences
 from attnguide.evaluation.statistics import (
     Estimate,
     estimate,
@@ -15,7 +16,9 @@ from attnguide.evaluation.statistics import (
     read_estimate,
     units_of,
 )
-from attnguide.figures.claims import COLUMNS
+from attnguide.figures.claims import COLUMNS, sentences
+from attnguide.figures.experiment import Stored
+from attnguide.findings import Findings
 from attnguide.viz.curves import Curve, CurvePanel, draw_curves
 from attnguide.viz.style import method_label
 
@@ -25,6 +28,41 @@ if TYPE_CHECKING:
 ORDERS = ("negative", "positive")
 QUANTITIES = {"accuracy": "recognition rate (%)", "probability": "probability of the label (%)"}
 ALIKE = 5.0  # points of AUC within which two methods count as alike
+
+
+def perturbation_findings(stored: Stored, parts: Sequence[tuple[str, pd.DataFrame]]) -> Findings:
+    """Curves with bands, areas with intervals, paired differences, claims.
+
+    Args:
+        stored: The run.
+        parts: Rows of each guide and fill, and what is said of them; the first is the figure.
+    """
+    seed = stored.seed
+    methods = [m for m in stored.methods if m != RANDOM] + [RANDOM]
+    tables, figures, claims = {}, {}, []
+    for place, part in parts:
+        tables[f"AUC {place}"] = table = auc_table(part, methods, seed)
+        tables[f"Paired differences of AUC {place}"] = paired_differences(
+            part, methods[0], methods[1:], seed
+        )
+        figures[f"The study {place}"] = draw_study(part, methods, table, seed)
+        claims.append(judge_study(part, methods, place, seed))
+    judged = pd.concat(claims, ignore_index=True)
+    where, own = parts[0]
+    return Findings(
+        figure=figures.pop(next(iter(figures))),
+        summary=tables.pop(next(iter(tables))),
+        claims=judged,
+        caption=(
+            "Share of images still recognised, and probability of the label, while patches are "
+            f"filled ({own['fill'].iloc[0]}); n = {own['image_id'].nunique()} images {where}. "
+            "Bands and brackets are 95 % intervals over images. Left: least relevant first, higher "
+            "is better. Right: most relevant first, lower is better. "
+            f"{' '.join(sentences(judged)[:2])} {stored.note}".strip()
+        ),
+        figures=figures,
+        tables=tables,
+    )
 
 
 def draw_study(

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from attnguide.evaluation.statistics import estimate_curve
 from attnguide.evaluation.transfer import crossed
-from attnguide.store.maps import relevance_of
+from attnguide.figures.experiment import Stored
+from attnguide.store.files import write_atomic
+from attnguide.store.maps import relevance_of, stored_picture
 from attnguide.viz.animation import animation
 from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.plots import FIRST, SECOND, Line, Plot, plots_below
@@ -24,7 +26,21 @@ SIDES = (("target", FIRST, "-"), ("other", SECOND, "--"))
 Shown = tuple[pd.DataFrame, NDArray[np.uint8]]  # rows of one picture, and the picture
 
 
-def draw_descent(
+def draw_descents(stored: Stored) -> tuple[Figure, dict[str, Figure]]:
+    """A figure of each shown picture, the first apart; those of its model move in animation.gif."""
+    rows, figures, first = stored.all_rows, {}, stored.all_rows["model"].iloc[0]
+    moving = []
+    for (model, image), part in stored.shown.groupby(["model", "image_id"], sort=False):
+        picture = stored_picture(stored.run_dir, f"{model} {image}")
+        own = rows[rows["model"] == model]
+        figures[f"{image}, {model}"] = _draw_descent(part, own, picture, stored.seed)
+        if model == first:
+            moving.append((part, picture))
+    write_atomic(stored.run_dir / "animation.gif", _animate(moving))
+    return figures.pop(next(iter(figures))), figures
+
+
+def _draw_descent(
     part: pd.DataFrame, rows: pd.DataFrame, picture: NDArray[np.uint8], seed: int
 ) -> Figure:
     """Frames of one picture, a row per rate; beneath, its plots and those of all pictures.
@@ -52,7 +68,7 @@ def draw_descent(
     return figure
 
 
-def animate(shown: Sequence[Shown]) -> bytes:
+def _animate(shown: Sequence[Shown]) -> bytes:
     """A GIF: the maps of the shown pictures, a row per rate."""
     split = [[(own, picture) for own in _rates(part)] for part, picture in shown]
     steps = range(len(split[0][0][0]))

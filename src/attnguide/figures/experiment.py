@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from attnguide.data.guide_image import GuideImage
 from attnguide.data.pictures import Item, Pictures, Sample, Selection
+from attnguide.data.views import to_view
 from attnguide.evaluation.engines import Engine, MaskedModel, prepare
+from attnguide.figures.selecting import limited
 from attnguide.findings import Findings
 from attnguide.guides import Guide, no_guide
 from attnguide.losses import Loss, logit
@@ -173,12 +175,14 @@ class Experiment:
         title: One line for lists and reports.
         claim: What the paper says, in one or two sentences.
         takes: Which of `CHOICES` change something; the others are refused.
+        labelled: Whether pictures need labels.
         key: Columns that together name a row.
     """
 
     title: ClassVar[str]
     claim: ClassVar[str]
     takes: ClassVar[frozenset[str]] = frozenset()
+    labelled: ClassVar[bool] = True
     key: ClassVar[tuple[str, ...]] = ("image_id", "model")
 
     def check(self, choices: Choices) -> None:
@@ -187,7 +191,7 @@ class Experiment:
         Raises:
             ValueError: naming the setting, what it may be, and what to do.
         """
-        choices.pictures.check(labels=True)
+        choices.pictures.check(labels=self.labelled)
 
     def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:
         """The models, loaded one after the other."""
@@ -205,9 +209,9 @@ class Experiment:
         kept = (item for item in found.items if limited(study.methods, limits, item))
         return replace(found, items=tuple(kept))
 
-    def inputs(self, study: Study, item: Item, sample: Sample) -> Any:
-        """What `rows` needs of a picture; data workers do this."""
-        raise NotImplementedError
+    def inputs(self, study: Study, item: Item, sample: Sample) -> Any:  # noqa: ARG002
+        """What `rows` needs of a picture, by default its view; data workers do this."""
+        return to_view(study.vit, sample)
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """Rows of a batch of inputs, all rows of an item together."""
@@ -216,53 +220,6 @@ class Experiment:
     def draw(self, stored: Stored) -> Findings:
         """Figure, tables and claims from what is stored, without model or data."""
         raise NotImplementedError
-
-
-def join(*parts: Selection) -> Selection:
-    """One list of items: numbered within their part, each id once.
-
-    An item that is both measured and shown is one item.
-    """
-    found: dict[tuple[str, str], Item] = {}
-    counts: dict[str, int] = {}
-    for item in (item for selection in parts for item in selection.items):
-        known = found.get((item.part, item.id))
-        if known is None:
-            found[item.part, item.id] = replace(item, number=counts.setdefault(item.part, 0))
-            counts[item.part] += item.measured
-        else:
-            found[item.part, item.id] = replace(
-                known,
-                shown=item.shown if known.shown is None else known.shown,
-                measured=known.measured or item.measured,
-            )
-    notes = dict.fromkeys(selection.note for selection in parts if selection.note)
-    return Selection(tuple(found.values()), " ".join(notes))
-
-
-def shown_only(selection: Selection) -> Selection:
-    """Items that are shown, in order, and do not count in the statistics of themselves."""
-    items = (
-        replace(item, shown=place, measured=False) for place, item in enumerate(selection.items)
-    )
-    return Selection(tuple(items), selection.note)
-
-
-def limited(methods: Mapping[str, Method], limits: Mapping[str, int], item: Item) -> list[str]:
-    """Labels of the methods that this item is measured with; what is shown is shown with all."""
-    if item.shown is not None:
-        return list(methods)
-    return [label for label in methods if item.number < limits.get(label, item.number + 1)]
-
-
-def in_groups(
-    batch: Iterable[tuple[Item, Any]], key: Any
-) -> Iterator[tuple[Any, list[tuple[Item, Any]]]]:
-    """The entries of a batch by what `key` says of their item."""
-    groups: dict[Any, list[tuple[Item, Any]]] = {}
-    for entry in batch:
-        groups.setdefault(key(entry[0]), []).append(entry)
-    yield from groups.items()
 
 
 def read_stored(run_dir: Path, config: Mapping[str, Any]) -> Stored:

@@ -4,49 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
 from attnguide.data.given import check_pictures, given_pictures
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, pixels_of, to_view
-from attnguide.errors import InputError, unknown_name
+from attnguide.data.views import View, to_view
+from attnguide.errors import InputError
 from attnguide.evaluation.localisation import LIKE, Measure, like, on_target
 from attnguide.evaluation.localisation_rows import KEY, REFERENCES, localisation_rows
-from attnguide.figures.experiment import (
-    Choices,
-    Rows,
-    Stored,
-    Study,
-    in_groups,
-    join,
-    limited,
-    shown_only,
-)
+from attnguide.figures.experiment import Choices, Stored, Study
+from attnguide.figures.method_study import Entries, MethodStudy
+from attnguide.figures.selecting import join, to_show
 from attnguide.figures.shown import ShownView, shown_views
-from attnguide.figures.table_figure import TableFigure
 from attnguide.losses import TWO_CLASS, loss_name
-from attnguide.methods import list_methods
+from attnguide.methods import Method
 from attnguide.viz.panels import Panel, draw_panels
 from attnguide.viz.style import method_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+BESIDE = ("label", "runner-up")  # what is shown where competitors are explained
 EACH_SCALE = (
     "Red speaks for the class named above a map, blue against it; every map has its own scale."
 )
 
 
 @dataclass
-class MapFigure(TableFigure):
+class MapFigure(MethodStudy):
     """What a figure of maps declares; everything else is here.
 
     Attributes:
         pictures: The user's own to show instead: {file: PATH, classes: [NAME, ...]} each.
         shown: How many pictures to show.
-        limits: On how many of the pictures a slow method is measured, by its label.
         pairs: Whether pictures show two classes, each explained in turn.
         boxed: Whether two-class photographs with boxes are measured too.
         competitors: How many other classes are explained beside the label, as in `explain_views`.
@@ -54,7 +47,6 @@ class MapFigure(TableFigure):
 
     pictures: list[dict[str, Any]] = field(default_factory=list)
     shown: int = 4
-    limits: dict[str, int] = field(default_factory=dict)
 
     takes: ClassVar[frozenset[str]] = frozenset({"method", "loss", "reference"})
     key: ClassVar[tuple[str, ...]] = KEY
@@ -66,7 +58,6 @@ class MapFigure(TableFigure):
         """Methods, loss, pictures and data."""
         super().check(choices)
         check_reference(choices, pairs=self.pairs)
-        check_limits(self.limits, choices)
         if self.shown < 1:
             raise InputError(f"runner.shown must be at least 1, got {self.shown}")
         check_pictures(self.pictures, 2 if self.pairs else 1)
@@ -85,7 +76,7 @@ class MapFigure(TableFigure):
         kept = [item for item in shown.items if item.label not in left_out]
         count = len(kept) if self.pictures else self.shown
         shown = Selection(tuple(kept[:count]), shown.note)
-        return join(measured, data.boxed(vit) if self.boxed else Selection(()), shown_only(shown))
+        return join(measured, data.boxed(vit) if self.boxed else Selection(()), to_show(shown))
 
     def views(self, study: Study, item: Item, sample: Sample) -> list[View]:  # noqa: ARG002
         """The sample as the model sees it, in one way or several."""
@@ -95,34 +86,33 @@ class MapFigure(TableFigure):
         """The views of a picture."""
         return self.views(study, item, sample)
 
-    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
-        """Rows of every view, target and method; maps and pictures of what is shown."""
-        tables, pictures = [], {}
+    def group(self, item: Item) -> Any:
+        """Boxed photographs are not explained for other classes."""
+        return item.part == "boxed" and self.competitors > 0
 
-        def group(item: Item) -> tuple[tuple[str, ...], int]:
-            others = 0 if item.part == "boxed" else self.competitors
-            return tuple(limited(study.methods, self.limits, item)), others
+    def table(self, study: Study, entries: Entries, methods: Mapping[str, Method]) -> pd.DataFrame:
+        """Rows of every view, target and method."""
+        views = [(item.shown is not None, view) for item, views in entries for view in views]
+        size, competitors = study.batch_size, self.competitors
+        if entries[0][0].part == "boxed":
+            competitors = 0
+        tables = [
+            localisation_rows(
+                study.vit,
+                [view for _, view in part],
+                [shown for shown, _ in part],
+                methods,
+                loss=study.loss,
+                reference=study.reference,
+                competitors=competitors,
+            )
+            for part in (views[start : start + size] for start in range(0, len(views), size))
+        ]
+        return pd.concat(tables, ignore_index=True)
 
-        for (labels, competitors), entries in in_groups(batch, group):
-            views = [(item.shown is not None, view) for item, views in entries for view in views]
-            size = study.batch_size
-            for part in (views[start : start + size] for start in range(0, len(views), size)):
-                tables.append(
-                    localisation_rows(
-                        study.vit,
-                        [view for _, view in part],
-                        [shown for shown, _ in part],
-                        {label: study.methods[label] for label in labels},
-                        loss=study.loss,
-                        reference=study.reference,
-                        competitors=competitors,
-                    )
-                )
-            for shown, view in views:
-                if shown:
-                    name = f"{study.vit.name} {view.id}"
-                    pictures[name] = pixels_of(study.vit, view.image)
-        return Rows(pd.concat(tables, ignore_index=True), pictures)
+    def seen(self, inputs: Any) -> Sequence[View]:
+        """Every view of a picture."""
+        return list(inputs)
 
     def asked(self) -> Mapping[str, Measure]:
         """Measures of the label's maps, and how alike they are to those of other classes."""
@@ -135,6 +125,9 @@ class MapFigure(TableFigure):
 
     def column_titles(self, methods: Sequence[str], places: int) -> list[str]:
         """Above the columns of maps."""
+        if self.competitors:
+            columns = self.columns(methods, places)
+            return [f"{method_label(method)}: {BESIDE[place]}" for method, place in columns]
         return [*map(method_label, methods)] * places
 
     def panels(self, shown: Sequence[ShownView], methods: Sequence[str]) -> Figure:
@@ -153,10 +146,14 @@ class MapFigure(TableFigure):
         return draw_panels(rows, column_titles=["image", *self.column_titles(methods, places)])
 
     def columns(self, methods: Sequence[str], places: int) -> Iterator[tuple[str, int]]:
-        """Method and target of every column of maps: all methods of the first target first."""
-        for place in range(places):
-            for method in methods:
-                yield method, place
+        """Method and target of every column: all methods of the first target first.
+
+        With competitors each method's map of the label, then that of the runner-up.
+        """
+        if self.competitors:
+            yield from product(methods, range(min(places, len(BESIDE))))
+        else:
+            yield from ((method, place) for place in range(places) for method in methods)
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The figure of the first model, and those of the others by heading."""
@@ -173,18 +170,6 @@ def by_model(stored: Stored) -> list[tuple[str, list[ShownView]]]:
     views = shown_views(stored)
     models = dict.fromkeys(view.model for view in views)
     return [(model, [view for view in views if view.model == model]) for model in models]
-
-
-def check_limits(limits: Mapping[str, int], choices: Choices) -> None:
-    """Refuse limits of methods that nobody knows.
-
-    Raises:
-        ValueError: the first of them.
-    """
-    known = {*choices.methods, *list_methods()}
-    for label in limits:
-        if label not in known:
-            raise unknown_name("method in runner.limits", label, sorted(known))
 
 
 def check_reference(choices: Choices, *, pairs: bool, words: tuple[str, ...] | None = None) -> None:

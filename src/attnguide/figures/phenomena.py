@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from attnguide.errors import InputError
 from attnguide.evaluation.localisation import LIKE
 from attnguide.figures.claims import Claim, mean
+from attnguide.figures.experiment import Choices
+from attnguide.methods import class_blind_methods
 from attnguide.viz.style import method_label
 
 SIGN, WHOLE = "net positive on the object", "net positive in all"
@@ -31,3 +34,14 @@ def class_blind(method: str) -> tuple[Claim, ...]:
         )
         for measure, whose in zip(LIKE_MEASURES, words, strict=True)
     )
+
+
+def check_class_sensitive(choices: Choices) -> None:
+    """Refuse methods that cannot tell classes apart (Fig. 13), `absolute` among them (Fig. 3).
+
+    Raises:
+        ValueError: naming all of them.
+    """
+    blind = [name for name in choices.methods if name in ("absolute", *class_blind_methods())]
+    if blind:
+        raise InputError(f"only class-sensitive methods are compared; leave out {', '.join(blind)}")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from attnguide.data.views import View, pixels_of
 from attnguide.figures.experiment import Stored
 from attnguide.findings import ShownPicture
 from attnguide.store.maps import picture_file, relevance_of, stored_picture
 from attnguide.viz.panels import Panel, short_name
 from attnguide.viz.style import signed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnguide.types import ViT
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,11 @@ def shown_views(stored: Stored) -> list[ShownView]:
         )
         for (model, image, kind), part in rows.groupby(["model", "image_id", "view"], sort=False)
     ]
+
+
+def pictures_of(vit: ViT, views: Iterable[View]) -> dict[str, Tensor]:
+    """What the model sees of the views, as `Rows.pictures` takes it."""
+    return {f"{vit.name} {view.id}": pixels_of(vit, view.image) for view in views}
 
 
 def picture_name(model: str, image_id: str, kind: str) -> str:

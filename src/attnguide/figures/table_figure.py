@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from attnguide.evaluation.statistics import Measure, per_image, summarise
-from attnguide.figures.claims import Claim, judge, sentences, tables_of
+from attnguide.figures.claims import (
+    Claim,
+    Family,
+    counted,
+    judge,
+    judge_families,
+    sentences,
+    tables_of,
+)
 from attnguide.figures.experiment import Experiment, Stored
 from attnguide.findings import Findings
 from attnguide.viz.dots import DotPanel, draw_dots, table_panel
@@ -40,12 +48,14 @@ class TableFigure(Experiment):
         by: Columns that tell lines of the summary apart.
         measures: Functions of rows to a value per row, by name.
         claims: What is judged.
+        families: Or else one method against all others, corrected after Holm.
         plots: Panels of dots.
     """
 
     by: ClassVar[tuple[str, ...]] = ("model", "method")
     measures: ClassVar[Mapping[str, Measure]] = {}
     claims: ClassVar[Sequence[Claim]] = ()
+    families: ClassVar[Sequence[Family]] = ()
     plots: ClassVar[Sequence[Plot]] = ()
 
     def asked(self) -> Mapping[str, Measure]:
@@ -62,12 +72,11 @@ class TableFigure(Experiment):
 
     def judged(self, stored: Stored) -> pd.DataFrame:
         """The lines of claims.csv."""
-        tables = tables_of(self.measured(stored), self.asked(), self.by, stored.seed)
-        return judge(self.claims, tables)
-
-    def said(self, claims: pd.DataFrame) -> list[str]:
-        """What the claims come to; every one of them, where they are few."""
-        return sentences(claims)
+        rows, measures = self.measured(stored), self.asked()
+        if self.families:
+            whole = tables_of(rows, measures, ("model",), stored.seed)
+            return judge_families(self.families, whole)
+        return judge(self.claims, tables_of(rows, measures, self.by, stored.seed))
 
     def further(self, stored: Stored) -> list[str]:  # noqa: ARG002
         """Sentences beside the claims."""
@@ -105,7 +114,7 @@ class TableFigure(Experiment):
         model = str(stored.all_rows["model"].iloc[0])
         parts = (
             self.caption(stored, model),
-            *self.said(claims),
+            *(counted(claims, self.families) if self.families else sentences(claims)),
             *found,
             WHAT_BRACKETS_ARE,
             stored.note,

@@ -18,7 +18,6 @@ from attnguide.data.pictures import (
     check_choice,
     class_indices,
     numbered,
-    to_show,
 )
 from attnguide.errors import InputError, unknown_name
 from attnguide.types import ViT
@@ -126,12 +125,12 @@ class Creatures:
 
     def shown_singles(self, vit: ViT, count: int) -> Selection:
         """The first picture of each of the first `count` classes of `shown`."""
-        return Selection(to_show(self.of_class(vit, name) for name in self.shown[:count]))
+        return Selection(tuple(self.of_class(vit, name) for name in self.shown[:count]))
 
     def shown_pairs(self, vit: ViT, count: int) -> Selection:
         """The first `count` scenes of two."""
         index = class_indices(vit, CLASS_NAMES)
-        return Selection(to_show(self._pair(index, number) for number in range(count)))
+        return Selection(tuple(self._pair(index, number) for number in range(count)))
 
     def of_class(self, vit: ViT, name: str) -> Item:
         """The first picture of a class.

@@ -1,0 +1,62 @@
+"""Which items a study has: joined, shown, in parts and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from attnguide.data.pictures import Item, Selection
+from attnguide.methods import Method
+
+
+def in_part(selection: Selection, part: str) -> Selection:
+    """The same items in a part of the study."""
+    return Selection(tuple(replace(i, part=part) for i in selection.items), selection.note)
+
+
+def join(*parts: Selection) -> Selection:
+    """One list of items: numbered within their part, each id once.
+
+    An item that is both measured and shown is one item.
+    """
+    found: dict[tuple[str, str], Item] = {}
+    counts: dict[str, int] = {}
+    for item in (item for selection in parts for item in selection.items):
+        known = found.get((item.part, item.id))
+        if known is None:
+            found[item.part, item.id] = replace(item, number=counts.setdefault(item.part, 0))
+            counts[item.part] += item.measured
+        else:
+            found[item.part, item.id] = replace(
+                known,
+                shown=item.shown if known.shown is None else known.shown,
+                measured=known.measured or item.measured,
+            )
+    notes = dict.fromkeys(selection.note for selection in parts if selection.note)
+    return Selection(tuple(found.values()), " ".join(notes))
+
+
+def to_show(selection: Selection, *, measured: bool = False) -> Selection:
+    """The items as those that are shown, in order; they count in no statistics, unless measured."""
+    items = (
+        replace(item, shown=place, measured=measured) for place, item in enumerate(selection.items)
+    )
+    return Selection(tuple(items), selection.note)
+
+
+def limited(methods: Mapping[str, Method], limits: Mapping[str, int], item: Item) -> list[str]:
+    """Labels of the methods that this item is measured with; what is shown is shown with all."""
+    if item.shown is not None:
+        return list(methods)
+    return [label for label in methods if item.number < limits.get(label, item.number + 1)]
+
+
+def in_groups(
+    batch: Iterable[tuple[Item, Any]], key: Any
+) -> Iterator[tuple[Any, list[tuple[Item, Any]]]]:
+    """The entries of a batch by what `key` says of their item."""
+    groups: dict[Any, list[tuple[Item, Any]]] = {}
+    for entry in batch:
+        groups.setdefault(key(entry[0]), []).append(entry)
+    yield from groups.items()
