@@ -25,7 +25,6 @@ from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.table_figure import Plot
 from attnguide.findings import Findings
 from attnguide.methods import Method
-from attnguide.models import load
 from attnguide.models.sources import Timm
 from attnguide.types import ViT
 from attnguide.viz.dots import draw_dots, table_panel
@@ -67,12 +66,6 @@ class InDomainDeletion(MethodStudy):
             raise InputError(
                 "experiment=in_domain_deletion needs a model trained with filled cells, which is "
                 "there for data=creatures alone"
-            )
-        if MASKED not in load.EMBEDDED:
-            raise InputError(
-                f"experiment=in_domain_deletion needs the checkpoint {MASKED}, which is not among "
-                f"the embedded ones ({', '.join(load.EMBEDDED)}); train it: python run.py "
-                "experiment=train_creatures variant=masked"
             )
         super().check(choices)
 

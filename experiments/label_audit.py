@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,9 +34,12 @@ from attnguide.figures.contaminated import ContaminationFigure
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.selecting import join
 from attnguide.findings import Findings
+from attnguide.models.sources import Timm
 from attnguide.store.maps import as_columns, relevance_of, stored_picture
+from attnguide.types import ViT
 from attnguide.viz.panels import Panel, draw_panels, short_name
 
+STRONGER = "creatures_contaminated60"  # with twice the share of wrong labels
 TOP = 0.05  # share of the pictures that a signal points at
 PER_ROW = 4  # pictures beside each other
 
@@ -68,6 +71,12 @@ class LabelAudit(ContaminationFigure):
                 f"and {self.impostors}"
             )
         super().check(choices)
+
+    def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:
+        """With the model of more contaminated labels, where there is one of contaminated labels."""
+        yield from super().models(choices, device)
+        if choices.pictures.contaminated and STRONGER not in choices.models.names:
+            yield from Timm(name=STRONGER).load(device)
 
     def items(self, study: Study) -> Selection:
         """Labelled pictures; of creatures also impostors, under the label that they were given."""

@@ -35,14 +35,8 @@ def test_a_cell_that_the_class_does_not_use_has_no_fall():
     assert single_deletion(expected[1], falls[1]) == pytest.approx(1)
 
 
-def test_the_missing_model_is_named_before_anything_is_loaded(tmp_path, no_models):
-    with pytest.raises(ValueError, match="checkpoint creatures_masked.*variant=masked"):
-        start(tmp_path / "run", "experiment=in_domain_deletion", "device=cpu")
-
-
 @pytest.mark.usefixtures("small_models", "undrawn")
-def test_both_models_are_measured_and_their_rankings_compared(tmp_path, monkeypatch):
-    monkeypatch.setattr("attnguide.models.load.EMBEDDED", ("creatures", "creatures_masked"))
+def test_both_models_are_measured_and_their_rankings_compared(tmp_path):
     run_dir = start(
         tmp_path / "run", "experiment=in_domain_deletion", "device=cpu", "data.num_images=4",
         "method=[complete,gae,gradcam]", "++runner.limits={gae: 3}", "batch_size=3",

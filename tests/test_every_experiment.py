@@ -130,9 +130,6 @@ def in_shards(tmp_path, words):
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_way_to_run_gives_the_same(name, world, words_of, tmp_path, monkeypatch):
-    if name == "in_domain_deletion":
-        embedded = ("creatures", "creatures_contaminated", "creatures_masked")
-        monkeypatch.setattr("attnguide.models.load.EMBEDDED", embedded)
     if world != "creatures" and name in CREATURES_ONLY:
         with pytest.raises(ValueError, match="data=creatures"):
             start(tmp_path / "refused", *words_of(name, world))

@@ -15,7 +15,6 @@ from attnguide.data.creatures.scenes import pair, single
 from attnguide.evaluation.engines import prepare
 from attnguide.figures.experiment import Task
 from attnguide.figures.map_figure import MapFigure
-from attnguide.models.load import EMBEDDED
 from attnguide.runs.objects import build_experiment
 from attnguide.store.table import read
 
@@ -147,8 +146,6 @@ def test_each_setting_that_is_taken_changes_something(name, tmp_path, monkeypatc
     experiment = build_experiment(config(f"experiment={name}", *SMALL.get(name, ())))
     if isinstance(experiment, Task):
         pytest.skip("a training: its settings have tests of their own")
-    if name == "in_domain_deletion":
-        monkeypatch.setattr("attnguide.models.load.EMBEDDED", (*EMBEDDED, "creatures_masked"))
     runs, idle = Runs(name, tmp_path, monkeypatch), []
     for choice in sorted(experiment.takes):
         accepted = 0

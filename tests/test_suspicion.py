@@ -19,6 +19,7 @@ from attnguide.evaluation.suspicion import (
     suspicious_pairs,
     unlike_its_class,
 )
+from attnguide.models.load import EMBEDDED
 from attnguide.store.table import read
 
 
@@ -126,8 +127,8 @@ def test_creatures_are_judged_in_both_models_and_photographs_are_ranked(tmp_path
     words = ["experiment=label_audit", "device=cpu", "batch_size=8"]
     run_dir = start(tmp_path / "run", *words, "data.num_images=32", "runner.impostors=12")
     claims = table_of(run_dir, "claims")
-    assert set(claims["model"]) == {"creatures", "creatures_contaminated"}
-    assert len(claims) == 2 * 2 * len(SIGNALS)
+    assert set(claims["model"]) == set(EMBEDDED) - {"creatures_masked"}
+    assert len(claims) == 3 * 2 * len(SIGNALS)
     rows = read(run_dir)
     wrong = rows[rows["wrong"].eq(True)]
     assert wrong["image_id"].nunique() == 12

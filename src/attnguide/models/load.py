@@ -19,7 +19,7 @@ from attnguide.models.preprocess import Preprocess, with_fields
 from attnguide.models.wrap import as_pair, wrap_model
 from attnguide.types import ViT
 
-EMBEDDED = ("creatures", "creatures_contaminated")
+EMBEDDED = ("creatures", "creatures_contaminated", "creatures_contaminated60", "creatures_masked")
 EXPLAINED = ("vision_transformer", "deit")  # timm's files whose every network can be explained
 
 
@@ -35,8 +35,8 @@ def load_model(
     """A vision transformer by name, in evaluation mode, with its preprocessing.
 
     Args:
-        name: "creatures" (embedded, offline), "creatures_contaminated", or any timm
-            `VisionTransformer`, also as `timm/NAME`, `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
+        name: "creatures" or another of `EMBEDDED` (offline), or any timm `VisionTransformer`,
+            also as `timm/NAME`, `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
         checkpoint: Local weights with timm's names, as trainers write them: a file, or a folder
             with one. Without it, timm fetches the pretrained weights from the hub.
         device: Where to put it.
