@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image
@@ -26,6 +27,7 @@ WORLDS = {
     "photographs": "Photographs (ViT-Tiny, ImageNet pictures)",
 }
 MAX_WIDTH = 1000  # pixels of a picture
+MANY = 16  # claims that are folded
 BADGES = {"holds": "**holds**", "does not hold": "*does not hold*"}
 FINDINGS = "findings.md"
 
@@ -69,8 +71,8 @@ def results(world: str) -> list[Path]:
     return sorted(path.parent for path in (DOCS / "results" / world).glob("*/claims.csv"))
 
 
-def told(folder: Path) -> dict[str, str]:
-    """Title, claim and caption of an experiment."""
+def told(folder: Path) -> dict[str, Any]:
+    """Title, claim, caption and further sentences of an experiment."""
     return json.loads((folder / "findings.json").read_text())
 
 
@@ -86,6 +88,17 @@ def claims_table(claims: pd.DataFrame) -> str:
         value = value.replace("-", "\N{MINUS SIGN}")
         lines.append(f"| {line['claim']} | {value} | {line['n']} | {_badge(line['verdict'])} |")
     return "\n".join(lines)
+
+
+def folded(claims: pd.DataFrame) -> str:
+    """The table; many claims are counted by verdict, and unfold."""
+    table = claims_table(claims)
+    if len(claims) <= MANY:
+        return table
+    counts = claims["verdict"].value_counts()
+    told = ", ".join(f"{name} {count}" for name, count in counts.items())
+    opened = f'<details markdown="1"><summary>{len(claims)} claims: {told}</summary>'
+    return f"{opened}\n\n{table}\n\n</details>"
 
 
 def findings() -> str:
@@ -108,7 +121,8 @@ def findings() -> str:
         for world, folder in folders:
             claims = pd.read_csv(folder / "claims.csv")
             for model, part in claims.groupby("model", sort=False):
-                parts += ["", f"{WORLDS[world]}, `{model}`:", "", claims_table(part)]
+                parts += ["", f"{WORLDS[world]}, `{model}`:", "", folded(part)]
+            parts += ["", " ".join(told(folder)["found"])] if told(folder)["found"] else []
     return "\n".join(parts) + "\n"
 
 
@@ -205,12 +219,12 @@ def _share(table: pd.DataFrame, method: str) -> str:
 
 def libra_table() -> str:
     """What LibraGrad's gradient does without a guide, from the claims of Figure 12."""
-    lines = ["| pictures | claim | points of AUC | n | verdict |", "|---" * 5 + "|"]
+    lines = ["| pictures | claim | points | n | verdict |", "|---" * 5 + "|"]
     for world, words in WORLDS.items():
         path = DOCS / "results" / world / "fig12_perturbation" / "claims.csv"
         claims = pd.read_csv(path) if path.is_file() else pd.DataFrame({"claim": []})
         words_of = claims["claim"].astype(str)
-        own = claims[words_of.str.contains("Libra") & words_of.str.contains("without")]
+        own = claims[words_of.str.contains("more SRG, complete.*without", regex=True)]
         for line in own.to_dict("records"):
             value = f"{line['value']:.1f} [{line['low']:.1f}, {line['high']:.1f}]"
             value = value.replace("-", "\N{MINUS SIGN}")

@@ -64,19 +64,19 @@ class Fig09Detail(ContaminationFigure):
         "correlation with the map of Eq. 8": column("like_eq8"),
     }
     claims = (
-        Claim("the claim that Eq. 8 puts more of the positive mass on the part that tells the "
+        Claim("Eq. 8 puts more of the positive mass on the part that tells the "
               "classes apart than the logit does (difference)",
               gain_of("detail", EQ8, "logit", positive_share("part")), above=0),
-        Claim("the claim that both logits are positive, as Eq. 8 needs, in most pictures",
+        Claim("both logits are positive, as Eq. 8 needs, in most pictures",
               mean_of("detail", EQ8, VALID), above=0.5),
-        *(Claim("the claim that, once labels are contaminated, the part is red for the class that "
+        *(Claim("once labels are contaminated, the part is red for the class that "
                 f"it was mixed into ({words}; signed share)",
                 mean_of(part, loss, SIGNED, "contaminated"), above=0)
           for part, loss, words in FORMS),
-        *(Claim("the claim that the part is redder than with clean labels "
+        *(Claim("the part is redder than with clean labels "
                 f"({words}; change of the signed share)", change_of(part, loss), above=0)
           for part, loss, words in FORMS),
-        Claim("the claim that parts of the other species, whose labels are clean in both models, "
+        Claim("parts of the other species, whose labels are clean in both models, "
               f"become redder by less than {UNCHANGED} (logit, another animal beside them)",
               change_of("control", "logit"), below=UNCHANGED),
     )  # fmt: skip

@@ -162,6 +162,6 @@ def _only(judged: pd.DataFrame) -> dict[Any, Any]:
         line, verdict, why = able.iloc[0], DOES_NOT_HOLD, "another does too"
     elif verdict == HOLDS and len(unclear):
         line, verdict, why = unclear.iloc[0], CANNOT_BE_TOLD, "another may do too"
-    claim = f"the claim that only detail interpretation uncovers the mixture ({why}: "
+    claim = f"only detail interpretation uncovers the mixture ({why}: "
     name = str(line["claim"]).partition(":")[0]
     return line.to_dict() | {"claim": f"{claim}{name})", "verdict": verdict}

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from attnguide import explain, load_model, perturb, stitch
 from attnguide.data.creatures.scenes import guide, single
+from attnguide.figures.curves import judge_study
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = ["image_id", "model", "guide", "method", "order", "fraction"]
@@ -170,3 +171,38 @@ def test_fills_are_studied_side_by_side_on_the_same_explanations(tmp_path):
         alone = pd.read_parquet(tmp_path / fill / "results.parquet")
         own = both[both["fill"] == fill].reset_index(drop=True)
         pd.testing.assert_frame_equal(own, alone, rtol=1e-5)
+
+
+def toy_rows(kept):
+    """Twelve images; `kept` says by method up to which fraction they stay right, least first."""
+    fractions = [0.0, 0.25, 0.5, 0.75, 1.0]
+    return pd.DataFrame(
+        {
+            "image_id": f"image {number}", "model": "toy", "method": method, "order": order,
+            "fraction": fraction, "measured": True,
+            "correct": order == "negative" and fraction <= least, "probability": 0.5,
+        }
+        for number in range(12)
+        for method, least in kept.items()
+        for order in ("negative", "positive")
+        for fraction in fractions
+    )  # fmt: skip
+
+
+def test_a_corrected_gradient_is_judged_against_its_method_and_gae():
+    kept = {"complete": 0.25, "gae": 0.75, "complete_libra": 0.5, "gae_libra": 1.0, "random": 0}
+    claims = judge_study(toy_rows(kept), list(kept), "without a guide", 0)
+    own = claims[claims["claim"].str.startswith("both tests: more SRG")].set_index("claim")
+    found = {
+        claim.removeprefix("both tests: more SRG, ").partition(",")[0]: (line["value"], line["n"])
+        for claim, line in own.iterrows()
+    }
+    assert found == {
+        "complete (Libra) minus complete": (pytest.approx(25), 12),
+        "complete (Libra) minus GAE": (pytest.approx(-25), 12),
+        "GAE (Libra) minus GAE": (pytest.approx(25 / 2), 12),
+    }
+    assert own["verdict"].tolist() == ["holds", "does not hold", "holds"]
+    plain = {name: kept[name] for name in ("complete", "gae", "random")}
+    others = judge_study(toy_rows(plain), list(plain), "without a guide", 0)
+    assert not others["claim"].str.contains("SRG").any()

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from attnguide.evaluation.perturbation_rows import RANDOM
-from attnguide.evaluation.perturbation_tables import areas, auc_table, curves, paired_differences
+from attnguide.evaluation.perturbation_tables import (
+    areas,
+    auc_table,
+    curves,
+    paired_differences,
+    scores,
+)
 from attnguide.evaluation.statistics import (
     Estimate,
     estimate,
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
 ORDERS = ("negative", "positive")
 QUANTITIES = {"accuracy": "recognition rate (%)", "probability": "probability of the label (%)"}
 ALIKE = 5.0  # points of AUC within which two methods count as alike
+CORRECTED = "_libra"  # the end of a method's label with LibraGrad's gradient
 
 
 def perturbation_findings(stored: Stored, parts: Sequence[tuple[str, pd.DataFrame]]) -> Findings:
@@ -120,7 +127,7 @@ def short_model(name: str) -> str:
 
 
 def judge_study(rows: pd.DataFrame, methods: Sequence[str], where: str, seed: int) -> pd.DataFrame:
-    """Lines of claims.csv: the first method against every other, and its rise at the beginning.
+    """Lines of claims.csv: the first method against every other, corrected gradients, the rise.
 
     Args:
         rows: Of one guide and fill.
@@ -152,6 +159,13 @@ def _claims(
         worse = estimate(gap["positive"], units, seed, kind="mean")
         yield f"negative test: recognised longer, {names}", better, {"above": 0}
         yield f"positive test: not worse by {ALIKE:g}, {names}", worse, {"below": ALIKE}
+    for method in (m for m in methods if m.endswith(CORRECTED)):
+        for rival in dict.fromkeys([method.removesuffix(CORRECTED), "gae"]):
+            if rival in methods:
+                gains = [scores(own[own["method"] == m], "srg") for m in (method, rival)]
+                gain = estimate(gains[0] - gains[1], units, seed, kind="mean")
+                names = f"{method_label(method)} minus {method_label(rival)}"
+                yield f"both tests: more SRG, {names}, points", gain, {"above": 0}
     for method in methods[:-1]:
         fraction, values = curves(_of(own, method, "negative"), "accuracy")
         if len(fraction) > 1:

@@ -110,11 +110,11 @@ class TableFigure(Experiment):
         """Figure, summary, claims with verdicts, sentences, dots."""
         summary, claims = self.summary(stored), self.judged(stored)
         figure, figures = self.main_figure(stored)
-        found = self.further(stored)
+        found = [*counted(claims, self.families), *self.further(stored)]
         model = str(stored.all_rows["model"].iloc[0])
         parts = (
             self.caption(stored, model),
-            *(counted(claims, self.families) if self.families else sentences(claims)),
+            *(() if self.families else sentences(claims)),
             *found,
             WHAT_BRACKETS_ARE,
             stored.note,
