@@ -27,7 +27,7 @@ WORLDS = {
     "photographs": "Photographs (ViT-Tiny, ImageNet pictures)",
 }
 MAX_WIDTH = 1000  # pixels of a picture
-MANY = 16  # claims that are folded
+MANY = 16  # claims of a study that is no figure of the paper; more are folded
 BADGES = {"holds": "**holds**", "does not hold": "*does not hold*"}
 FINDINGS = "findings.md"
 
@@ -90,10 +90,10 @@ def claims_table(claims: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def folded(claims: pd.DataFrame) -> str:
-    """The table; many claims are counted by verdict, and unfold."""
+def folded(experiment: str, claims: pd.DataFrame) -> str:
+    """The table; many claims of a study are counted by verdict, and unfold."""
     table = claims_table(claims)
-    if len(claims) <= MANY:
+    if len(claims) <= MANY or experiment.startswith("fig"):
         return table
     counts = claims["verdict"].value_counts()
     told = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -121,8 +121,12 @@ def findings() -> str:
         for world, folder in folders:
             claims = pd.read_csv(folder / "claims.csv")
             for model, part in claims.groupby("model", sort=False):
-                parts += ["", f"{WORLDS[world]}, `{model}`:", "", folded(part)]
-            parts += ["", " ".join(told(folder)["found"])] if told(folder)["found"] else []
+                parts += ["", f"{WORLDS[world]}, `{model}`:", "", folded(name, part)]
+            named = [f"{line['model']}: {line['claim']}:" for line in claims.to_dict("records")]
+            further = [
+                words for words in told(folder)["found"] if not words.startswith(tuple(named))
+            ]
+            parts += ["", " ".join(further)] if further else []
     return "\n".join(parts) + "\n"
 
 
@@ -219,21 +223,33 @@ def _share(table: pd.DataFrame, method: str) -> str:
 
 def libra_table() -> str:
     """What LibraGrad's gradient does without a guide, from the claims of Figure 12."""
-    lines = ["| pictures | claim | points | n | verdict |", "|---" * 5 + "|"]
+    lines = [
+        "| pictures | SRG without a guide | more, points | n | verdict |",
+        "|---" * 5 + "|",
+    ]
+    mended = {}
     for world, words in WORLDS.items():
         path = DOCS / "results" / world / "fig12_perturbation" / "claims.csv"
         claims = pd.read_csv(path) if path.is_file() else pd.DataFrame({"claim": []})
-        words_of = claims["claim"].astype(str)
-        own = claims[words_of.str.contains("more SRG, complete.*without", regex=True)]
-        for line in own.to_dict("records"):
+        named = r"more SRG, (complete \(Libra\) minus \w+).*without a guide"
+        found = claims["claim"].astype(str).str.extract(named)[0]
+        for index, pair in found.dropna().items():
+            line = claims.loc[index]
             value = f"{line['value']:.1f} [{line['low']:.1f}, {line['high']:.1f}]"
             value = value.replace("-", "\N{MINUS SIGN}")
-            verdict = _badge(line["verdict"])
-            lines.append(f"| {words} | {line['claim']} | {value} | {line['n']} | {verdict} |")
-    if len(lines) == 2:
+            lines.append(
+                f"| {words} | {pair} | {value} | {line['n']} | {_badge(line['verdict'])} |"
+            )
+            if pair.endswith("complete"):
+                mended[words] = line["verdict"] == "holds"
+    if not mended:
         asked = "`method=[complete,gae,complete_libra]`"
         return f"Not measured yet at full size: add {asked} to Figure 12."
-    return "\n".join(lines)
+    does = [words for words, verdict in mended.items() if verdict]
+    does_not = [words for words, verdict in mended.items() if not verdict]
+    told = [f"It does: {', '.join(does)}."] * bool(does)
+    told += [f"It does not, or it cannot be told: {', '.join(does_not)}."] * bool(does_not)
+    return "\n".join([" ".join(told), "", *lines])
 
 
 def fill(path: Path, name: str, text: str) -> None:

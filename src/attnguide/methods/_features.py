@@ -12,6 +12,8 @@ from attnguide.tracing.capture import gradient_of, unchanged
 from attnguide.tracing.tokens import layers
 from attnguide.tracing.trace import AttentionTrace, at_least_float32
 
+NAMED = 5  # images in a warning
+
 
 def patch_features(trace: AttentionTrace, layer: int, method: str) -> tuple[Tensor, Tensor]:
     """Features of the patches that the attention of `layer` reads, and d loss / d features.
@@ -67,14 +69,17 @@ def _forward(trace: AttentionTrace, attention: nn.Module) -> tuple[Tensor, Tenso
 def positive_evidence(trace: AttentionTrace, method: str, patches: Tensor) -> Tensor:
     """(B, rows, cols) positive part of a value per patch (B, P).
 
-    A map without any positive value is all zero: it stays so, and a warning counts such images.
+    A map without any positive value is all zero: it stays so, and a warning names such images.
     """
     maps = torch.unflatten(patches.clamp(min=0), -1, trace.vit.grid)
-    empty = int((maps == 0).flatten(1).all(1).sum())
+    empty = (maps == 0).flatten(1).all(1).nonzero().flatten().tolist()
     if empty:
+        names = [trace.vit.class_names[int(trace.target[place])] for place in empty[:NAMED]]
+        named = [f"{name!r} in images[{place}]" for place, name in zip(empty, names, strict=False)]
+        more = [f"{len(empty) - NAMED} more"] if len(empty) > NAMED else []
         warnings.warn(
-            f"method {method!r} found no positive evidence in {empty} of {len(maps)} images: "
-            "their maps are all zero and rank nothing",
+            f"method {method!r} found no positive evidence for {', '.join(named + more)}, of "
+            f"{len(maps)}: these maps are all zero and rank nothing",
             stacklevel=2,
         )
     return maps
