@@ -60,6 +60,18 @@ def small_model(name, checkpoint=None, *, device="cpu", **_):
     return wrap_model(vit.module, Preprocess((32, 32)), name=name, weights_sha256=f"of {name}")
 
 
+@pytest.fixture(scope="session")
+def creatures():
+    """Knows the creatures."""
+    return small_model("creatures")
+
+
+@pytest.fixture(scope="session")
+def imagenet():
+    """Knows ImageNet's classes."""
+    return small_model("tiny imagenet")
+
+
 @pytest.fixture
 def small_models(monkeypatch):
     """Random models of the right classes in the places of the real ones."""

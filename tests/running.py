@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
@@ -114,3 +115,16 @@ def _arrays(data):
         with np.load(io.BytesIO(data), allow_pickle=False) as opened:
             return [opened[name] for name in opened.files]
     return [np.frombuffer(data, "<f4")]
+
+
+def near(value):
+    """What was stored, up to what another machine may round otherwise."""
+    return pytest.approx(value, rel=0.02, abs=0.005)
+
+
+def one(table, **where):
+    """The only row with these values."""
+    for name, value in where.items():
+        table = table[table[name] == value]
+    assert len(table) == 1
+    return table.iloc[0]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from running import one
 from tiny import pictures
 
 from attnguide import explain
@@ -24,20 +25,6 @@ from attnguide.methods import get_method
 from attnguide.store.maps import relevance_of
 from experiments.fig09_detail import Fig09Detail
 from experiments.fig10_other_methods import Fig10OtherMethods
-
-
-def near(value):
-    """What was stored, up to what another machine may round otherwise."""
-    return pytest.approx(value, rel=0.02, abs=0.005)
-
-
-def one(table, **where):
-    """The only row with these values."""
-    for name, value in where.items():
-        table = table[table[name] == value]
-    assert len(table) == 1
-    return table.iloc[0]
-
 
 # Numbers of rows, against the library and by hand
 

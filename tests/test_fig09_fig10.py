@@ -1,7 +1,7 @@
 """Figures 9 and 10: the numbers behind them, what their claims say, and whom they study."""
 
 import pytest
-from running import config, start, table_of
+from running import config, near, one, start, table_of
 
 from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.evaluation.detail import (
@@ -19,19 +19,6 @@ SMALL = {"fig09_detail": ["runner.impostors=2"], "fig10_other_methods": ["method
 def run_small(run_dir, figure, *words):
     small = ["data.num_images=2", *SMALL[figure], "batch_size=4", "device=cpu"]
     return start(run_dir, f"experiment={figure}", *small, *words)
-
-
-def near(value):
-    """What was stored, up to what another machine may round otherwise."""
-    return pytest.approx(value, rel=0.02, abs=0.005)
-
-
-def one(table, **where):
-    """The only row with these values."""
-    for name, value in where.items():
-        table = table[table[name] == value]
-    assert len(table) == 1
-    return table.iloc[0]
 
 
 # Numbers of rows, against the library and by hand

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from running import near, one, table_of
 from running import start as run_command
-from running import table_of
 
 from attnguide import load_model
 from attnguide.evaluation.statistics import summarise
@@ -120,19 +120,6 @@ def test_attention_has_crossed_from_the_step_on_at_which_it_passes():
     assert told.loc["change of the target's logit", "value"] == -3
     assert told.loc["change of the other's share", "value"] == pytest.approx(2.1 / 3)
     assert told.loc["top-1 is the other", "value"] == 1
-
-
-def near(value):
-    """What was stored, up to what another machine may round otherwise."""
-    return pytest.approx(value, rel=0.02, abs=0.005)
-
-
-def one(table, **where):
-    """The only row with these values."""
-    for name, value in where.items():
-        table = table[table[name] == value]
-    assert len(table) == 1
-    return table.iloc[0]
 
 
 def test_figure_6_on_the_embedded_model(tmp_path, embedded):

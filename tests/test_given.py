@@ -8,21 +8,12 @@ import pytest
 from PIL import Image
 from tiny import tiny
 
-from attnguide import wrap_model
 from attnguide.data import Photographs
 from attnguide.data.given import boxed_pictures, check_pictures, given_pictures, read_boxes
-from attnguide.models.preprocess import Preprocess
 from attnguide.models.reader import UnreadableImage
 
 BOXES = Path(__file__).resolve().parents[1] / "docs" / "boxes.json"
 ZEBRA = "n02391049"
-
-
-@pytest.fixture(scope="module")
-def imagenet():
-    """Knows ImageNet's classes; 4 x 4 patches of 8 pixels."""
-    vit = tiny(num_classes=1000, img_size=32, patch_size=8)
-    return wrap_model(vit.module, Preprocess((32, 32)), name="tiny imagenet")
 
 
 @pytest.fixture

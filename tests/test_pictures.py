@@ -11,32 +11,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
-from tiny import tiny
 
-from attnguide import wrap_model
 from attnguide.data import Creatures, Photographs, Pictures
-from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.pairs import pair_up
 from attnguide.data.pictures import Item, Sample
 from attnguide.data.views import to_view
-from attnguide.models.preprocess import Preprocess
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "data"
 WNIDS = {"zebra": "n02391049", "snail": "n01944390", "tusker": "n01871265"}
-
-
-@pytest.fixture(scope="module")
-def creatures():
-    """Knows the creatures; 4 x 4 patches of 24 pixels."""
-    vit = tiny(num_classes=16, img_size=96, patch_size=24)
-    return replace(vit, class_names=CLASS_NAMES)
-
-
-@pytest.fixture(scope="module")
-def imagenet():
-    """Knows ImageNet's classes; 4 x 4 patches of 8 pixels."""
-    vit = tiny(num_classes=1000, img_size=32, patch_size=8)
-    return wrap_model(vit.module, Preprocess((32, 32)), name="tiny imagenet")
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny
 
-from attnguide import wrap_model
 from attnguide.data import Creatures, Photographs, Sample
 from attnguide.data.creatures import scenes
 from attnguide.data.creatures.scenes import CLASS_NAMES
@@ -18,20 +16,6 @@ from attnguide.data.views import coverage, nearest_fraction, to_guided_view, to_
 from attnguide.guides import Guide, no_guide
 from attnguide.models.preprocess import Preprocess
 from attnguide.models.reader import UnreadableImage
-
-
-@pytest.fixture(scope="module")
-def creatures():
-    """Knows the creatures; 4 x 4 patches of 24 pixels."""
-    vit = tiny(num_classes=16, img_size=96, patch_size=24)
-    return replace(vit, class_names=CLASS_NAMES)
-
-
-@pytest.fixture(scope="module")
-def imagenet():
-    """Knows ImageNet's classes; 4 x 4 patches of 8 pixels."""
-    vit = tiny(num_classes=1000, img_size=32, patch_size=8)
-    return wrap_model(vit.module, Preprocess((32, 32)), name="tiny imagenet")
 
 
 def test_masks_follow_the_picture_through_resize_and_crop(imagenet):

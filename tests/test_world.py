@@ -11,13 +11,6 @@ from attnguide.data.creatures import scenes
 from attnguide.data.creatures.scenes import CLASS_NAMES
 
 
-@pytest.fixture(scope="module")
-def creatures():
-    """Knows the creatures; 4 x 4 patches of 24 pixels."""
-    vit = tiny(num_classes=16, img_size=96, patch_size=24)
-    return replace(vit, class_names=CLASS_NAMES)
-
-
 def names(items):
     return [item.load().names for item in items]
 
