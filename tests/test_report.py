@@ -120,6 +120,17 @@ def test_claims_are_lines_with_number_interval_and_n(page):
     assert [line.model for line in claim_lines(CLAIMS[:2])] == ["", ""]
 
 
+def test_many_claims_unfold_and_their_verdicts_are_counted(findings, tmp_path):
+    few, many = (
+        Page(write_report(tmp_path, replace(findings, claims=own), CONFIG, PROVENANCE).read_text())
+        for own in (CLAIMS, pd.concat([CLAIMS] * 5))
+    )
+    told = "12 more claims: 6 cannot be told, 3 does not hold, 3 holds"
+    assert told in many.words
+    assert not any("more claims" in words for words in few.words)
+    assert sum("badge" in a.get("class", "") for _, a in many.tags) == 5 * len(CLAIMS)
+
+
 def test_the_viewer_holds_the_maps_as_numbers(page):
     data = json.loads(page.code[1])
     first, second = data["pictures"]

@@ -90,7 +90,7 @@ def test_a_claim_of_a_family_needs_holm_and_the_right_side():
     assert verdicts["is better than TAM"] == "does not hold"
     assert verdicts["is better than LRP"] == "cannot be told"
     (sentence,) = counted(claims, [family])
-    assert "of 3, holds for 1, does not hold for 1, cannot be told for 1" in sentence
+    assert "another method is above 0 for 1 of 3, below for 1; for 1 it cannot be told." in sentence
 
 
 def test_perturbation_scores_are_those_of_the_perturbation_study(tiny_vit):

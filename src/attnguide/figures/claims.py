@@ -198,10 +198,11 @@ def counted(claims: pd.DataFrame, families: Sequence[Family]) -> list[str]:
             verdicts = own.loc[own["claim"].str.startswith(f"{family.sentence} "), "verdict"]
             counts = verdicts.value_counts()
             if len(verdicts):
-                words = (f"{name} for {counts.get(name, 0)}" for name in VERDICTS)
-                more = "more" if family.above else "less"
-                lines.append(f"{model}: {family.sentence} another method, {more}: of "
-                             f"{len(verdicts)}, {', '.join(words)}.")  # fmt: skip
+                side, other = ("above", "below") if family.above else ("below", "above")
+                holds, fails, open_ = (counts.get(name, 0) for name in VERDICTS)
+                lines.append(f"{model}: {family.sentence} another method is {side} 0 for {holds} "
+                             f"of {len(verdicts)}, {other} for {fails}; for {open_} it cannot be "
+                             "told.")  # fmt: skip
     return lines
 
 

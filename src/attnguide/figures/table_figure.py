@@ -123,7 +123,7 @@ class TableFigure(Experiment):
             figure=figure,
             summary=summary,
             claims=claims,
-            caption=" ".join(part for part in parts if part),
+            caption=" ".join(part.strip() for part in parts if part),
             found=tuple(found),
             figures=figures | self.dots(summary, stored.methods),
             images=self.worst(stored),
