@@ -1,5 +1,6 @@
 """Whatever state a network is in: the right map, and all of the state given back."""
 
+import gc
 import threading
 
 import pytest
@@ -9,8 +10,10 @@ from tiny import pictures, tiny
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from attnguide import explain, wrap_model
+from attnguide import explain, explain_many, wrap_model
+from attnguide.methods import get_method, list_methods
 from attnguide.tracing.capture import unchanged
+from attnguide.tracing.trace import AttentionTrace
 
 METHODS = ("gae", "gradcam", "layercam", "dix", "tam", "tis", "partial_lrp")
 
@@ -225,3 +228,28 @@ def test_a_loss_that_ignores_the_logits_is_refused():
     vit = tiny()
     with pytest.raises(ValueError, match="loss does not depend on the logits"):
         explain(vit, pictures(vit, 1), 1, loss=lambda logits, *_: torch.ones(len(logits)))
+
+
+def alive():
+    """Tensors and traces that Python still knows, garbage that waits for its collector included."""
+    kinds = (torch.Tensor, AttentionTrace)
+    return sum(issubclass(type(found), kinds) for found in gc.get_objects())
+
+
+@pytest.mark.filterwarnings("ignore:method")
+@pytest.mark.parametrize("method", [*list_methods(), "complete_libra"])
+def test_nothing_of_an_explanation_waits_for_the_garbage_collector(tiny_vit, method):
+    """What waits for it piles up: gigabytes, where tensors are large and objects are few."""
+    named = {method: (get_method(method.removesuffix("_libra")), {})}
+    if method.endswith("_libra"):
+        named[method] = (named[method][0], {"gradient": "libra"})
+    images, target = pictures(tiny_vit), torch.tensor([[0, 1], [1, 2], [2, 3]])
+    explain_many(tiny_vit, images, target, methods=named)  # what is made once
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        explain_many(tiny_vit, images, target, methods=named)
+        assert alive() == before
+    finally:
+        gc.enable()

@@ -56,7 +56,7 @@ class AttentionTrace:
         self.shared: dict[Any, Any] = {} if shared is None else shared
         self.backward = backward
         self.keep_graph = True  # False for the last target: the pass is freed as it is walked
-        self._others: dict[str, AttentionTrace] = {backward: self}
+        self._others: dict[str, AttentionTrace] = {}  # never itself: a cycle would outlive its use
 
     def for_target(self, target: Tensor) -> AttentionTrace:
         """The same images with another target; all that is blind to the class is shared."""
@@ -73,9 +73,10 @@ class AttentionTrace:
         """
         if backward not in BACKWARDS:
             raise unknown_name("gradient", backward, BACKWARDS)
+        if backward == self.backward:
+            return self
         if backward not in self._others:
             self._others[backward] = self._like(self.target, backward)
-            self._others[backward]._others = self._others
         self._others[backward].keep_graph = self.keep_graph
         return self._others[backward]
 
