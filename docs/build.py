@@ -47,7 +47,7 @@ def take(world: str, root: Path) -> None:
         cost = json.loads((folder / "provenance.json").read_text())
         kept = {key: cost.get(key) for key in ("seconds", "peak_memory_mb", "device", "versions")}
         (place / "cost.json").write_text(json.dumps(kept, indent=1) + "\n")
-        _shrink(folder / "figure.png", DOCS / "gallery" / world / f"{experiment}.png")
+        _shrink(folder / "figure.png", DOCS / "gallery" / world / f"{experiment}.webp")
 
 
 def _experiment(folder: Path) -> str:
@@ -63,7 +63,7 @@ def _shrink(source: Path, goal: Path) -> None:
     if picture.width > MAX_WIDTH:
         size = (MAX_WIDTH, round(picture.height * MAX_WIDTH / picture.width))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    picture.save(goal, optimize=True)
+    picture.save(goal, quality=90, method=6)
 
 
 def results(world: str) -> list[Path]:
@@ -136,7 +136,7 @@ def gallery() -> str:
     for world, words in WORLDS.items():
         for folder in results(world):
             own = told(folder)
-            picture = f"gallery/{world}/{folder.name}.png"
+            picture = f"gallery/{world}/{folder.name}.webp"
             caption = _described(folder, own["caption"])
             parts += ["", f"## {own['title']}: {words}", "", f"![{own['title']}]({picture})"]
             parts += ["", caption]
@@ -221,6 +221,33 @@ def _share(table: pd.DataFrame, method: str) -> str:
     return f"{line['value']:.2f} [{line['ci_low']:.2f}, {line['ci_high']:.2f}], n = {line['n']:.0f}"
 
 
+def rivals() -> str:
+    """Whether complete is the only one with both signs, and the best beside a guide."""
+    lines = []
+    for world, words in WORLDS.items():
+        for line in _claims_of(world, "fig13_method_comparison", "only complete"):
+            number = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
+            best = line["claim"].rpartition(" is ")[2]
+            lines.append(f"- \"Only complete has both signs right\", {words}: "
+                         f"{_badge(line['verdict'])}; {best} has {number}.")  # fmt: skip
+    for world, words in WORLDS.items():
+        named = r"recognised longer, complete minus (?:.*?), points.*with the guide"
+        own = _claims_of(world, "fig12_perturbation", named)
+        if own:
+            names = [line["claim"].partition(" minus ")[2].partition(",")[0] for line in own]
+            told = {v: [n for n, line in zip(names, own, strict=True) if line["verdict"] == v]
+                    for v in ("holds", "does not hold", "cannot be told")}  # fmt: skip
+            parts = "; ".join(f"{_badge(v)} against {', '.join(n)}" for v, n in told.items() if n)
+            lines.append(f'- "Complete is recognised longest beside a guide", {words}: {parts}.')
+    return "\n".join(lines)
+
+
+def _claims_of(world: str, experiment: str, named: str) -> list[dict[str, Any]]:
+    path = DOCS / "results" / world / experiment / "claims.csv"
+    claims = pd.read_csv(path) if path.is_file() else pd.DataFrame({"claim": []})
+    return claims[claims["claim"].astype(str).str.contains(named)].to_dict("records")
+
+
 def libra_table() -> str:
     """What LibraGrad's gradient does without a guide, from the claims of Figure 12."""
     lines = [
@@ -229,12 +256,9 @@ def libra_table() -> str:
     ]
     mended = {}
     for world, words in WORLDS.items():
-        path = DOCS / "results" / world / "fig12_perturbation" / "claims.csv"
-        claims = pd.read_csv(path) if path.is_file() else pd.DataFrame({"claim": []})
-        named = r"more SRG, (complete \(Libra\) minus \w+).*without a guide"
-        found = claims["claim"].astype(str).str.extract(named)[0]
-        for index, pair in found.dropna().items():
-            line = claims.loc[index]
+        named = r"more SRG, (?:complete \(Libra\) minus \w+).*without a guide"
+        for line in _claims_of(world, "fig12_perturbation", named):
+            pair = line["claim"].partition("SRG, ")[2].partition(", points")[0]
             value = f"{line['value']:.1f} [{line['low']:.1f}, {line['high']:.1f}]"
             value = value.replace("-", "\N{MINUS SIGN}")
             lines.append(
@@ -277,6 +301,7 @@ def main() -> None:
         "perturbation": perturbation_table,
         "signs": signs_table,
         "libra": libra_table,
+        "rivals": rivals,
     }
     for name, table in tables.items():
         fill(DOCS.parent / "README.md", name, table())
