@@ -30,6 +30,7 @@ MAX_WIDTH = 1000  # pixels of a picture
 MANY = 16  # claims of a study that is no figure of the paper; more are folded
 BADGES = {"holds": "**holds**", "does not hold": "*does not hold*"}
 FINDINGS = "findings.md"
+BEYOND = "# What the paper does not say"
 
 
 def take(world: str, root: Path) -> None:
@@ -113,7 +114,12 @@ def findings() -> str:
         "that was judged, so *does not hold* says that this sentence is not so.",
     ]
     names = dict.fromkeys(path.name for world in WORLDS for path in results(world))
-    for name in sorted(names):
+    figures = sorted(name for name in names if name.startswith("fig"))
+    studies = sorted(set(names) - set(figures))
+    for name in [*figures, *studies]:
+        if name == next(iter(studies), None):
+            parts += ["", BEYOND, "", rivals(), "", "Does a corrected gradient (LibraGrad) mend "
+                      "complete without a guide?", "", libra_table()]  # fmt: skip
         folders = [(world, DOCS / "results" / world / name) for world in WORLDS]
         folders = [(world, folder) for world, folder in folders if folder.is_dir()]
         own = told(folders[0][1])
