@@ -24,6 +24,7 @@ check: $(INSTALLED)
 	@$(TEST)
 
 bench: $(INSTALLED)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
 # Numbers, tables and settings of the docs; RUNS="embedded=FOLDER photographs=FOLDER" takes new ones.
