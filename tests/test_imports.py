@@ -127,3 +127,8 @@ def test_a_wrong_word_is_answered_without_torch():
         [sys.executable, "-c", code], cwd=PACKAGE.parents[1], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_drawing_again_needs_no_lightning():
+    code = "import sys, attnguide.runs.lifecycle; assert 'pytorch_lightning' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -27,7 +27,6 @@ from attnguide.runs.objects import (
     find_target,
     refuse_unused,
 )
-from attnguide.runs.progress import Progress
 from attnguide.runs.refusals import Faults, check_allocation
 from attnguide.runs.rehearsal import rehearse
 from attnguide.runs.secrets import hide
@@ -42,6 +41,9 @@ from attnguide.store.files import refuse_links
 from attnguide.store.identity import settings_digest
 from attnguide.store.provenance import Provenance
 from attnguide.store.table import Results
+
+if TYPE_CHECKING:
+    from attnguide.runs.progress import Progress
 
 
 def run(
@@ -165,6 +167,8 @@ class Life:
             return
         check_allocation()
         if int(os.environ.get(RANK, 0)):
+            from attnguide.runs.progress import Progress  # Lightning takes seconds
+
             self._compute(None, Progress(Console(quiet=True), lambda *_: None))
             return
         refuse_links(self.run_dir)
@@ -207,6 +211,8 @@ class Life:
         return is_unchanged(self.run_dir, self.settings.shard, self.choices, pictures)
 
     def _begin(self, provenance: Provenance, tracker: Any) -> None:
+        from attnguide.runs.progress import Progress  # drawing does without Lightning
+
         provenance.begin(
             seed=self.settings.seed,
             device=device_name(self.devices),
@@ -233,7 +239,7 @@ class Life:
             work = Work(self.run_dir, self.device, self.settings, self.console, self.results)
             self.experiment.work(self.choices, work)
             return
-        from attnguide.runs.predict import predict  # Lightning takes seconds, drawing needs none
+        from attnguide.runs.predict import predict
 
         self.files = file_stamps(self.choices)
         with self.results(self.experiment.key, owner=provenance is not None) as results:
