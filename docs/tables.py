@@ -1,0 +1,165 @@
+"""Tables of README and findings, from the stored claims and summaries in `docs/results`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+DOCS = Path(__file__).resolve().parent
+WORLDS = {
+    "embedded": "Creatures (embedded model)",
+    "photographs": "Photographs (ViT-Tiny, ImageNet pictures)",
+}
+BADGES = {"holds": "**holds**", "does not hold": "*does not hold*"}
+CREATURES_ONLY = ("in_domain_deletion", "parts")  # need a model or masks that photographs lack
+
+
+def results(world: str) -> list[Path]:
+    """Stored experiments of a world, in order."""
+    return sorted(path.parent for path in (DOCS / "results" / world).glob("*/claims.csv"))
+
+
+def told(folder: Path) -> dict[str, Any]:
+    """Title, claim, caption and further sentences of an experiment."""
+    return json.loads((folder / "findings.json").read_text())
+
+
+def _badge(verdict: str) -> str:
+    return BADGES.get(verdict, verdict)
+
+
+def claims_table(claims: pd.DataFrame) -> str:
+    """Claims with verdicts as a table."""
+    lines = ["| claim | measured | n | verdict |", "|---|---|---|---|"]
+    for line in claims.to_dict("records"):
+        value = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
+        value = value.replace("-", "\N{MINUS SIGN}")
+        lines.append(f"| {line['claim']} | {value} | {line['n']} | {_badge(line['verdict'])} |")
+    return "\n".join(lines)
+
+
+def verdict_table() -> str:
+    """One line per experiment for the README: how many claims hold on each world."""
+    lines = ["| experiment | what it shows | creatures | photographs | time |", "|---" * 5 + "|"]
+    for folder in results("embedded"):
+        cells = [_count(DOCS / "results" / world / folder.name) for world in WORLDS]
+        cost = json.loads((folder / "cost.json").read_text())
+        title = told(folder)["title"].partition(": ")[2] or told(folder)["title"]
+        seconds = f"{cost['seconds']:.0f} s"
+        lines.append(f"| `{folder.name}` | {title} | {cells[0]} | {cells[1]} | {seconds} |")
+    return "\n".join(lines)
+
+
+def _count(folder: Path) -> str:
+    if not (folder / "claims.csv").is_file():
+        return "creatures only" if folder.name in CREATURES_ONLY else "not run"
+    counts = pd.read_csv(folder / "claims.csv")["verdict"].value_counts()
+    words = (f"{counts[name]} {word}" for name, word in _WORDS.items() if counts.get(name))
+    return ", ".join(words) or "no claim"
+
+
+_WORDS = {"holds": "hold", "does not hold": "do not", "cannot be told": "open"}
+
+
+def perturbation_table() -> str:
+    """Areas of Figure 12 on both worlds, guided."""
+    lines = [
+        "| pictures | method | n | negative AUC | positive AUC | SRG | AUC (Chefer), negative |"
+    ]
+    lines.append("|---" * 7 + "|")
+    for world, words in WORLDS.items():
+        path = DOCS / "results" / world / "fig12_perturbation" / "summary.csv"
+        table = pd.read_csv(path).fillna({"order": ""}) if path.is_file() else None
+        for method in dict.fromkeys(table["method"]) if table is not None else ():
+            own = table[table["method"] == method].set_index(["quantity", "order"])
+            keys = [("accuracy", "negative"), ("accuracy", "positive"), ("srg", "")]
+            cells = [_interval(own.loc[key]) for key in [*keys, ("auc_chefer", "negative")]]
+            n = int(own.loc[keys[0]]["n"])
+            lines.append(f"| {words} | `{method}` | {n} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _interval(line: pd.Series) -> str:
+    text = f"{line['auc']:.1f} [{line['ci_low']:.1f}, {line['ci_high']:.1f}]"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def signs_table() -> str:
+    """Figure 13: share of pictures in which both signs are right, by method."""
+    tables = {}
+    for world in WORLDS:
+        path = DOCS / "results" / world / "fig13_method_comparison" / "summary.csv"
+        if path.is_file():
+            table = pd.read_csv(path)
+            tables[world] = table[table["measure"] == "both signs right"].set_index("method")
+    lines = [f"| method | {' | '.join(WORLDS[world] for world in tables)} |"]
+    lines.append("|---" * (len(tables) + 1) + "|")
+    for method in dict.fromkeys(name for table in tables.values() for name in table.index):
+        cells = [_share(tables[world], method) for world in tables]
+        lines.append(f"| `{method}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _share(table: pd.DataFrame, method: str) -> str:
+    if method not in table.index:
+        return "not run"
+    line = table.loc[method]
+    return f"{line['value']:.2f} [{line['ci_low']:.2f}, {line['ci_high']:.2f}], n = {line['n']:.0f}"
+
+
+def rivals() -> str:
+    """Whether complete is the only one with both signs, and the best beside a guide."""
+    lines = []
+    for world, words in WORLDS.items():
+        for line in _claims_of(world, "fig13_method_comparison", "only complete"):
+            number = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
+            best = line["claim"].rpartition(" is ")[2]
+            lines.append(f"- \"Only complete has both signs right\", {words}: "
+                         f"{_badge(line['verdict'])}; {best} has {number}.")  # fmt: skip
+    for world, words in WORLDS.items():
+        named = r"recognised longer, complete minus (?:.*?), points.*with the guide"
+        own = _claims_of(world, "fig12_perturbation", named)
+        if own:
+            names = [line["claim"].partition(" minus ")[2].partition(",")[0] for line in own]
+            told = {v: [n for n, line in zip(names, own, strict=True) if line["verdict"] == v]
+                    for v in ("holds", "does not hold", "cannot be told")}  # fmt: skip
+            parts = "; ".join(f"{_badge(v)} against {', '.join(n)}" for v, n in told.items() if n)
+            lines.append(f'- "Complete is recognised longest beside a guide", {words}: {parts}.')
+    return "\n".join(lines)
+
+
+def _claims_of(world: str, experiment: str, named: str) -> list[dict[str, Any]]:
+    path = DOCS / "results" / world / experiment / "claims.csv"
+    claims = pd.read_csv(path) if path.is_file() else pd.DataFrame({"claim": []})
+    return claims[claims["claim"].astype(str).str.contains(named)].to_dict("records")
+
+
+def libra_table() -> str:
+    """What LibraGrad's gradient does without a guide, from the claims of Figure 12."""
+    lines = [
+        "| pictures | SRG without a guide | more, points | n | verdict |",
+        "|---" * 5 + "|",
+    ]
+    mended = {}
+    for world, words in WORLDS.items():
+        named = r"more SRG, (?:complete \(Libra\) minus \w+).*without a guide"
+        for line in _claims_of(world, "fig12_perturbation", named):
+            pair = line["claim"].partition("SRG, ")[2].partition(", points")[0]
+            value = f"{line['value']:.1f} [{line['low']:.1f}, {line['high']:.1f}]"
+            value = value.replace("-", "\N{MINUS SIGN}")
+            lines.append(
+                f"| {words} | {pair} | {value} | {line['n']} | {_badge(line['verdict'])} |"
+            )
+            if pair.endswith("complete"):
+                mended[words] = line["verdict"] == "holds"
+    if not mended:
+        asked = "`method=[complete,gae,complete_libra]`"
+        return f"Not measured yet at full size: add {asked} to Figure 12."
+    does = [words for words, verdict in mended.items() if verdict]
+    does_not = [words for words, verdict in mended.items() if not verdict]
+    told = [f"It does: {', '.join(does)}."] * bool(does)
+    told += [f"It does not, or it cannot be told: {', '.join(does_not)}."] * bool(does_not)
+    return "\n".join([" ".join(told), "", *lines])
