@@ -8,14 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import (
-    ALONE,
-    View,
-    guided_kind,
-    to_guided_view,
-    to_view,
-    ways_of,
-)
+from attnguide.data.views import ALONE, View, guided_kind, to_guided_view, to_view, ways_of
 from attnguide.errors import InputError
 from attnguide.evaluation.localisation import (
     guided_share,
@@ -23,6 +16,7 @@ from attnguide.evaluation.localisation import (
     own_net_positive,
     positive_within,
 )
+from attnguide.evaluation.statistics import Estimate
 from attnguide.figures.beside import COMPOSED, draw_guided
 from attnguide.figures.claims import Claim, Table, judge, tables_of
 from attnguide.figures.experiment import Choices, Stored, Study
@@ -37,7 +31,7 @@ OWN, SHARE = "sign right on the picture's part", "mass of the right sign in its 
 def with_guide(measure: str) -> Claim:
     """That a guide raises a measure of the complete rule on the same pictures."""
 
-    def gap(table: Table) -> object:
+    def gap(table: Table) -> Estimate:
         rows = table.rows
         alone, guided = rows[rows["view"] == ALONE], rows[rows["main"]]
         return replace(table, rows=pd.concat([alone.assign(method="alone"), guided])).gap(

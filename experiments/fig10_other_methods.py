@@ -15,16 +15,17 @@ from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View
 from attnguide.evaluation import detail
 from attnguide.evaluation.localisation import net_share
-from attnguide.evaluation.statistics import CANNOT_BE_TOLD, DOES_NOT_HOLD, HOLDS, Estimate
 from attnguide.figures import contaminated
 from attnguide.figures.claims import COLUMNS, Claim, Table, judge
 from attnguide.figures.contaminated import ContaminationFigure
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.framed_case import (
+    change_of,
     draw_changes,
     draw_maps,
     label_of,
     methods_of,
+    only_detail,
     shown_by_model,
 )
 from attnguide.figures.method_study import Entries, MethodStudy
@@ -106,11 +107,11 @@ class Fig10OtherMethods(MethodStudy, ContaminationFigure):
         rows = stored.rows
         mixed = rows.loc[rows["labels"] == "contaminated", "model"].unique()
         claims = [
-            Claim(f"{label_of(m)}: {SPEAKS_MORE}", partial(_change, m), above=0, methods=(m,))
+            Claim(f"{label_of(m)}: {SPEAKS_MORE}", partial(change_of, m), above=0, methods=(m,))
             for m in methods_of(stored)
         ]
         found = judge(claims, [(name, Table(rows, {}, stored.seed)) for name in mixed])
-        only = [_only(found)] if len(found) > 1 else []
+        only = [only_detail(found)] if len(found) > 1 else []
         return pd.concat([pd.DataFrame(only, columns=list(COLUMNS)), found], ignore_index=True)
 
     def further(self, stored: Stored) -> list[str]:
@@ -147,21 +148,3 @@ class Fig10OtherMethods(MethodStudy, ContaminationFigure):
                 changes, methods_of(stored)
             )
         return draw_maps(stored, own[0]), figures
-
-
-def _change(method: str, table: Table) -> Estimate:
-    return detail.contamination_change(table.of(method), detail.mixed_minus_shown, table.seed)
-
-
-def _only(judged: pd.DataFrame) -> dict[Any, Any]:
-    """That no other method uncovers the mixture; the numbers are those that decide it."""
-    own, others = judged.iloc[0], judged.iloc[1:].sort_values("value", ascending=False)
-    able, unclear = (others[others["verdict"] == v] for v in (HOLDS, CANNOT_BE_TOLD))
-    line, verdict, why = own, str(own["verdict"]), "its own change decides"
-    if verdict != DOES_NOT_HOLD and len(able):
-        line, verdict, why = able.iloc[0], DOES_NOT_HOLD, "another does too"
-    elif verdict == HOLDS and len(unclear):
-        line, verdict, why = unclear.iloc[0], CANNOT_BE_TOLD, "another may do too"
-    claim = f"only detail interpretation uncovers the mixture ({why}: "
-    name = str(line["claim"]).partition(":")[0]
-    return line.to_dict() | {"claim": f"{claim}{name})", "verdict": verdict}

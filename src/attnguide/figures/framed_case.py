@@ -1,13 +1,21 @@
-"""The framed picture by every method, drawn; and what contamination changes in its maps."""
+"""The framed picture by every method, drawn; what contamination changes in its maps, judged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from attnguide.evaluation.detail import DETAIL, ROLES
+from attnguide.evaluation.detail import (
+    DETAIL,
+    ROLES,
+    contamination_change,
+    mixed_minus_shown,
+)
+from attnguide.evaluation.statistics import CANNOT_BE_TOLD, DOES_NOT_HOLD, HOLDS, Estimate
+from attnguide.figures.claims import Table
 from attnguide.figures.experiment import Stored
 from attnguide.store.maps import relevance_of, stored_picture
 from attnguide.viz.dots import Dot, DotPanel, draw_dots
@@ -69,3 +77,22 @@ def draw_changes(changes: pd.DataFrame, methods: Sequence[str]) -> Figure:
     x_label = "signed share of the part, mixed minus shown class"
     title = "Contaminated minus clean labels"
     return draw_dots([DotPanel(title, x_label, rows, (-reach, reach), chance=0.0)])
+
+
+def change_of(method: str, table: Table) -> Estimate:
+    """What contamination changes in how much more the part speaks for the mixed class."""
+    return contamination_change(table.of(method), mixed_minus_shown, table.seed)
+
+
+def only_detail(judged: pd.DataFrame) -> dict[Any, Any]:
+    """That no other method uncovers the mixture; the numbers are those that decide it."""
+    own, others = judged.iloc[0], judged.iloc[1:].sort_values("value", ascending=False)
+    able, unclear = (others[others["verdict"] == v] for v in (HOLDS, CANNOT_BE_TOLD))
+    line, verdict, why = own, str(own["verdict"]), "its own change decides"
+    if verdict != DOES_NOT_HOLD and len(able):
+        line, verdict, why = able.iloc[0], DOES_NOT_HOLD, "another does too"
+    elif verdict == HOLDS and len(unclear):
+        line, verdict, why = unclear.iloc[0], CANNOT_BE_TOLD, "another may do too"
+    claim = f"only detail interpretation uncovers the mixture ({why}: "
+    name = str(line["claim"]).partition(":")[0]
+    return line.to_dict() | {"claim": f"{claim}{name})", "verdict": verdict}
