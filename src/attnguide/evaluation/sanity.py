@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from attnguide.api import explain_many
 from attnguide.errors import InputError
@@ -153,6 +152,10 @@ def structural_similarity(first: Tensor, second: Tensor) -> float:
     Source: Wang et al., IEEE TIP 2004, for parameter randomisation Adebayo et al., NeurIPS 2018;
     window and constants of torchmetrics' defaults, on maps of 4 pixels per patch.
     """
+    from torchmetrics.functional.image import (
+        structural_similarity_index_measure,
+    )  # drawing: no need
+
     largest = torch.stack([first.abs().max(), second.abs().max()])
     if not (largest.isfinite() & (largest > 0)).all():
         return float("nan")
