@@ -16,6 +16,8 @@ from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.grids import Recognised
 from attnguide.models.preprocess import Preprocess
 
+pytest_plugins = ["lanes"]
+
 
 def _white():
     buffer = io.BytesIO()
@@ -24,11 +26,6 @@ def _white():
 
 
 PNG = _white()
-
-
-def pytest_collection_modifyitems(items):
-    """Tests that mostly wait come first, so that the others run meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_slurm.py")
 
 
 @pytest.fixture(scope="session")
