@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_server import CommandServer
 from PIL import Image
 from tiny import tiny
 
@@ -40,6 +41,14 @@ def shared():
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def command():
+    """`code, text = command(words)`: what `run.py` does, without the seconds of its imports."""
+    server = CommandServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -31,10 +31,14 @@ def is_system(item, slow):
     """Whether a test belongs to the second lane."""
     if item.get_closest_marker("first_lane"):
         return False
-    marked = item.get_closest_marker("system") or item.get_closest_marker("slow")
-    return bool(
-        marked or item.nodeid.split("::", 1)[1] in slow or NEEDS_PROGRAMS & set(item.fixturenames)
-    )
+    if item.get_closest_marker("system") or item.get_closest_marker("slow"):
+        return True
+    return name_of(item.nodeid) in slow or bool(NEEDS_PROGRAMS & set(item.fixturenames))
+
+
+def name_of(nodeid):
+    """The case, whatever file it stands in."""
+    return nodeid.split("::", 1)[1]
 
 
 def pytest_addoption(parser):
@@ -85,7 +89,7 @@ seconds = defaultdict(float)  # name of a case to the longest that it took
 
 def pytest_runtest_logreport(report):
     if report.when == "call" and report.passed:
-        name = report.nodeid.split("::", 1)[1]
+        name = name_of(report.nodeid)
         seconds[name] = max(seconds[name], report.duration)
 
 

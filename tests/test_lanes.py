@@ -2,7 +2,9 @@
 
 import re
 import shlex
+import signal
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ def options(target):
 def lane(words):
     """The last expression of markers, and no other choice."""
     assert not [word for word in words if re.match("-k|--deselect|--ignore|[^-]*test_", word)]
-    return [after for word, after in zip(words, words[1:], strict=False) if word == "-m"][-1]
+    return [after for word, after in pairwise(words) if word == "-m"][-1]
 
 
 def test_the_two_lanes_are_all_tests(request):
@@ -64,3 +66,18 @@ def test_what_is_expected_to_fail_is_no_skip(monkeypatch):
     report = pytest.TestReport("test_x.py::a", ("", 1, ""), {}, "skipped", None, "call")
     report.wasxfail = "a known fault"
     assert must_not_be_skipped(report).outcome == "skipped"
+
+
+def test_the_server_gives_a_command_its_words_folder_and_variables(command, tmp_path):
+    words = ["--cfg", "job", "experiment=explain", "seed=${oc.env:MY_SEED}", "-p", "seed"]
+    assert command([*words, "--resolve"], env={"MY_SEED": "7"}, cwd=tmp_path) == (0, "7\n")
+    code, text = command(["experiment=nothing"])
+    assert (code, text.count("\n")) == (1, 1)
+    assert "unknown experiment 'nothing'" in text
+
+
+def test_a_command_of_the_server_can_be_ended(command):
+    endless = command.start(calls=[("time:sleep", [100], {})])
+    assert endless.poll() is None
+    endless.send_signal(signal.SIGTERM)
+    assert endless.wait(20) == -signal.SIGTERM
