@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SITE := "mkdocs-jupyter>=0.25" "mkdocs-material>=9.5" "mkdocstrings[python]>=0.27"
-CORE := tests/test_api.py tests/test_core_equations.py tests/tracing/test_capture.py tests/test_models.py \
+CORE := tests/test_api.py tests/test_core_equations.py tests/tracing/test_capture.py tests/models/test_checkpoints.py \
   tests/test_guides.py tests/test_perturb.py tests/test_notebook.py tests/test_statistics.py \
   tests/test_beside.py tests/test_plugins.py tests/test_results.py tests/test_parquet.py
 PURELIB = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
