@@ -94,24 +94,6 @@ class Beside(nn.Module):
         return self.classifier(self.backbone(x))
 
 
-class LowRank(nn.Module):
-    def __init__(self, base):
-        super().__init__()
-        self.base, self.lora_A = base, nn.Linear(24, 2)
-
-    def forward(self, x):
-        return self.base(x)
-
-
-class ReadsItself(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.attn = nn.MultiheadAttention(24, 2, batch_first=True)
-
-    def forward(self, x):
-        return x + self.attn(x, x, x)[0]
-
-
 class Prompted(VisionTransformer):
     def _pos_embed(self, x):
         x = super()._pos_embed(x)
@@ -140,20 +122,10 @@ def not_finite():
 REFUSED = {
     "a name": (lambda: "vit_base", TypeError, "a name of a network goes to load_model"),
     "a ViT": (tiny, TypeError, "got ViT, which is ready to be explained"),
-    "TorchScript": (
-        lambda: torch.jit.trace(tiny().module, pictures(tiny())), TypeError, "TorchScript"),
     "normalises": (
         lambda: nn.Sequential(Standardise(), tiny().module), ValueError,
         r"more than the network in it \(1\).*preprocess=\{'mean'"),
     "classifier outside": (Beside, ValueError, r"wrapper\.backbone\.head = wrapper\.CLASSIFIER"),
-    "adapter": (
-        lambda: changed(blocks__0__attn__qkv=LowRank(nn.Linear(24, 72))), ValueError,
-        "merge them first"),
-    "adapter inside": (
-        lambda: Forwarding(changed(blocks__0__attn__qkv=LowRank(nn.Linear(24, 72)))), ValueError,
-        "merge them first"),
-    "other attention": (
-        lambda: changed(blocks=nn.Sequential(ReadsItself())), ValueError, "MultiheadAttention"),
     "prompts": (
         lambda: Prompted(**SIZES), ValueError, r"\(22, 24\).*expected \(17, D\): 4 x 4 patches"),
     "grey": (lambda: VisionTransformer(in_chans=1, **SIZES), ValueError, "1 channels, expected 3"),
@@ -170,7 +142,6 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore")  # of the deprecated TorchScript
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_explained_is_refused_in_one_line(kind):
     make, error, told = REFUSED[kind]
@@ -200,6 +171,16 @@ def test_boolean_pooling_as_in_masked_autoencoders(pooled):
     expected = torch.full((17,), 1 / 16) if pooled else torch.zeros(17)
     expected[0] = 0 if pooled else 1
     assert_close(readout, expected)
+
+
+def test_readout_follows_the_pooling():
+    assert tiny().readout.nonzero().tolist() == [[0]]
+    assert tiny("registers").readout.nonzero().tolist() == [[0]]
+    torch.testing.assert_close(tiny("average").readout, torch.full((16,), 1 / 16))
+    assert tiny("average_with_class").readout[0] == 0
+    assert tiny("distilled").readout[:2].tolist() == [0.5, 0.5]
+    for shape in ("class_token", "registers", "average", "average_with_class", "distilled"):
+        assert float(tiny(shape).readout.sum()) == pytest.approx(1)
 
 
 def test_another_pooling_than_declared_has_no_readout():

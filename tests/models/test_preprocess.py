@@ -1,4 +1,4 @@
-"""Preprocessing of other libraries becomes the same steps, or is refused."""
+"""Preprocessing travels with the weights; that of other libraries becomes the same steps."""
 
 import pytest
 import timm
@@ -12,8 +12,26 @@ from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification
 
 from attnguide import wrap_model
-from attnguide.models.adapters import as_preprocess
-from attnguide.models.preprocess import Preprocess
+from attnguide.models.preprocess import Preprocess, as_preprocess, steps_of
+
+
+def test_preprocess_equals_timm_s_own_transform(shared):
+    vit = wrap_model(timm.create_model("vit_tiny_patch16_224"))
+    picture = Image.open(shared / "assets/pairs/catdog.png").convert("RGB")
+    config = timm.data.resolve_data_config({}, model=vit.module)
+    expected = timm.data.create_transform(**config)(picture)
+    assert torch.equal(vit.preprocess(picture)[0], expected)
+
+
+def test_normalize_moves_nothing_and_denormalize_undoes_it():
+    pre = Preprocess((8, 8), mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3))
+    picture = Image.effect_noise((5, 7), 50).convert("RGB")
+    x = pre.normalize(picture)
+    assert x.shape == (3, 7, 5)
+    back = pre.denormalize(x)
+    assert (back * 255).round().byte()[0].tolist()[0] == [
+        picture.getpixel((i, 0))[0] for i in range(5)
+    ]
 
 
 def test_defaults_are_those_of_the_published_weights():
@@ -54,42 +72,35 @@ def test_presets_of_torchvision_become_the_same_steps():
     assert wrap_model(torchvision(), preset).preprocess.crop_mode == "center"
 
 
-STEPS = {
-    "torchvision": T.Compose(
-        [
-            T.Resize(93),
-            T.CenterCrop(16),
-            T.ToTensor(),
-            T.Normalize([0.1, 0.2, 0.3], [0.4, 0.5, 0.6]),
-        ]
-    ),
-    "squashed": T.Compose([T.Resize((16, 16)), T.ToTensor()]),
+FUNCTIONS = {
+    "torchvision": T.Compose([T.Resize((16, 16)), T.ToTensor(), T.Lambda(lambda x: x**2)]),
     "second version": v2.Compose(
-        [v2.Resize(93), v2.CenterCrop(16), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+        [v2.Resize((16, 16)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), torch.square]
     ),
-    "timm": timm.data.create_transform((3, 16, 16), crop_pct=0.9, interpolation="bicubic"),
+    "of a list": lambda pictures: torch.stack(
+        [T.functional.to_tensor(p.convert("RGB").resize((16, 16))) ** 2 for p in pictures]
+    ),
 }
 
 
-@pytest.mark.parametrize("kind", STEPS)
-def test_ordinary_transforms_become_the_same_steps(kind):
-    vit = wrap_model(tiny().module, STEPS[kind])
-    assert isinstance(vit.preprocess, Preprocess)
-    picture = Image.effect_noise((150, 100), 60).convert("RGB")
-    expected = STEPS[kind](picture)
-    torch.testing.assert_close(vit.preprocess(picture)[0], torch.as_tensor(expected).float())
-    assert vit.preprocess([picture, picture]).shape == (2, 3, 16, 16)
-
-
-def test_other_steps_and_functions_are_kept_as_they_are():
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_a_function_is_accepted_as_it_is(kind):
     picture = Image.new("RGBA", (40, 30), (200, 100, 50, 255))
-    gamma = T.Compose([T.Resize((16, 16)), T.ToTensor(), T.Lambda(lambda x: x**2)])
-    vit = wrap_model(tiny().module, gamma)
-    assert not isinstance(vit.preprocess, Preprocess)
-    expected = (torch.tensor([200, 100, 50]) / 255) ** 2
-    torch.testing.assert_close(vit.preprocess([picture, picture])[1, :, 3, 3], expected)
-    many = wrap_model(tiny().module, lambda pictures: torch.ones(len(pictures), 3, 16, 16))
-    assert many.preprocess([picture] * 3).shape == (3, 3, 16, 16)
+    vit = wrap_model(tiny().module, FUNCTIONS[kind])
+    pixels = vit.preprocess([picture, picture])
+    assert pixels.shape == (2, 3, 16, 16)
+    torch.testing.assert_close(pixels[1, :, 3, 3], (torch.tensor([200, 100, 50]) / 255) ** 2)
+    with pytest.raises(
+        ValueError, match=r"preprocess of VisionTransformer is a function.*pass prep"
+    ):
+        steps_of(vit)
+
+
+def test_timm_s_transform_gives_the_pixels_that_it_gives():
+    transform = timm.data.create_transform((3, 16, 16), crop_pct=0.9, interpolation="bicubic")
+    picture = Image.effect_noise((150, 100), 60).convert("RGB")
+    vit = wrap_model(tiny().module, transform)
+    assert torch.equal(vit.preprocess(picture)[0], transform(picture))
 
 
 @pytest.mark.parametrize(
@@ -97,9 +108,12 @@ def test_other_steps_and_functions_are_kept_as_they_are():
     [
         (T.Compose([T.RandomResizedCrop(16), T.ToTensor()]), "RandomResizedCrop.*at random"),
         (T.Compose([T.Resize(16), T.ColorJitter(), T.ToTensor()]), "ColorJitter.*at random"),
-        (T.Compose([T.Resize(16)]), r"makes Image of a PIL image, expected a Tensor \(3, H, W\)"),
-        (T.Compose([T.Resize((16, 16)), T.PILToTensor()]), "pixels of torch.uint8"),
-        (len, "builtin_function_or_method.* fails on a PIL image"),
+        (
+            T.Compose([T.Resize(16)]),
+            r"returned Image, expected a floating-point Tensor \(3, H, W\)",
+        ),
+        (T.Compose([T.Resize((16, 16)), T.PILToTensor()]), "a tensor of torch.uint8"),
+        (ord, "builtin_function_or_method.* fails on a PIL image"),
         (lambda _: {}["x"], "KeyError"),
         (5, "got int"),
     ],
@@ -110,10 +124,10 @@ def test_transforms_that_give_no_pixels_are_refused(steps, told):
 
 
 def test_fields_replace_those_of_the_model():
-    vit = wrap_model(tiny().module, {"mean": [0, 0, 0], "size": 16})
+    vit = wrap_model(tiny().module, {"mean": [0, 0, 0], "size": [16, 16]})
     assert (vit.preprocess.mean, vit.preprocess.size) == ((0, 0, 0), (16, 16))
-    with pytest.raises(ValueError, match=r"takes images of \(16, 16\), preprocess.size is 32"):
-        wrap_model(tiny().module, {"size": 32})
+    with pytest.raises(ValueError, match=r"takes images of \(16, 16\), the preprocessing makes"):
+        wrap_model(tiny().module, {"size": [32, 32]})
     with pytest.raises(ValueError, match="no pictures given"):
         vit.preprocess([])
 

@@ -1,4 +1,4 @@
-"""Whatever state a network is in: the right map, and all of the state given back."""
+"""Attention is captured exactly, and the model comes back as it was."""
 
 import gc
 import threading
@@ -6,14 +6,128 @@ import threading
 import pytest
 import timm
 import torch
-from tiny import pictures, tiny
+from method_checks import fingerprint
+from oracles import attention_and_gradient
+from tiny import SHAPES, pictures, tiny
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from attnguide import explain, explain_many, wrap_model
 from attnguide.methods import get_method, list_methods
-from attnguide.tracing.capture import unchanged
+from attnguide.tracing.capture import capture, unchanged
 from attnguide.tracing.trace import AttentionTrace
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_attention_and_gradient_of_every_layer(shape):
+    vit = tiny(shape, dtype=torch.float64)
+    images = pictures(vit, 2)
+    trace = AttentionTrace(vit, images, torch.tensor([1, 4]))
+    for index, target in enumerate([1, 4]):
+        a, g = attention_and_gradient(vit, images[index], target, "logit")
+        for layer in range(2):
+            got_a, got_g = trace.attention[layer][index], trace.gradient[layer][index]
+            torch.testing.assert_close(got_a, torch.from_numpy(a[layer]), rtol=0, atol=1e-12)
+            torch.testing.assert_close(got_g, torch.from_numpy(g[layer]), rtol=0, atol=1e-10)
+            torch.testing.assert_close(got_a.sum(-1), torch.ones_like(got_a[..., 0]))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_model_is_untouched_after_success_bad_target_and_exception(fused):
+    vit = tiny()
+    module = vit.module.train()
+    module.blocks[0].eval()
+    module.head.weight.requires_grad_(False)
+    for block in module.blocks:
+        block.attn.fused_attn = fused
+    before = fingerprint(module)
+    explain(vit, pictures(vit), 1)
+    assert fingerprint(module) == before
+    with pytest.raises(ValueError, match="class index"):
+        explain(vit, pictures(vit), 99)
+    assert fingerprint(module) == before
+
+    class Broken(nn.Module):
+        def forward(self, _):
+            raise RuntimeError("broken on purpose")
+
+    module.head = Broken()
+    before = fingerprint(module)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        explain(vit, pictures(vit), 1)
+    assert fingerprint(module) == before
+
+
+def test_training_mode_is_explained_in_evaluation_mode():
+    vit = tiny(drop_rate=0.5, attn_drop_rate=0.5, drop_path_rate=0.5)
+    images = pictures(vit)
+    expected = explain(vit, images, 1).relevance
+    vit.module.train()
+    torch.testing.assert_close(explain(vit, images, 1).relevance, expected)
+    assert vit.module.training
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_works_where_gradients_are_off(context):
+    vit = tiny()
+    images = pictures(vit)
+    expected = explain(vit, images, 1).relevance
+    with context():
+        torch.testing.assert_close(explain(vit, images.clone(), 1).relevance, expected)
+
+
+@pytest.mark.parametrize("shape", ["class_token", "registers"])
+def test_attention_written_out_by_hand_is_captured_too(shape):
+    """A user's own attention, without PyTorch's fused function, gives the same map."""
+    vit = tiny(shape, dtype=torch.float64)
+    images = pictures(vit)
+    expected = explain(vit, images, 1).relevance
+
+    class Own(nn.Module):
+        def __init__(self, attn):
+            super().__init__()
+            self.attn = attn
+
+        def forward(self, x, **_):
+            b, n, _ = x.shape
+            heads = self.attn.num_heads
+            q, k, v = self.attn.qkv(x).reshape(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
+            weights = torch.softmax(q @ k.mT * self.attn.scale, dim=-1)
+            return self.attn.proj((weights @ v).transpose(1, 2).reshape(b, n, -1))
+
+    for block in vit.module.blocks:
+        block.attn = Own(block.attn)
+    torch.testing.assert_close(explain(vit, images, 1).relevance, expected)
+
+
+def test_a_model_without_the_attention_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"SwinTransformer.*not a vision transformer"):
+        wrap_model(timm.create_model("swin_tiny_patch4_window7_224"))
+    with pytest.raises(ValueError, match=r"ResNet.*not a vision transformer"):
+        wrap_model(timm.create_model("resnet18"))
+    vit = tiny()
+
+    class Blind(nn.Module):
+        def forward(self, x, **_):
+            return x
+
+    vit.module.blocks[1].attn = Blind()
+    with pytest.raises(ValueError, match=r"cannot capture.*expected 2 layers.*saw 1"):
+        explain(vit, pictures(vit), 0)
+
+
+def test_edited_attention_is_used():
+    vit = tiny(dtype=torch.float64)
+    images = pictures(vit, 1)
+    with torch.no_grad():
+        plain = vit.module(images)
+        with capture(vit, edit=lambda layer, a: a * (0.5 if layer == 1 else 1)) as recording:
+            edited = vit.module(images)
+    assert not torch.allclose(plain, edited)
+    torch.testing.assert_close(recording.attention[1].sum(-1), torch.full((1, 2, 17), 0.5).double())
+
+
+# Whatever state a network is in: the right map, and all of the state given back
 
 METHODS = ("gae", "gradcam", "layercam", "dix", "tam", "tis", "partial_lrp")
 
@@ -27,30 +141,10 @@ def maps(vit, images, methods=METHODS):
 
 
 def assert_same(vit, expected, images):
-    before = everything(vit.module)
+    before = fingerprint(vit.module)
     for name, got in maps(vit, images, expected).items():
         torch.testing.assert_close(got, expected[name], rtol=1e-4, atol=1e-6)
-    assert everything(vit.module) == before
-
-
-def everything(module):
-    """What could have been changed, down to which tensors are held."""
-    held = [
-        (id(tensor), tensor.requires_grad)
-        for part in module.modules()
-        for table in (part._parameters, part._buffers)
-        for tensor in table.values()
-        if tensor is not None
-    ]
-    flags = [
-        tuple(vars(part).get(name) for name in ("grad_checkpointing", "fused_attn"))
-        for part in module.modules()
-    ]
-    compiled = [id(vars(part).get("_compiled_call_impl")) for part in module.modules()]
-    modes = [part.training for part in module.modules()]
-    names = [sorted(vars(part)) for part in module.modules()]
-    hooks = [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules()]
-    return held, flags, compiled, modes, names, hooks
+    assert fingerprint(vit.module) == before
 
 
 @pytest.fixture
@@ -156,18 +250,18 @@ def test_all_is_as_before_after_an_error(training):
     vit.module.train(training).set_grad_checkpointing(True)
     vit.module.blocks[0].attn.fused_attn = False
     vit.module.head.bias.requires_grad_(False)
-    before = everything(vit.module)
+    before = fingerprint(vit.module)
     with pytest.raises(RuntimeError, match="on purpose"), unchanged(vit.module):
         assert not any(part.training for part in vit.module.modules())
         assert not any(parameter.requires_grad for parameter in vit.module.parameters())
         raise RuntimeError("on purpose")
-    assert everything(vit.module) == before
+    assert fingerprint(vit.module) == before
 
 
 def test_threads_share_a_network(expected):
     vit = tiny()
     images = pictures(vit, 1)
-    before, wrong = everything(vit.module), []
+    before, wrong = fingerprint(vit.module), []
 
     def work():
         ready.wait()
@@ -183,7 +277,7 @@ def test_threads_share_a_network(expected):
         for thread in threads:
             thread.join()
     assert not wrong
-    assert everything(vit.module) == before
+    assert fingerprint(vit.module) == before
 
 
 class Unwatched(nn.Module):
