@@ -61,7 +61,7 @@ def _count(folder: Path) -> str:
     return ", ".join(words) or "no claim"
 
 
-_WORDS = {"holds": "hold", "does not hold": "do not", "cannot be told": "open"}
+_WORDS = {"holds": "hold", "does not hold": "do not", "inconclusive": "open"}
 
 
 def perturbation_table() -> str:
@@ -125,7 +125,7 @@ def rivals() -> str:
         if own:
             names = [line["claim"].partition(" minus ")[2].partition(",")[0] for line in own]
             told = {v: [n for n, line in zip(names, own, strict=True) if line["verdict"] == v]
-                    for v in ("holds", "does not hold", "cannot be told")}  # fmt: skip
+                    for v in ("holds", "does not hold", "inconclusive")}  # fmt: skip
             parts = "; ".join(f"{_badge(v)} against {', '.join(n)}" for v, n in told.items() if n)
             lines.append(f'- "Complete is recognised longest beside a guide", {words}: {parts}.')
     return "\n".join(lines)
@@ -161,5 +161,5 @@ def libra_table() -> str:
     does = [words for words, verdict in mended.items() if verdict]
     does_not = [words for words, verdict in mended.items() if not verdict]
     told = [f"It does: {', '.join(does)}."] * bool(does)
-    told += [f"It does not, or it cannot be told: {', '.join(does_not)}."] * bool(does_not)
+    told += [f"It does not, or it is open: {', '.join(does_not)}."] * bool(does_not)
     return "\n".join([" ".join(told), "", *lines])

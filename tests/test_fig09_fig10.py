@@ -80,7 +80,7 @@ def test_figure_10_on_the_embedded_models(tmp_path, undrawn):
     assert list(found.values()) == near([-0.257, 0.035, -0.434, 0.064])
     assert summary["n"].unique().tolist() == [2]  # the framed picture and one impostor
     claims = table_of(run_dir, "claims")
-    assert claims["verdict"].tolist() == ["cannot be told"] * 3
+    assert claims["verdict"].tolist() == ["inconclusive"] * 3
     assert len(load_maps(run_dir)) == 2 * 2 * 2
 
 

@@ -74,7 +74,7 @@ def test_table_figure_and_report_are_written(finished):
     assert "complete minus GAE" in report
     assert "The study without a guide" in report
     claims = pd.read_csv(finished / "claims.csv")
-    assert set(claims["verdict"]) == {"cannot be told"}  # of eight pictures
+    assert set(claims["verdict"]) == {"inconclusive"}  # of eight pictures
     assert claims["claim"].str.contains("without a guide").sum() == 4
     assert (claims["n"] == 8).sum() == 4
 

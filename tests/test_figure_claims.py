@@ -1,4 +1,4 @@
-"""What Figure 5 claims of rows whose numbers are known: it holds, does not, or cannot be told."""
+"""What Figure 5 claims of rows whose numbers are known: it holds, does not, or is inconclusive."""
 
 import pytest
 from running import start as run_command
@@ -63,7 +63,7 @@ def test_figure_5_says_that_the_claims_hold_where_they_do(tmp_path):
     assert claims.loc[FIG05["background"], "value"] == pytest.approx(0)  # the bound itself
     verdicts = {name: claims.loc[line, "verdict"] for name, line in FIG05.items()}
     assert verdicts == {
-        "signs": "holds", "other": "holds", "background": "cannot be told", "gae": "holds"
+        "signs": "holds", "other": "holds", "background": "inconclusive", "gae": "holds"
     }  # fmt: skip
     page = (tmp_path / "run" / "report.html").read_text()
     assert "complete minus GAE (masks): -0.30 [-0.30, -0.30], n = 12: holds" in page
@@ -84,7 +84,7 @@ def test_figure_5_says_that_the_claims_fail_where_they_do(tmp_path):
 def test_of_few_pictures_nothing_is_claimed(tmp_path):
     start(tmp_path / "run", "data.num_images=9")
     _, claims = rewrite(tmp_path / "run", lambda rows: None)
-    assert set(claims["verdict"]) == {"cannot be told"}
+    assert set(claims["verdict"]) == {"inconclusive"}
     assert set(claims["n"]) == {9}
 
 

@@ -68,8 +68,8 @@ def test_every_figure_runs_at_every_scale(figure, scale, tmp_path, photographs, 
     ]  # fmt: skip
     assert len(claims) or scale != "embedded"  # of photographs alone, objects are not known
     assert set(claims["experiment"]) <= {figure}
-    assert set(claims["verdict"]) <= {"holds", "does not hold", "cannot be told"}
-    assert set(claims.loc[claims["n"] < 10, "verdict"]) <= {"cannot be told"}
+    assert set(claims["verdict"]) <= {"holds", "does not hold", "inconclusive"}
+    assert set(claims.loc[claims["n"] < 10, "verdict"]) <= {"inconclusive"}
     rows, maps = read(run_dir), load_maps(run_dir)
     shown = rows[rows["shown"].notna()]
     assert {key.split("|")[0] for key in maps} == set(rows["method"])

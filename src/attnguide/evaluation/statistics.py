@@ -20,7 +20,7 @@ from scipy.stats import binomtest, rankdata, wilcoxon
 
 from attnguide.errors import InputTypeError
 
-HOLDS, DOES_NOT_HOLD, CANNOT_BE_TOLD = "holds", "does not hold", "cannot be told"
+HOLDS, DOES_NOT_HOLD, INCONCLUSIVE = "holds", "does not hold", "inconclusive"
 MIN_IMAGES = 10
 RESAMPLES = 2000
 
@@ -57,7 +57,7 @@ class Estimate:
     def verdict(self, *, above: float | None = None, below: float | None = None) -> str:
         """Whether the mean lies above (or below) a bound: `HOLDS`, `DOES_NOT_HOLD`, or neither.
 
-        `CANNOT_BE_TOLD` if the interval contains the bound, or n is less than `MIN_IMAGES`.
+        `INCONCLUSIVE` if the interval contains the bound, or n is less than `MIN_IMAGES`.
         """
         if above is not None and below is None:
             right, wrong = self.low > above, self.high < above
@@ -66,7 +66,7 @@ class Estimate:
         else:
             raise InputTypeError(f"a verdict takes either above or below, got {above} and {below}")
         if self.n < MIN_IMAGES or not (right or wrong):
-            return CANNOT_BE_TOLD
+            return INCONCLUSIVE
         return HOLDS if right else DOES_NOT_HOLD
 
     def as_row(self, name: str = "value") -> dict[str, float | int]:

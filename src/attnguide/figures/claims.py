@@ -9,7 +9,7 @@ import pandas as pd
 
 from attnguide.evaluation.comparison import paired_tests
 from attnguide.evaluation.statistics import (
-    CANNOT_BE_TOLD,
+    INCONCLUSIVE,
     DOES_NOT_HOLD,
     HOLDS,
     Estimate,
@@ -22,7 +22,7 @@ from attnguide.evaluation.statistics import (
 )
 from attnguide.viz.style import method_label
 
-VERDICTS = (HOLDS, DOES_NOT_HOLD, CANNOT_BE_TOLD)
+VERDICTS = (HOLDS, DOES_NOT_HOLD, INCONCLUSIVE)
 SIGNIFICANT = 0.05  # p after Holm
 NAMED = ("lr",)  # columns whose values need their name
 COLUMNS = ("model", "claim", "value", "low", "high", "n", "verdict")
@@ -171,7 +171,7 @@ class Family:
         lines = []
         for row in self.tested(table).to_dict("records"):
             found = Estimate(row["value"], row["ci_low"], row["ci_high"], row["n"])
-            verdict = found.verdict(**bound) if row["p_holm"] < SIGNIFICANT else CANNOT_BE_TOLD
+            verdict = found.verdict(**bound) if row["p_holm"] < SIGNIFICANT else INCONCLUSIVE
             claim = f"{self.sentence} {method_label(row['method'])}"
             line = (model, claim, found.value, found.low, found.high, found.n, verdict)
             lines.append(dict(zip(COLUMNS, line, strict=True)))

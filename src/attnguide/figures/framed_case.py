@@ -14,7 +14,7 @@ from attnguide.evaluation.detail import (
     contamination_change,
     mixed_minus_shown,
 )
-from attnguide.evaluation.statistics import CANNOT_BE_TOLD, DOES_NOT_HOLD, HOLDS, Estimate
+from attnguide.evaluation.statistics import INCONCLUSIVE, DOES_NOT_HOLD, HOLDS, Estimate
 from attnguide.figures.claims import Table
 from attnguide.figures.experiment import Stored
 from attnguide.store.maps import relevance_of, stored_picture
@@ -87,12 +87,12 @@ def change_of(method: str, table: Table) -> Estimate:
 def only_detail(judged: pd.DataFrame) -> dict[Any, Any]:
     """That no other method uncovers the mixture; the numbers are those that decide it."""
     own, others = judged.iloc[0], judged.iloc[1:].sort_values("value", ascending=False)
-    able, unclear = (others[others["verdict"] == v] for v in (HOLDS, CANNOT_BE_TOLD))
+    able, unclear = (others[others["verdict"] == v] for v in (HOLDS, INCONCLUSIVE))
     line, verdict, why = own, str(own["verdict"]), "its own change decides"
     if verdict != DOES_NOT_HOLD and len(able):
         line, verdict, why = able.iloc[0], DOES_NOT_HOLD, "another does too"
     elif verdict == HOLDS and len(unclear):
-        line, verdict, why = unclear.iloc[0], CANNOT_BE_TOLD, "another may do too"
+        line, verdict, why = unclear.iloc[0], INCONCLUSIVE, "another may do too"
     claim = f"only detail interpretation uncovers the mixture ({why}: "
     name = str(line["claim"]).partition(":")[0]
     return line.to_dict() | {"claim": f"{claim}{name})", "verdict": verdict}
