@@ -14,7 +14,7 @@ from attnguide.data.given import check_pictures, given_pictures
 from attnguide.data.pictures import Item, Selection
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.pipeline_rows import pipeline_rows, unpack_steps
-from attnguide.figures.claims import Claim
+from attnguide.figures.claims import Claim, at
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.selecting import join, to_show
 from attnguide.figures.shown import pictures_of
@@ -45,14 +45,17 @@ class Fig02Pipeline(TableFigure):
         "positive part of the gradient only; the complete correction keeps all of it."
     )
     by = ("model",)
-    measures = {DROPPED: column("negative"), SUM: column("first_order"), GAP: column("gap")}
+    measures = {DROPPED: column("negative"), SUM: column("first_order"), GAP: column("gap", "mean")}
     claims = (
-        Claim("GAE drops a third or more of the magnitude of gradient times attention",
-              lambda t: t.at("", DROPPED), above=1 / 3),
-        Claim("the product over layers is nearly a plain sum over layers, correlation",
-              lambda t: t.at("", SUM), above=0.9),
-        Claim("carrying the class row through the layers gives the class row of the whole product, "
-              "largest gap", lambda t: t.at("", GAP), below=1e-4),
+        Claim("fig02.dropped",
+              "GAE drops a third or more of the magnitude of gradient times attention",
+              at("", DROPPED), above=1 / 3),
+        Claim("fig02.plain_sum",
+              "the product over layers is nearly a plain sum over layers, correlation",
+              at("", SUM), above=0.9),
+        Claim("fig02.class_row",
+              "carrying the class row through the layers gives the class row of the whole product, "
+              "largest gap", at("", GAP), below=1e-4),
     )  # fmt: skip
 
     def check(self, choices: Choices) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from pydantic import PositiveFloat, PositiveInt
 
 from attnguide.api import explain
 from attnguide.data.given import check_pictures, given_pictures
 from attnguide.data.pictures import Item, Selection, swapped
-from attnguide.errors import InputError
 from attnguide.evaluation.transfer import MEASURES, last_steps, transfer_rows
-from attnguide.figures.claims import Claim, at
+from attnguide.figures.claims import mean
 from attnguide.figures.descent import draw_descents
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.selecting import join, to_show
@@ -40,10 +40,10 @@ class Fig06AttentionTransfer(TableFigure):
         pictures: The user's own to show instead: {file: PATH, classes: [TARGET, OTHER]} each.
     """
 
-    lr: float = 4e-4
-    other_lr: float = 4e-3
-    steps: int = 32
-    shown: int = 2
+    lr: PositiveFloat = 4e-4
+    other_lr: PositiveFloat = 4e-3
+    steps: PositiveInt = 32
+    shown: PositiveInt = 2
     pictures: list[dict[str, Any]] = field(default_factory=list)
 
     title = "Figure 6: attention transfer"
@@ -56,18 +56,16 @@ class Fig06AttentionTransfer(TableFigure):
     by = ("model", "regions", "lr")
     measures = MEASURES
     claims = (
-        Claim("the signed share on the other object rises", at("complete", OTHERS), above=0),
-        Claim("the signed share on the target falls", at("complete", MINE), below=0),
-        Claim("attention crosses to the other, in most", at("complete", CROSSED), above=0.5),
-    )
+        mean("complete", OTHERS, "the signed share on the other object rises",
+             id="fig06.other_rises", above=0),
+        mean("complete", MINE, "the signed share on the target falls",
+             id="fig06.target_falls", below=0),
+        mean("complete", CROSSED, "attention crosses to the other, in most",
+             id="fig06.crosses", above=0.5),
+    )  # fmt: skip
 
     def check(self, choices: Choices) -> None:
-        """Rates, steps, pictures and data."""
-        if not (self.lr > 0 and self.other_lr > 0) or self.steps < 1 or self.shown < 1:
-            raise InputError(
-                f"runner.lr, other_lr, steps and shown must be positive, got {self.lr:g}, "
-                f"{self.other_lr:g}, {self.steps} and {self.shown}"
-            )
+        """Pictures and data."""
         check_pictures(self.pictures, 2)
         super().check(choices)
 

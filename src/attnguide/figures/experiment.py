@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +13,6 @@ from attnguide.data.guide_image import GuideImage
 from attnguide.data.pictures import Item, Pictures, Sample, Selection
 from attnguide.data.views import to_view
 from attnguide.evaluation.engines import Engine, MaskedModel, prepare
-from attnguide.figures.selecting import limited
 from attnguide.findings import Findings
 from attnguide.guides import Guide, no_guide
 from attnguide.losses import Loss, logit
@@ -202,12 +201,8 @@ class Experiment:
         raise NotImplementedError
 
     def to_study(self, study: Study) -> Selection:
-        """The items, without those that the limits of all methods leave out."""
-        found, limits = self.items(study), getattr(self, "limits", {})
-        if not limits or not study.methods:
-            return found
-        kept = (item for item in found.items if limited(study.methods, limits, item))
-        return replace(found, items=tuple(kept))
+        """The items, without those of which no rows would be made."""
+        return self.items(study)
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> Any:  # noqa: ARG002
         """What `rows` needs of a picture, by default its view; data workers do this."""
