@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from attnguide.findings import CLAIM_COLUMNS, Findings, ShownPicture
+from attnguide.findings import Findings, ShownPicture
 from attnguide.report.index import RunRecord
 
 NASTY = "<script>alert('x')</script> & \"quotes\""
@@ -27,7 +27,7 @@ CLAIMS = pd.DataFrame(
         ("big", "both signs are right", 11.62, -5.0, 18.14, 8, "inconclusive"),
         ("big", "nothing was measured", np.nan, np.nan, np.nan, 0, "inconclusive"),
     ],
-    columns=CLAIM_COLUMNS,
+    columns=["model", "claim", "value", "low", "high", "n", "verdict"],
 )
 
 

@@ -7,9 +7,9 @@ from scipy.stats import binom, binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 
 from attnguide.evaluation.statistics import (
-    INCONCLUSIVE,
     DOES_NOT_HOLD,
     HOLDS,
+    INCONCLUSIVE,
     NOT_KNOWN,
     Estimate,
     estimate,

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from attnguide.findings import CLAIM_COLUMNS, Findings, ShownPicture
+from attnguide.findings import Findings, ShownPicture
 from attnguide.tracking import wandb_payload as payload
 from attnguide.tracking.wandb_payload import curves, sample, scalars
 from attnguide.viz.overlay import overlay
@@ -35,7 +35,7 @@ ROWS = pd.DataFrame(
 CLAIMS = pd.DataFrame(
     [("tiny", "right of 4.5", 0.5, 0.25, 0.75, 12, "holds"),
      ("tiny", "left/right", -1.0, -2.0, 1.0, 12, "inconclusive")],
-    columns=CLAIM_COLUMNS,
+    columns=["model", "claim", "value", "low", "high", "n", "verdict"],
 )  # fmt: skip
 
 

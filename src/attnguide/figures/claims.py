@@ -212,7 +212,7 @@ class MethodComparison:
             return []
         rows = table.rows[table.rows["part"] == self.where] if self.where else table.rows
         others = [name for name in dict.fromkeys(rows["method"]) if name != self.first]
-        bound = {"above": 0.0} if self.above else {"below": 0.0}
+        above, below = (0.0, None) if self.above else (None, 0.0)
         lines = []
         tested = paired_tests(rows, self.first, others, table.measures[self.measure], table.seed)
         for row in tested.to_dict("records"):
@@ -221,7 +221,7 @@ class MethodComparison:
             name = f"{self.id}.{self.first}_minus_{other}"
             words = f"{self.sentence} {method_label(other)}"
             asked = gap(self.first, other, self.measure)
-            claim = Claim(name, words, asked, **bound, source="ours")
+            claim = Claim(name, words, asked, above, below, source="ours")
             line = claim.line(model, table, found, p=row["p"], p_holm=row["p_holm"])
             open_ = {} if row["p_holm"] < SIGNIFICANT else {"verdict": INCONCLUSIVE}
             lines.append(line | open_)

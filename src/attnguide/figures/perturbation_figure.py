@@ -155,5 +155,6 @@ def _curve(rows: pd.DataFrame, method: str, quantity: str, seed: int) -> Curve:
     units = units_of(rows)
     band = estimate_curve(values, units, seed, kind="mean")
     area = estimate(areas(rows, quantity), units, seed, kind="mean")
-    ends = (band[name].to_numpy() for name in ("value", "ci_low", "ci_high"))
-    return Curve(method, fraction, *ends, auc=area.value, auc_low=area.low, auc_high=area.high)
+    low, high = band["ci_low"].to_numpy(), band["ci_high"].to_numpy()
+    return Curve(method, fraction, band["value"].to_numpy(), low, high,
+                 auc=area.value, auc_low=area.low, auc_high=area.high)  # fmt: skip
