@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import ALONE, View, guided_kind, to_guided_view, to_view, ways_of
-from attnguide.errors import InputError
 from attnguide.evaluation.localisation import (
     guided_share,
     net_positive,
@@ -64,6 +63,7 @@ class Fig08Guided(MapFigure):
         "interprets the target's region in a picture on which it fails alone."
     )
     takes = MapFigure.takes | {"guide"}
+    needs_guide = True
     by = ("model", "view", "method")
     measures = {
         SIGN: net_positive("target"),
@@ -82,8 +82,6 @@ class Fig08Guided(MapFigure):
 
     def check(self, choices: Choices) -> None:
         """The guide, and its other places."""
-        if not choices.guide.is_shown:
-            raise InputError("this figure needs a guide; pass guide=right, left, top or bottom")
         for fraction in self.fractions:
             check_guide(choices.guide.layout, fraction, choices.guide.fit)
         super().check(choices)

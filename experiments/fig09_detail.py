@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ from annotated_types import Ge
 from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
-from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.evaluation.detail import EQ8, Comparison, detail_rows, to_part_view
 from attnguide.evaluation.localisation import column, net_share, positive_share
@@ -27,8 +27,9 @@ from attnguide.figures.contamination import (
     mean_of,
     with_pictures,
 )
-from attnguide.figures.experiment import Choices, Rows, Stored, Study
+from attnguide.figures.experiment import Rows, Stored, Study
 from attnguide.figures.selecting import in_groups, in_part, join, to_show
+from attnguide.figures.table_figure import OwnPictures
 
 SIGNED, VALID = "signed share of that part", "both logits positive"
 BY_LOGIT = ("guided", "control")  # parts of the study with another animal in the picture
@@ -41,7 +42,7 @@ FORMS = {  # in which the two models are compared: part of the study, loss, word
 
 
 @dataclass
-class Fig09Detail(ContaminationFigure):
+class Fig09Detail(OwnPictures, ContaminationFigure):
     """Explain one class against another; measure it where the part that differs is known.
 
     Attributes:
@@ -53,7 +54,6 @@ class Fig09Detail(ContaminationFigure):
 
     shown: PositiveInt = 3
     impostors: Annotated[int, Ge(2)] = 24
-    pictures: list[dict[str, Any]] = field(default_factory=list)
 
     title = "Figure 9: detail interpretation"
     claim = (
@@ -89,11 +89,6 @@ class Fig09Detail(ContaminationFigure):
               f"become redder by less than {UNCHANGED} (logit, another animal beside them)",
               change_of("control", "logit"), below=UNCHANGED),
     )  # fmt: skip
-
-    def check(self, choices: Choices) -> None:
-        """Pictures and data."""
-        check_pictures(self.pictures)
-        super().check(choices)
 
     def items(self, study: Study) -> Selection:
         """The chosen models' pictures; of clean and contaminated labels also the mixed class's."""

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View
 from attnguide.evaluation import detail
@@ -26,9 +26,10 @@ from attnguide.figures.contamination import (
     methods_of,
     shown_by_model,
 )
-from attnguide.figures.experiment import Choices, Stored, Study
+from attnguide.figures.experiment import Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import join, to_show
+from attnguide.figures.table_figure import OwnPictures
 from attnguide.methods import Method
 from attnguide.viz.panels import short_name
 
@@ -49,14 +50,9 @@ NOT_COMPARED = (
 
 
 @dataclass
-class Fig10OtherMethods(MethodStudy, ContaminationFigure):
-    """Explain one picture for the class it shows and for the class it was mixed into.
+class Fig10OtherMethods(MethodStudy, OwnPictures, ContaminationFigure):
+    """Explain one picture for the class it shows and for the class it was mixed into."""
 
-    Attributes:
-        pictures: The user's own to show instead: {file: PATH, classes: [SHOWN, MIXED]}; the first.
-    """
-
-    pictures: list[dict[str, Any]] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=SHOWN_ALONE.copy)
 
     title = "Figure 10: the bald-eagle case by other methods"
@@ -67,13 +63,9 @@ class Fig10OtherMethods(MethodStudy, ContaminationFigure):
     key = ("image_id", "model", "method", "target")
     by = ("model", "method", "role")
     measures = {"signed share of the part": net_share("part")}
+    own_classes = 2  # the class shown, and the one it was mixed into
     budget = (4, 4)
     leaves_out = MethodStudy.leaves_out | {*NOT_COMPARED, "absolute_libra"}
-
-    def check(self, choices: Choices) -> None:
-        """Pictures, limits and data."""
-        check_pictures(self.pictures, 2)
-        super().check(choices)
 
     def items(self, study: Study) -> Selection:
         """The framed picture, and where the part is known, more pictures of its class."""

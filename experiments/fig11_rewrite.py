@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Selection, class_indices, retargeted
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.rewrite_rows import goal_of, rewrite_rows
@@ -20,7 +20,7 @@ from attnguide.evaluation.statistics import of_kind
 from attnguide.figures.claims import Claim, at
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.selecting import join, to_show
-from attnguide.figures.table_figure import Plot, TableFigure, one_per_model
+from attnguide.figures.table_figure import OwnPictures, Plot, one_per_model
 from attnguide.interventions.pixel_rewrite import LEVELS, check_settings, rewrite
 from attnguide.store.maps import stored_picture
 from attnguide.viz.panels import Panel, draw_panels, short_name
@@ -30,19 +30,17 @@ INVISIBLE = 40.0  # dB; above it a difference is hard to see
 
 
 @dataclass
-class Fig11Rewrite(TableFigure):
+class Fig11Rewrite(OwnPictures):
     """Rewrite many pictures to another class each; show some.
 
     Attributes:
         step, max_steps, confidence, epsilon: As in `pixel_rewrite.rewrite`.
-        pictures: The user's own to show instead: {file: PATH, classes: [SOURCE, GOAL]} each.
     """
 
     step: float = 0.5
     max_steps: int = 40
     confidence: float = 0.938
     epsilon: int | None = None
-    pictures: list[dict[str, Any]] = field(default_factory=list)
 
     title = "Figure 11: rewriting the class of an image"
     claim = (
@@ -50,6 +48,7 @@ class Fig11Rewrite(TableFigure):
         "another as loss, makes the model read the other class with confidence, while a human "
         "sees almost no change."
     )
+    own_classes = 2  # source and goal
     by = ("model",)
     measures = {
         FLIPPED: column("flipped", "answers"),
@@ -69,7 +68,6 @@ class Fig11Rewrite(TableFigure):
         """Settings, pictures and data."""
         super().check(choices)
         check_settings(self.step, self.max_steps, self.confidence, self.epsilon)
-        check_pictures(self.pictures, 2)
 
     def items(self, study: Study) -> Selection:
         """Those that are shown, and every chosen picture, to a class that its id picks."""

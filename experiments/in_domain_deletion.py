@@ -47,6 +47,10 @@ class InDomainDeletion(MethodStudy):
         "does not check whether its ranking survives a model that knows them.)"
     )
     key = ("image_id", "model", "method")
+    shows = (
+        f"Rank correlation of a map's sums over {CELLS} x {CELLS} cells with the fall of the "
+        f"logit when each is filled; {MASKED} was trained with filled cells."
+    )
     budget = (8, 4)
     class_sensitive = True
     measures = {DELETION: column("deletion", "mean"), SRG: column("srg", "mean")}
@@ -91,13 +95,6 @@ class InDomainDeletion(MethodStudy):
             }
             for index, (_, view) in enumerate(entries)
             for label in methods
-        )
-
-    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
-        """What is drawn."""
-        return (
-            f"Rank correlation of a map's sums over {CELLS} x {CELLS} cells with the fall of the "
-            f"logit when each is filled; {MASKED} was trained with filled cells."
         )
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:

@@ -15,7 +15,6 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from attnguide.data.pictures import Item, Sample, Selection, class_indices
 from attnguide.data.views import View, to_guided_view, to_view
-from attnguide.errors import InputError
 from attnguide.evaluation.pieces import forward
 from attnguide.evaluation.rows import row_of
 from attnguide.evaluation.statistics import NOT_KNOWN, Estimate
@@ -74,7 +73,13 @@ class LabelAudit(ContaminationFigure):
     title = "Label audit: which labels should be looked at again"
     claim = "Detail interpretation uncovers pictures of another class among the labels of a class."
     takes = frozenset({"guide"})
+    needs_guide = True
     by = ("model",)
+    shows = (
+        "The most suspicious pictures by the mean rank of four signals. Above: the label, and "
+        "the class that the model prefers to it; the map is that of Eq. 8 of the two, blue for "
+        f"the second. Beneath: signals by which it is among the first {100 * TOP:g} %."
+    )
     claims = tuple(
         Claim(f"label_audit.{name}.{slug(signal)}",
               f"{signal} tells wrong labels from right ones {words}, AUROC",
@@ -82,12 +87,6 @@ class LabelAudit(ContaminationFigure):
         for name, words in (("of_class", "of its class"), ("of_all", "of all"))
         for signal in SIGNALS
     )  # fmt: skip
-
-    def check(self, choices: Choices) -> None:
-        """A guide, labels."""
-        if not choices.guide.is_shown:
-            raise InputError("a label audit needs a guide; pass guide=right, left, top or bottom")
-        super().check(choices)
 
     def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:
         """With the model of more contaminated labels, where there is one of contaminated labels."""
@@ -163,14 +162,6 @@ class LabelAudit(ContaminationFigure):
         """The pairs of classes that should be looked at first."""
         pairs = self._pairs(stored).items()
         return {f"Pairs of classes, {model}": table for model, table in pairs}
-
-    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
-        """What is shown."""
-        return (
-            "The most suspicious pictures by the mean rank of four signals. Above: the label, and "
-            "the class that the model prefers to it; the map is that of Eq. 8 of the two, blue for "
-            f"the second. Beneath: signals by which it is among the first {100 * TOP:g} %."
-        )
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The most suspicious pictures of every model, the last model first."""

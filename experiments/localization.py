@@ -14,7 +14,6 @@ from attnguide.data.given import given_pictures
 from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View, to_guided_view, to_view
-from attnguide.errors import InputError
 from attnguide.evaluation.localisation import (
     both_signs,
     column,
@@ -59,6 +58,7 @@ class Localization(MapFigure):
         "negative relevance to other classes, in pictures of several classes and beside a guide."
     )
     takes = MapFigure.takes | {"guide"}
+    needs_guide = True
     pairs = True
     budget = (8, 4)
     class_sensitive = True
@@ -84,10 +84,8 @@ class Localization(MapFigure):
     )  # fmt: skip
 
     def check(self, choices: Choices) -> None:
-        """Methods that can tell classes apart, a guide."""
+        """Methods that can tell classes apart."""
         check_class_sensitive(choices)
-        if not choices.guide.is_shown:
-            raise InputError("localisation needs a guide; pass guide=right, left, top or bottom")
         check_reference(choices, pairs=True, words=("runner-up",))  # one class beside a guide
         super().check(choices)
 

@@ -60,6 +60,10 @@ class Parts(MethodStudy):
         "apart; relevance is where the class is decided."
     )
     key = ("image_id", "model", "method")
+    shows = (
+        "Maps of the label's logit ({model}); beneath, the rank correlation between the "
+        "relevance of the animal's pieces and the fall of the logit when each is left out."
+    )
     budget = (8, 4)
     class_sensitive = True
     claims = (
@@ -163,13 +167,6 @@ class Parts(MethodStudy):
             second = other if loss in TWO_CLASS else None
             found[loss], _ = maps_of(vit, images, target, methods, loss=loss, reference=second)
         return found
-
-    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
-        """What is shown."""
-        return (
-            f"Maps of the label's logit ({model}); beneath, the rank correlation between the "
-            "relevance of the animal's pieces and the fall of the logit when each is left out."
-        )
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """Maps of the shown pictures."""

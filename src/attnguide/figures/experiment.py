@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from attnguide.data.guide_image import GuideImage
 from attnguide.data.pictures import Item, Pictures, Sample, Selection
 from attnguide.data.views import to_view
+from attnguide.errors import InputError
 from attnguide.evaluation.engines import Engine, MaskedModel, prepare
 from attnguide.findings import Findings
 from attnguide.guides import Guide, no_guide
@@ -175,6 +176,7 @@ class Experiment:
         claim: What the paper says, in one or two sentences.
         takes: Which of `CHOICES` change something; the others are refused.
         labelled: Whether pictures need labels.
+        needs_guide: Whether there must be a guide.
         key: Columns that together name a row.
     """
 
@@ -182,6 +184,7 @@ class Experiment:
     claim: ClassVar[str]
     takes: ClassVar[frozenset[str]] = frozenset()
     labelled: ClassVar[bool] = True
+    needs_guide: ClassVar[bool] = False
     key: ClassVar[tuple[str, ...]] = ("image_id", "model")
 
     def check(self, choices: Choices) -> None:
@@ -190,6 +193,9 @@ class Experiment:
         Raises:
             ValueError: naming the setting, what it may be, and what to do.
         """
+        if self.needs_guide and not choices.guide.is_shown:
+            name = self.title.partition(":")[0]
+            raise InputError(f"{name} needs a guide; pass guide=right, left, top or bottom")
         choices.pictures.check(labels=self.labelled)
 
     def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 from pydantic import PositiveInt
 
-from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View, to_view
 from attnguide.errors import InputError
@@ -20,7 +20,7 @@ from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import join, to_show
 from attnguide.figures.shown import ShownView, views_in
-from attnguide.figures.table_figure import one_per_model
+from attnguide.figures.table_figure import OwnPictures, one_per_model
 from attnguide.losses import TWO_CLASS, loss_name
 from attnguide.methods import Method
 from attnguide.viz.panels import Panel, draw_panels
@@ -36,18 +36,16 @@ EACH_SCALE = (
 
 
 @dataclass
-class MapFigure(MethodStudy):
+class MapFigure(MethodStudy, OwnPictures):
     """What a figure of maps declares; everything else is here.
 
     Attributes:
-        pictures: The user's own to show instead: {file: PATH, classes: [NAME, ...]} each.
         shown: How many pictures to show.
         pairs: Whether pictures show two classes, each explained in turn.
         boxed: Whether two-class photographs with boxes are measured too.
         competitors: How many other classes are explained too, as in `localisation_rows`.
     """
 
-    pictures: list[dict[str, Any]] = field(default_factory=list)
     shown: PositiveInt = 4
 
     takes: ClassVar[frozenset[str]] = frozenset({"method", "loss", "reference"})
@@ -56,11 +54,15 @@ class MapFigure(MethodStudy):
     boxed: ClassVar[bool] = False
     competitors: ClassVar[int] = 0
 
+    @property
+    def own_classes(self) -> int:  # type: ignore[override]
+        """Of each of the user's own pictures."""
+        return 2 if self.pairs else 1
+
     def check(self, choices: Choices) -> None:
         """Methods, loss, pictures and data."""
         super().check(choices)
         check_reference(choices, pairs=self.pairs)
-        check_pictures(self.pictures, 2 if self.pairs else 1)
 
     def items(self, study: Study) -> Selection:
         """Pictures that are measured, boxed ones, and those that are shown."""

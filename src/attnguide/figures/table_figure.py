@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
+from attnguide.data.given import check_pictures
 from attnguide.evaluation.statistics import Measure, per_image, summarise
 from attnguide.figures.claims import Judged, MethodComparison, counted, judge, tables_of
-from attnguide.figures.experiment import Experiment, Stored
+from attnguide.figures.experiment import Choices, Experiment, Stored
 from attnguide.findings import Findings
 from attnguide.viz.dots import DotPanel, draw_dots, table_panel
 
@@ -42,6 +43,7 @@ class TableFigure(Experiment):
         measures: Functions of rows to a value per row, by name.
         claims: What is judged.
         plots: Panels of dots.
+        shows: What the figure shows, in full sentences; {model} is the first.
     """
 
     by: ClassVar[tuple[str, ...]] = ("model", "method")
@@ -49,6 +51,7 @@ class TableFigure(Experiment):
     measures: ClassVar[Mapping[str, Measure]] = {}
     claims: ClassVar[Sequence[Judged]] = ()
     plots: ClassVar[Sequence[Plot]] = ()
+    shows: ClassVar[str] = ""
 
     def asked(self) -> Mapping[str, Measure]:
         """The measures."""
@@ -80,9 +83,9 @@ class TableFigure(Experiment):
         """More tables of the report, by heading."""
         return {}
 
-    def caption(self, stored: Stored, model: str) -> str:
+    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
         """What the figure shows, in full sentences."""
-        raise NotImplementedError
+        return self.shows.format(model=model)
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The figure, and further ones by heading."""
@@ -134,6 +137,25 @@ class TableFigure(Experiment):
         if table.empty:
             return table
         return table.sort_values(table.columns[0], kind="stable").head(WORST).reset_index()
+
+
+@dataclass
+class OwnPictures(TableFigure):
+    """A figure that shows pictures: those of the data, or the user's own.
+
+    Attributes:
+        pictures: The user's own to show instead: {file: PATH, classes: [NAME, ...]} each.
+        own_classes: How many classes each of them needs; None for any number.
+    """
+
+    pictures: list[dict[str, Any]] = field(default_factory=list)
+
+    own_classes: ClassVar[int | None] = None
+
+    def check(self, choices: Choices) -> None:
+        """The user's own pictures, and the data."""
+        check_pictures(self.pictures, self.own_classes)
+        super().check(choices)
 
 
 def one_per_model(
