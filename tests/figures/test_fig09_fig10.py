@@ -4,9 +4,7 @@ import pytest
 from running import near, one, start, table_of
 
 from attnguide.data.creatures.scenes import CLASS_NAMES
-from attnguide.evaluation.detail import (
-    EQ8,
-)
+from attnguide.evaluation.detail import EQ8
 from attnguide.store.maps import load_maps
 from attnguide.store.table import read
 
@@ -169,38 +167,6 @@ def test_own_pictures_are_shown_instead_and_explained_for_their_classes(
 
 
 # What is refused
-
-
-def refused(run_dir, figure, *words):
-    with pytest.raises((ValueError, OSError)) as caught:
-        run_small(run_dir, figure, *words)
-    assert not run_dir.exists()
-    return str(caught.value)
-
-
-@pytest.mark.usefixtures("no_models")
-def test_what_cannot_work_is_refused_before_any_weights(tmp_path):
-    run_dir = tmp_path / "run"
-    both = "{file: a.png, classes: [x, y]}, {file: b.png, classes: [x, y]}"
-    for figure in FIGURES:
-        told = refused(run_dir, figure, f"runner.pictures=[{both}]")
-        assert "2 of 2 pictures of runner.pictures are missing: a.png, b.png" in told
-        same = "runner.pictures=[{file: a.png, classes: [zebra, Zebra]}]"
-        assert "must differ, got zebra, zebra" in refused(run_dir, figure, same)
-        twice = "data.framed=[long-eared hare,long-eared hare]"
-        assert "two different classes" in refused(run_dir, figure, twice)
-        hare = "data.framed=[hare,long-eared hare]"
-        assert "unknown creature 'hare'" in refused(run_dir, figure, hare)
-        for word in ("loss=ratio", "guide=left", "target=3", "reference=3"):
-            assert f"{figure} does not take {word.partition('=')[0]}" in refused(
-                run_dir, figure, word
-            )
-    assert "does not take method" in refused(run_dir, "fig09_detail", "method=gae")
-    assert "does not take rule" in refused(run_dir, "fig09_detail", "rule=positive")
-    assert "impostors must be greater than or equal to 2" in refused(
-        run_dir, "fig09_detail", "runner.impostors=1"
-    )
-    assert "gaee" in refused(run_dir, "fig10_other_methods", "++runner.limits.gaee=3")
 
 
 @pytest.mark.usefixtures("small_models")

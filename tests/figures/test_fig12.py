@@ -129,24 +129,6 @@ def test_any_timm_vit_on_any_wnid_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["runner.fill=white"], "unknown fill"),
-        (["runner.fill=[zero,white]"], "unknown fill"),
-        (["runner.unguided_every=-1"], "unguided_every"),
-        (["runner.fractions=[0,2]"], "fractions"),
-        (["guide.fraction=1.5"], "fraction"),
-        (["loss=ratio"], "pass reference="),
-        (["reference=runner-up"], "loss=logit has no second class"),
-        (["data=folder", "data.root=nowhere"], "does not exist"),
-    ],
-)
-def test_bad_input_is_refused_before_any_weights(tmp_path, words, message, no_models):
-    with pytest.raises(ValueError, match=message):
-        start(tmp_path / "run", *WORDS, *words)
-
-
-@pytest.mark.parametrize(
     ("word", "message"),
     [("guide.image=zebbra", "no picture file"), ("guide.fraction=0.3", "nearest valid fraction")],
 )

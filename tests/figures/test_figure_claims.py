@@ -1,9 +1,14 @@
 """What Figure 5 claims of rows whose numbers are known: it holds, does not, or is inconclusive."""
 
+from dataclasses import replace
+
+import pandas as pd
 import pytest
 from running import start as run_command
 from running import table_of
 
+from attnguide.evaluation.localisation import column
+from attnguide.figures.claims import Best, Table, mean
 from attnguide.store.table import read
 
 pytestmark = pytest.mark.usefixtures("small_models", "undrawn")
@@ -89,3 +94,59 @@ def test_methods_that_were_not_run_are_not_judged(tmp_path):
     start(tmp_path / "run", "method=[gae,rollout]")
     claims = table_of(tmp_path / "run", "claims")
     assert claims["id"].tolist() == [GAE]
+
+
+# Claims about several methods, on rows of twelve pictures
+
+
+def signs(**right):
+    """Twelve pictures per method, of which so many have the answer 1."""
+    return Table(
+        pd.DataFrame(
+            {"image_id": str(number), "method": method, "answer": float(number < count)}
+            for method, count in right.items()
+            for number in range(12)
+        ),
+        {"right": column("answer", "answers")},
+    )
+
+
+def each(*methods):
+    return [mean(name, "right", f"{name} is right, in most", above=0.5) for name in methods]
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict", "decides"),
+    [
+        ({"complete": 12, "gae": 0, "lrp": 1}, "holds", "LRP"),
+        ({"complete": 12, "gae": 12, "lrp": 1}, "does not hold", "GAE"),
+        ({"complete": 12, "gae": 6, "lrp": 1}, "inconclusive", "GAE"),
+    ],
+)
+def test_the_best_of_the_others_decides(right, verdict, decides):
+    claim = Best("study.only", "only complete is right; the best other is", each("gae", "lrp"))
+    [line] = claim.lines("m", signs(**right))
+    assert (line["id"], line["verdict"], line["bound"], line["side"]) == (
+        "study.only", verdict, 0.5, "below"
+    )  # fmt: skip
+    assert line["claim"].endswith(f" {decides}")
+    assert not claim.lines("m", signs(complete=12))  # nobody to compare with
+
+
+def test_an_id_names_measure_and_method_and_ends_in_the_group():
+    table = signs(complete=12)
+    [line] = replace(each("complete")[0], section="4.2").lines("m", replace(table, suffix="Boxes"))
+    assert line["id"] == "right.complete.boxes"
+    assert line["claim"] == "complete is right, in most (Boxes)"
+    assert (line["source"], line["section"]) == ("paper", "4.2")
+    few = each("complete")[0].where("image_id", "0")
+    assert few.lines("m", table)[0]["n"] == 1
+
+
+def test_a_share_that_is_one_everywhere_has_the_interval_of_answers_unless_it_is_declared():
+    rows = pd.DataFrame({"image_id": list("abcdefghijkl"), "method": "a", "share": 1.0})
+    intervals = [
+        Table(rows, {"x": column("share", kind)}).at("a", "x") for kind in (None, "answers", "mean")
+    ]
+    assert intervals[0] == intervals[1]
+    assert intervals[0].low < intervals[2].low == intervals[2].high == 1

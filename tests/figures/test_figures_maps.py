@@ -199,37 +199,6 @@ def test_a_slow_method_is_measured_on_the_first_pictures_only(tmp_path):
     assert summary.groupby("method")["n"].max().to_dict() == {"complete": 4, "gae": 2}
 
 
-def stopped(run_dir, figure, *words):
-    with pytest.raises((ValueError, OSError)) as caught:
-        start(run_dir, figure, *words)
-    assert not run_dir.exists()
-    return str(caught.value)
-
-
-def test_what_cannot_work_is_refused_before_any_weights(tmp_path, no_models):
-    run_dir = tmp_path / "run"
-    missing = "runner.pictures=[{file: a.png, classes: [x, y]}, {file: b.png, classes: [x, z]}]"
-    for figure in PAIRED:
-        assert "2 of 2 pictures of runner.pictures are missing: a.png, b.png" in stopped(
-            run_dir, figure, missing
-        )
-    same = "runner.pictures=[{file: a.png, classes: [zebra, Zebra]}]"
-    assert "must differ" in stopped(run_dir, "fig05_multi_class", same)
-    one = "runner.pictures=[{file: a.png, classes: [x, y]}]"
-    assert "needs 1 class" in stopped(run_dir, "fig03_gradient_corrections", one)
-    assert "shown must be greater than 0" in stopped(
-        run_dir, "fig03_gradient_corrections", "runner.shown=0"
-    )
-    assert "needs a guide" in stopped(run_dir, "fig08_guided", "guide=none")
-    assert "must lie in [0, 1)" in stopped(run_dir, "fig08_guided", "runner.fractions=[1.5]")
-    blind = "method=[complete,rollout,absolute]"
-    assert "leave out rollout, absolute" in stopped(run_dir, "fig13_method_comparison", blind)
-    assert "gaee" in stopped(run_dir, "fig13_method_comparison", "runner.limits={gaee: 3}")
-    assert "does not exist" in stopped(
-        run_dir, "fig07_single_class", "scale=sample", "model.checkpoint=w", "data.root=nowhere"
-    )
-
-
 @pytest.mark.slow
 def test_the_embedded_model_tells_the_two_creatures_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("attnguide.models.load.load_model", load_model)

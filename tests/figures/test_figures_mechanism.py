@@ -121,32 +121,6 @@ def test_figure_11_on_the_embedded_model(tmp_path, embedded):
     assert eagle["after"].startswith("stilt-legged ibis 95.")
 
 
-def refused(run_dir, figure, *words):
-    with pytest.raises((ValueError, OSError)) as caught:
-        start(run_dir, figure, *words)
-    return str(caught.value)
-
-
-def test_what_cannot_work_is_refused_before_any_weights(tmp_path, no_models):
-    run_dir = tmp_path / "run"
-    missing = "runner.pictures=[{file: a.png, classes: [x, y]}, {file: b.png, classes: [x, y]}]"
-    same = "runner.pictures=[{file: a.png, classes: [zebra, Zebra]}]"
-    for figure in SMALL:
-        told = refused(run_dir, figure, missing)
-        assert "2 of 2 pictures of runner.pictures are missing: a.png, b.png" in told
-        assert "must differ, got zebra, zebra" in refused(run_dir, figure, same)
-    for name, value in (("rewrites", "[[{0}, {0}]]"), ("framed", "[{0}, {0}]")):
-        twice = f"data.{name}={value.format('long-eared hare')}"
-        assert "two different classes" in refused(run_dir, "fig11_rewrite", twice)
-    unknown = "data.rewrites=[[hare, long-eared hare]]"
-    assert "unknown creature 'hare'" in refused(run_dir, "fig11_rewrite", unknown)
-    assert "lr must be greater than 0" in refused(
-        run_dir, "fig06_attention_transfer", "runner.lr=0.0"
-    )
-    assert "pass 0.9" in refused(run_dir, "fig11_rewrite", "runner.confidence=90.0")
-    assert not run_dir.exists()
-
-
 def test_unknown_classes_are_named_all_at_once(tmp_path, photographs):
     words = ["scale=paper", "logger=files", f"data.root={photographs}"]
     file = photographs / "n02391049" / "a.png"
@@ -155,9 +129,8 @@ def test_unknown_classes_are_named_all_at_once(tmp_path, photographs):
         "fig11_rewrite": "data.rewrites=[[zebro, kite], [tusker, snael]]",
     }
     for figure, setting in wrong.items():
-        told = refused(tmp_path / figure, figure, *words, setting)
-        assert "'zebro'" in told, figure
-        assert "'snael'" in told, figure
+        with pytest.raises(ValueError, match=r"'zebro'.*'snael'"):
+            start(tmp_path / figure, figure, *words, setting)
 
 
 def test_a_picture_smaller_than_the_input_is_upscaled_and_named(tmp_path, photographs, capsys):
