@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -72,14 +72,6 @@ class Table:
 
 
 Ask = Callable[[Table], Estimate]
-
-
-class Judged(Protocol):
-    """What a study may claim: `Claim`, `MethodComparison`, `Only`, `Best`."""
-
-    def lines(self, model: str, table: Table) -> list[Line]:
-        """Lines of claims.csv of one model; none where nothing was measured."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -314,6 +306,9 @@ class Best:
         words = f"{self.sentence} {best.about}"
         none = replace(best, id=self.id, sentence=words, above=None, below=best.above)
         return [none.line(model, table, value)]
+
+
+Judged: TypeAlias = Claim | MethodComparison | Only | Best  # what a study may claim
 
 
 def judge(claims: Iterable[Judged], tables: Iterable[tuple[str, Table]]) -> pd.DataFrame:
