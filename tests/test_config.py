@@ -25,7 +25,9 @@ from attnguide.runs.objects import (
 from attnguide.runs.settings import read_settings
 
 GROUPS = ("data", "guide", "loss", "method", "model", "rule", "scale", "trainer")
-NAMES = {group: sorted(p.stem for p in (CONF / group).glob("*.yaml")) for group in GROUPS}
+NAMES = {
+    group: sorted({p.stem for p in (CONF / group).glob("*.yaml")} - {"all"}) for group in GROUPS
+}
 FIG12 = "experiment=fig12_perturbation"
 
 

@@ -169,15 +169,15 @@ UP, DOWN = ((-0.2, 0.1), (0.3, 0.1)), ((0.3, 0.1), (-0.2, 0.1))
         ([(DETAIL, *UP), ("gae", *DOWN)], "holds", "its own change decides: detail, Eq. 8"),
         ([(DETAIL, *UP), ("gae", *UP)], "does not hold", "another does too: GAE"),
         ([(DETAIL, *DOWN), ("gae", *DOWN)], "does not hold", "its own change decides: detail"),
-        ([(DETAIL, *UP), ("gae", *UP, 4)], "cannot be told", "another may do too: GAE"),
-        ([(DETAIL, *UP, 4), ("gae", *DOWN)], "cannot be told", "its own change decides"),
+        ([(DETAIL, *UP), ("gae", *UP, 4)], "inconclusive", "another may do too: GAE"),
+        ([(DETAIL, *UP, 4), ("gae", *DOWN)], "inconclusive", "its own change decides"),
         ([(DETAIL, *UP, 4), ("gae", *UP)], "does not hold", "another does too: GAE"),
     ],
 )
 def test_only_detail_uncovers_is_judged_by_what_decides_it(parts, verdict, why):
     claims = judged_fig10(*(contamination(*part) for part in parts))
     assert claims["verdict"].iloc[0] == verdict
-    assert "only detail interpretation uncovers the mixture" in claims["claim"].iloc[0]
+    assert claims["id"].iloc[0] == "fig10.only_detail"
     assert why in claims["claim"].iloc[0]
     assert len(claims) == 1 + len(parts)
     assert claims["model"].unique().tolist() == ["model of contaminated"]
@@ -195,19 +195,19 @@ def judged_fig09(*rows):
     rows = pd.concat(rows, ignore_index=True)
     vars(stored).update(config={}, all_rows=rows, run_dir=None, provenance={})
     claims = Fig09Detail().judged(stored)
-    return [(line["claim"], line["value"], line["verdict"]) for line in claims.to_dict("records")]
+    return [(line["id"], line["value"], line["verdict"]) for line in claims.to_dict("records")]
 
 
 def test_a_claim_about_details_is_judged_for_every_model():
     more, less = (study_rows("detail", loss, "", net) for loss, net in ((EQ8, 0.6), ("logit", 0.2)))
     found = judged_fig09(more, less)
     assert [verdict for *_, verdict in found] == ["holds", "holds"]
-    assert found[0][0].startswith("Eq. 8 puts more of the positive mass on the part")
+    assert found[0][0] == "fig09.part"
     assert found[0][1] == pytest.approx(0.4)
     swapped = judged_fig09(more.assign(loss="logit"), less.assign(loss=EQ8, is_valid=0.0))
     assert [verdict for *_, verdict in swapped] == ["does not hold"] * 2
     few = judged_fig09(more[:6], less[:6])
-    assert [verdict for *_, verdict in few] == ["cannot be told"] * 2
+    assert [verdict for *_, verdict in few] == ["inconclusive"] * 2
 
 
 def test_claims_about_contamination_say_what_does_not_hold():
@@ -219,18 +219,15 @@ def test_claims_about_contamination_say_what_does_not_hold():
         study_rows("control", "logit", "clean", -0.1),
         study_rows("control", "logit", "contaminated", -0.1),
     )
-    assert [(round(value, 6), verdict) for _, value, verdict in found] == [
-        (-0.4, "does not hold"),  # red, Eq. 8
-        (-0.1, "does not hold"),  # red, beside another animal
-        (-0.2, "does not hold"),  # redder, Eq. 8
-        (0.2, "holds"),  # redder, beside another animal
-        (0.0, "holds"),  # the control is as it was
+    assert [(name, round(value, 6), verdict) for name, value, verdict in found] == [
+        ("fig09.red.eq8", -0.4, "does not hold"),
+        ("fig09.red.logit", -0.1, "does not hold"),  # beside another animal
+        ("fig09.redder.eq8", -0.2, "does not hold"),
+        ("fig09.redder.logit", 0.2, "holds"),
+        ("fig09.control", 0.0, "holds"),  # as it was
     ]
     moved = judged_fig09(
         study_rows("control", "logit", "clean", -0.1),
         study_rows("control", "logit", "contaminated", 0.1),
     )
     assert [verdict for *_, verdict in moved] == ["does not hold"]
-
-
-# On the embedded models

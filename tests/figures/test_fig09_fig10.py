@@ -1,16 +1,12 @@
 """Figures 9 and 10: the numbers behind them, what their claims say, and whom they study."""
 
 import pytest
-from running import config, near, one, start, table_of
+from running import near, one, start, table_of
 
 from attnguide.data.creatures.scenes import CLASS_NAMES
-from attnguide.evaluation.detail import (
-    EQ8,
-)
+from attnguide.evaluation.detail import EQ8
 from attnguide.store.maps import load_maps
 from attnguide.store.table import read
-from experiments.fig09_detail import Fig09Detail
-from experiments.fig10_other_methods import Fig10OtherMethods
 
 FIGURES = ("fig09_detail", "fig10_other_methods")
 SMALL = {"fig09_detail": ["runner.impostors=2"], "fig10_other_methods": ["method=[gae]"]}
@@ -80,7 +76,7 @@ def test_figure_10_on_the_embedded_models(tmp_path, undrawn):
     assert list(found.values()) == near([-0.257, 0.035, -0.434, 0.064])
     assert summary["n"].unique().tolist() == [2]  # the framed picture and one impostor
     claims = table_of(run_dir, "claims")
-    assert claims["verdict"].tolist() == ["cannot be told"] * 3
+    assert claims["verdict"].tolist() == ["inconclusive"] * 3
     assert len(load_maps(run_dir)) == 2 * 2 * 2
 
 
@@ -173,36 +169,6 @@ def test_own_pictures_are_shown_instead_and_explained_for_their_classes(
 # What is refused
 
 
-def refused(run_dir, figure, *words):
-    with pytest.raises((ValueError, OSError)) as caught:
-        run_small(run_dir, figure, *words)
-    assert not run_dir.exists()
-    return str(caught.value)
-
-
-@pytest.mark.usefixtures("no_models")
-def test_what_cannot_work_is_refused_before_any_weights(tmp_path):
-    run_dir = tmp_path / "run"
-    both = "{file: a.png, classes: [x, y]}, {file: b.png, classes: [x, y]}"
-    for figure in FIGURES:
-        told = refused(run_dir, figure, f"runner.pictures=[{both}]")
-        assert "2 of 2 pictures of runner.pictures are missing: a.png, b.png" in told
-        same = "runner.pictures=[{file: a.png, classes: [zebra, Zebra]}]"
-        assert "must differ, got zebra, zebra" in refused(run_dir, figure, same)
-        twice = "data.framed=[long-eared hare,long-eared hare]"
-        assert "two different classes" in refused(run_dir, figure, twice)
-        hare = "data.framed=[hare,long-eared hare]"
-        assert "unknown creature 'hare'" in refused(run_dir, figure, hare)
-        for word in ("loss=ratio", "guide=left", "target=3", "reference=3"):
-            assert f"{figure} does not take {word.partition('=')[0]}" in refused(
-                run_dir, figure, word
-            )
-    assert "does not take method" in refused(run_dir, "fig09_detail", "method=gae")
-    assert "does not take rule" in refused(run_dir, "fig09_detail", "rule=positive")
-    assert "impostors at least 2" in refused(run_dir, "fig09_detail", "runner.impostors=1")
-    assert "gaee" in refused(run_dir, "fig10_other_methods", "++runner.limits.gaee=3")
-
-
 @pytest.mark.usefixtures("small_models")
 def test_unknown_classes_are_named_all_at_once(tmp_path, photographs):
     words = photograph_words(photographs)
@@ -211,12 +177,3 @@ def test_unknown_classes_are_named_all_at_once(tmp_path, photographs):
             run_small(tmp_path / figure, figure, *words, "data.framed=[zebro,snael]")
     with pytest.raises(ValueError, match=r"'zebro'.*'snael'"):
         run_small(tmp_path / "shown", "fig09_detail", *words, "data.shown=[zebro,snael]")
-
-
-@pytest.mark.parametrize("kind", [Fig09Detail, Fig10OtherMethods])
-def test_the_yaml_repeats_the_defaults(kind):
-    node = config(f"experiment={'fig09_detail' if kind is Fig09Detail else 'fig10_other_methods'}")
-    settings = {k: v for k, v in node["runner"].items() if k != "_target_"}
-    assert settings == vars(
-        kind(**({"limits": settings["limits"]} if "limits" in settings else {}))
-    )

@@ -1,18 +1,115 @@
-"""Areas, intervals and paired differences of tables whose answer is known."""
+"""A perturbation study: its rows, and areas, intervals and differences of known tables."""
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from tiny import pictures, tiny
 
-from attnguide.evaluation.perturbation_tables import (
+from attnguide import explain, explain_many, perturb
+from attnguide.evaluation.engines import Engine, prepare
+from attnguide.evaluation.perturbation_rows import (
+    RANDOM,
     areas,
     auc_table,
-    compare,
     curves,
     paired_differences,
-    ranking_agreement,
+    perturbation_rows,
+    random_map,
     scores,
 )
+
+COLUMNS = {"image_id", "label", "target", "prediction", "method", "loss", "order", "fraction"}
+
+
+def study(vit, images, names, label, **kwargs):
+    methods = {"complete": {}, "gae": {}}
+    return perturbation_rows(vit, images, names, torch.tensor(label), methods=methods, **kwargs)
+
+
+def test_rows_say_what_perturb_says():
+    vit = tiny(dtype=torch.float64)
+    images, label = pictures(vit, 2), [3, 1]
+    rows = study(vit, images, ["a", "b"], label, fractions=[0, 0.5, 0.9])
+    assert COLUMNS | {"correct", "probability", "logit"} <= set(rows.columns)
+    assert len(rows) == 2 * 3 * 2 * 3
+    relevance = explain(vit, images, label, method="gae").relevance
+    curve = perturb(vit, images, relevance, label, order="negative", fractions=[0, 0.5, 0.9])
+    part = rows[(rows["method"] == "gae") & (rows["order"] == "negative")]
+    assert part["probability"].tolist() == pytest.approx(curve.probability.flatten().tolist())
+    assert part["correct"].tolist() == curve.correct.flatten().tolist()
+    assert part["image_id"].tolist() == ["a"] * 3 + ["b"] * 3
+    assert part["label"].tolist() == [3] * 3 + [1] * 3
+
+
+def test_fills_stand_side_by_side_and_share_the_explanations(monkeypatch):
+    vit = tiny(dtype=torch.float64)
+    images, label = pictures(vit, 2), [3, 1]
+    fills = ("zero", "black", 0.5, "linear", "drop")
+    calls = []
+    module = "attnguide.evaluation.perturbation_rows.explain_many"
+    monkeypatch.setattr(module, lambda *a, **k: calls.append(1) or explain_many(*a, **k))
+    rows = study(vit, images, ["a", "b"], label, fills=fills)
+    assert calls == [1]
+    assert list(rows["fill"].unique()) == [str(fill) for fill in fills]
+    for fill in fills:
+        alone = study(vit, images, ["a", "b"], label, fills=(fill,))
+        same = rows[rows["fill"] == str(fill)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(same, alone, rtol=1e-12)
+    assert rows.groupby("fill")["logit"].sum().round(6).nunique() == len(fills)
+
+
+def test_noise_of_linear_is_that_of_name_and_seed():
+    vit = tiny(dtype=torch.float64)
+    images = pictures(vit, 2)
+    logit = lambda rows: rows.loc[rows["image_id"] == "b", "logit"].to_numpy()  # noqa: E731
+    kwargs = {"fills": ("linear",), "fractions": [0.5, 0.9]}
+    both = logit(study(vit, images, ["a", "b"], [3, 1], **kwargs))
+    alone = logit(study(vit, images[1:], ["b"], [1], **kwargs))
+    other = logit(study(vit, images[1:], ["b"], [1], seed=7, **kwargs))
+    assert both == pytest.approx(alone, rel=1e-12)
+    assert (other != alone).all()
+
+
+def test_the_engine_is_that_of_all_fills():
+    vit = tiny()
+    ready = prepare(vit, Engine(precision="bf16"))
+    images = pictures(vit, 2)
+    rows = study(vit, images, ["a", "b"], [3, 1], fills=("zero", "drop"), engine=ready)
+    full = study(vit, images, ["a", "b"], [3, 1], fills=("zero", "drop"))
+    gap = (rows["logit"] - full["logit"]).abs()
+    assert 0 < gap.max() < 0.5
+
+
+@pytest.mark.parametrize("fills", [(), ("zero", "zero"), (0.5, "0.5")])
+def test_fills_differ(fills):
+    vit = tiny()
+    with pytest.raises(ValueError, match="fills must be different ones, at least one"):
+        study(vit, pictures(vit, 1), ["a"], [0], fills=fills)
+
+
+def test_what_is_explained_and_what_is_followed_are_two_things():
+    vit = tiny()
+    images = pictures(vit, 2)
+    rows = study(vit, images, ["a", "b"], [3, 1], target="class 2")
+    assert set(rows["target"]) == {2}
+    assert set(rows["label"]) == {3, 1}
+
+
+def test_random_order_depends_on_name_and_seed_alone():
+    assert torch.equal(random_map("a", 0, (3, 4)), random_map("a", 0, (3, 4)))
+    assert not torch.equal(random_map("a", 0, (3, 4)), random_map("b", 0, (3, 4)))
+    assert not torch.equal(random_map("a", 0, (3, 4)), random_map("a", 1, (3, 4)))
+    vit = tiny(dtype=torch.float64)
+    images = pictures(vit, 2)
+    both = study(vit, images, ["a", "b"], [3, 1])
+    alone = study(vit, images[1:], ["b"], [1])
+    same = both[both["image_id"] == "b"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, alone, rtol=1e-9)
+    assert RANDOM in set(alone["method"])
+
+
+# From rows to areas
 
 
 def table(values, method="complete", order="negative"):
@@ -120,53 +217,3 @@ def test_images_of_one_picture_are_one_unit_and_shown_ones_do_not_count():
         pd.concat([mirrored, mirrored.assign(method="gae")]), "complete", ["gae"]
     )
     assert (gap["n"] == 10).all()
-
-
-def test_rivals_are_tested_on_probability_and_corrected():
-    """30 images: better than one rival in each, and than the other in half of them."""
-    levels = np.linspace(0.2, 0.7, 30)[:, None] * np.ones(10)
-    change = np.where(np.arange(30) % 2, 0.1, -0.1)[:, None]
-    rows = pd.concat(
-        [
-            both_orders(levels, levels),
-            both_orders(levels - 0.1 - levels / 100, levels, method="gae"),
-            both_orders(levels + change * (1 + levels), levels, method="tis"),
-        ]
-    )
-    found = compare(rows, "complete", ["gae", "tis"]).set_index(["order", "difference"])
-    better, alike = (found.loc[("negative", f"complete - {name}")] for name in ("gae", "tis"))
-    assert better["effect"] == 1
-    assert better["p"] == pytest.approx(2 / 2**30, rel=1e-6)
-    assert better["p_holm"] == pytest.approx(2 * better["p"])
-    assert abs(alike["effect"]) < 0.2
-    assert alike["p_holm"] == alike["p"] > 0.3
-    nothing = found.loc[("positive", "complete - gae")]
-    assert nothing[["auc", "effect", "p", "p_holm"]].tolist() == [0, 0, 1, 1]
-    both = found.loc[("", "complete - gae")]
-    assert both["quantity"] == "abpc"
-    assert both["effect"] == 1
-
-
-def test_agreement_of_rankings():
-    """Three methods in two fills: one pair of three is swapped, so tau is 1/3."""
-
-    def summary(**levels):
-        rows = pd.concat(
-            both_orders([[v] * 10], [[1 - v] * 10], method=name) for name, v in levels.items()
-        )
-        return auc_table(rows, list(levels))
-
-    tables = {"zero": summary(a=0.6, b=0.7, c=0.9), "linear": summary(a=0.7, b=0.6, c=0.9)}
-    found = ranking_agreement(tables).set_index(["first", "second"])["tau"]
-    assert found["zero: probability negative", "linear: probability negative"] == pytest.approx(
-        1 / 3
-    )
-    assert found["zero: abpc", "linear: abpc"] == pytest.approx(1 / 3)
-    # low is good where the most relevant go first: both orders and the gain rank alike
-    assert found["zero: probability negative", "zero: probability positive"] == pytest.approx(1)
-    assert found["zero: probability positive", "zero: abpc"] == pytest.approx(1)
-    assert not any("auc_chefer" in first for first, _ in found.index)
-    assert ("zero: probability negative", "linear: abpc") not in found.index
-    two = ranking_agreement(tables, ["a", "b"]).set_index(["first", "second"])
-    assert two.loc[("zero: abpc", "linear: abpc"), ["tau", "n"]].tolist() == pytest.approx([-1, 2])
-    assert ranking_agreement(tables, ["a"])["tau"].isna().all()

@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 
 from attnguide import explain, load_model, perturb, stitch
 from attnguide.data.creatures.scenes import guide, single
-from attnguide.figures.curves import judge_study
+from attnguide.figures.claims import Table, judge
+from experiments.fig12_perturbation import claims_about
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KEY = ["image_id", "model", "guide", "method", "order", "fraction"]
 COLUMNS = ["method", "order", "quantity", "auc", "ci_low", "ci_high", "n"]
 
@@ -74,9 +75,11 @@ def test_table_figure_and_report_are_written(finished):
     assert "complete minus GAE" in report
     assert "The study without a guide" in report
     claims = pd.read_csv(finished / "claims.csv")
-    assert set(claims["verdict"]) == {"cannot be told"}  # of eight pictures
-    assert claims["claim"].str.contains("without a guide").sum() == 4
-    assert (claims["n"] == 8).sum() == 4
+    assert set(claims["verdict"]) == {"inconclusive"}  # of eight pictures
+    names = ["complete_minus_gae.negative", "complete_minus_gae.positive", "rise.complete"]
+    ids = [f"fig12.{name}" for name in [*names, "rise.gae"]]
+    assert claims["id"].tolist() == [*ids, *(f"{name}.alone" for name in ids)]
+    assert claims["n"].tolist() == [8] * 4 + [3] * 4
 
 
 def test_interrupted_by_sigterm_and_resumed_equals_uninterrupted(finished, tmp_path):
@@ -126,24 +129,6 @@ def test_any_timm_vit_on_any_wnid_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["runner.fill=white"], "unknown fill"),
-        (["runner.fill=[zero,white]"], "unknown fill"),
-        (["runner.unguided_every=-1"], "unguided_every"),
-        (["runner.fractions=[0,2]"], "fractions"),
-        (["guide.fraction=1.5"], "fraction"),
-        (["loss=ratio"], "pass reference="),
-        (["reference=runner-up"], "loss=logit has no second class"),
-        (["data=folder", "data.root=nowhere"], "does not exist"),
-    ],
-)
-def test_bad_input_is_refused_before_any_weights(tmp_path, words, message, no_models):
-    with pytest.raises(ValueError, match=message):
-        start(tmp_path / "run", *WORDS, *words)
-
-
-@pytest.mark.parametrize(
     ("word", "message"),
     [("guide.image=zebbra", "no picture file"), ("guide.fraction=0.3", "nearest valid fraction")],
 )
@@ -189,20 +174,24 @@ def toy_rows(kept):
     )  # fmt: skip
 
 
+def judged(kept):
+    table = Table(toy_rows(kept), {}, 0, "without a guide", "alone")
+    claims = judge(claims_about(list(kept), [0.0, 0.25]), [("toy", table)])
+    return claims.set_index("id")
+
+
 def test_a_corrected_gradient_is_judged_against_its_method_and_gae():
-    kept = {"complete": 0.25, "gae": 0.75, "complete_libra": 0.5, "gae_libra": 1.0, "random": 0}
-    claims = judge_study(toy_rows(kept), list(kept), "without a guide", 0)
-    own = claims[claims["claim"].str.startswith("both tests: more SRG")].set_index("claim")
-    found = {
-        claim.removeprefix("both tests: more SRG, ").partition(",")[0]: (line["value"], line["n"])
-        for claim, line in own.iterrows()
+    kept = {"complete": 0.25, "gae": 0.75, "complete_libra": 0.5, "gae_libra": 1.0}
+    claims = judged(kept)
+    expected = {
+        "complete_libra_minus_complete": (25, "holds"),
+        "complete_libra_minus_gae": (-25, "does not hold"),
+        "gae_libra_minus_gae": (25 / 2, "holds"),
     }
-    assert found == {
-        "complete (Libra) minus complete": (pytest.approx(25), 12),
-        "complete (Libra) minus GAE": (pytest.approx(-25), 12),
-        "GAE (Libra) minus GAE": (pytest.approx(25 / 2), 12),
-    }
-    assert own["verdict"].tolist() == ["holds", "does not hold", "holds"]
-    plain = {name: kept[name] for name in ("complete", "gae", "random")}
-    others = judge_study(toy_rows(plain), list(plain), "without a guide", 0)
-    assert not others["claim"].str.contains("SRG").any()
+    for name, (value, verdict) in expected.items():
+        line = claims.loc[f"fig12.{name}.srg.alone"]
+        assert (line["value"], line["n"]) == (pytest.approx(value), 12)
+        assert line["verdict"] == verdict
+    assert claims.index.str.contains("srg").sum() == len(expected)
+    others = judged({name: kept[name] for name in ("complete", "gae")})
+    assert not others.index.str.contains("srg").any()

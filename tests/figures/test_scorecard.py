@@ -11,9 +11,8 @@ from tiny import pictures
 
 from attnguide import explain, perturb
 from attnguide.evaluation import scores
-from attnguide.evaluation.comparison import paired_tests
 from attnguide.evaluation.ranking import agreement, ranks, stability, table_of_means
-from attnguide.figures.claims import Family, Table, counted, judge_families
+from attnguide.figures.claims import MethodComparison, Table, counted, judge, paired_tests
 from attnguide.methods import get_method
 from attnguide.store.table import read
 
@@ -79,18 +78,22 @@ def scores_of(name):
     return lambda rows: rows["value"].where(rows["measure"] == name)
 
 
-def test_a_claim_of_a_family_needs_holm_and_the_right_side():
+def test_a_comparison_needs_holm_and_the_right_side():
     base = np.linspace(0, 1, 12)
     tremble = np.where(np.arange(12) % 2, 0.3, -0.1)
     rows = rows_of({"complete": base + 1, "gae": base, "lrp": base + 1 + tremble, "tam": base + 2})
-    family = Family("complete", "a", "is better than")
-    claims = judge_families([family], [("m", Table(rows, {"a": scores_of("a")}))])
-    verdicts = dict(zip(claims["claim"], claims["verdict"], strict=True))
-    assert verdicts["is better than GAE"] == "holds"
-    assert verdicts["is better than TAM"] == "does not hold"
-    assert verdicts["is better than LRP"] == "cannot be told"
-    (sentence,) = counted(claims, [family])
-    assert "another method is above 0 for 1 of 3, below for 1; for 1 it cannot be told." in sentence
+    compared = MethodComparison("study.a", "complete", "a", "is better than")
+    claims = judge([compared], [("m", Table(rows, {"a": scores_of("a")}))])
+    verdicts = claims.set_index("id")["verdict"].to_dict()
+    assert verdicts == {
+        "study.a.complete_minus_gae": "holds",
+        "study.a.complete_minus_lrp": "inconclusive",
+        "study.a.complete_minus_tam": "does not hold",
+    }
+    assert (claims["p_holm"] >= claims["p"]).all()
+    assert claims["claim"].iloc[0] == "is better than GAE"
+    (sentence,) = counted(claims, [compared])
+    assert "another method is above 0 for 1 of 3, below for 1, inconclusive for 1." in sentence
 
 
 def test_perturbation_scores_are_those_of_the_perturbation_study(tiny_vit):
