@@ -25,7 +25,7 @@ test-all: $(EVERYTHING)
 costs: $(EVERYTHING)
 	@$(TEST) -m "system or not system" --costs
 
-# Whether every experiment still gives its numbers; `golden WORDS=make` takes those of today
+# Whether every experiment still gives its numbers; WORDS=--make stores those of today
 golden: $(INSTALLED)
 	@$(BIN)/python tests/golden $(WORDS)
 
