@@ -85,15 +85,14 @@ def shows_its_parts(name, world, rows):
         assert counts.nunique() > 1
 
 
-def judges_its_claims(experiment, world, run_dir):
+def judges_its_claims(experiment, run_dir):
     """Whether what is declared about methods that were run has a line of its own."""
     claims, rows = table_of(run_dir, "claims"), read(run_dir)
     assert not claims.duplicated(["model", "id"]).any()
-    if world == "creatures":  # where all objects are known
-        for claim in getattr(experiment, "claims", ()):
-            methods = (claim.first,) if isinstance(claim, MethodComparison) else claim.methods
-            asked = set(methods) <= set(rows.get("method", methods))
-            assert claims["id"].str.startswith(claim.id).any() == asked, claim.id
+    for claim in getattr(experiment, "claims", ()):
+        methods = (claim.first,) if isinstance(claim, MethodComparison) else claim.methods
+        asked = set(methods) <= set(rows.get("method", methods))
+        assert claims["id"].str.startswith(claim.id).any() == asked, claim.id
     assert set(claims.loc[claims["n"] < 10, "verdict"]) <= {"inconclusive"}
 
 
