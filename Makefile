@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SITE := "mkdocs-jupyter>=0.25" "mkdocs-material>=9.5" "mkdocstrings[python]>=0.27"
 CORE := tests/test_api.py tests/test_core_equations.py tests/test_capture.py tests/test_models.py \
-  tests/test_guides.py tests/test_perturb.py tests/test_notebook.py tests/test_statistics.py \
+  tests/test_guides.py tests/test_perturb.py tests/notebook/test_notebook.py tests/test_statistics.py \
   tests/test_beside.py tests/test_plugins.py tests/test_results.py tests/test_parquet.py
 PURELIB = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
