@@ -24,8 +24,8 @@ CLAIMS = pd.DataFrame(
     [
         ("tiny", "GAE is positive on both", 0.9833, 0.9512, 0.99, 120, "holds"),
         ("tiny", "less on the other " + NASTY, -0.03, -0.041, -0.02, 120, "does not hold"),
-        ("big", "both signs are right", 11.62, -5.0, 18.14, 8, "cannot be told"),
-        ("big", "nothing was measured", np.nan, np.nan, np.nan, 0, "cannot be told"),
+        ("big", "both signs are right", 11.62, -5.0, 18.14, 8, "inconclusive"),
+        ("big", "nothing was measured", np.nan, np.nan, np.nan, 0, "inconclusive"),
     ],
     columns=CLAIM_COLUMNS,
 )
@@ -101,5 +101,6 @@ class Page(HTMLParser):
 
 RUN = RunRecord(
     "fig [x]#", "Figure 1 " + NASTY, "claim " + NASTY, "caption", ("found " + NASTY,), CLAIMS,
-    12.4, 900, ("report.html", "claims.csv"), "fig [x]#/figure.png",
+    seconds=12.4, peak_memory_mb=900, files=("report.html", "claims.csv"),
+    thumbnail="fig [x]#/figure.png",
 )  # fmt: skip
