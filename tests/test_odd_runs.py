@@ -10,7 +10,7 @@ from conftest import small_model
 from PIL import Image
 from running import config, provenance, start
 
-from attnguide.data.folders import list_folder
+from attnguide.data.find import list_folder
 from attnguide.errors import InputError
 from attnguide.store.agreement import once
 from attnguide.store.table import Results, merge, read

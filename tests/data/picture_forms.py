@@ -6,13 +6,19 @@ import io
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 from scipy.io import savemat
 from timm.data import ImageNetInfo
+from tiny import tiny
 
-GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+from attnguide import wrap_model
+from attnguide.data import Photographs
+from attnguide.data.find import GROUND_TRUTH
+from attnguide.models.preprocess import Preprocess
+
 WNIDS = ImageNetInfo().label_names()
 # Twelve pictures of four classes, which the devkit numbers in its own way.
 CLASSES = [WNIDS[i] for i in (340, 0, 999, 386)]
@@ -141,3 +147,34 @@ FORMS = [
     parquet_numbering_the_present_classes,
     parquet_with_wnid_column,
 ]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """The `datasets` library reads parquet and tar files into a folder of the test."""
+    place = str(tmp_path_factory.mktemp("datasets"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", place)
+
+
+def save(path, grey=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 6), grey).save(path)
+
+
+def model_of(*names):
+    """A tiny network with these classes."""
+    return wrap_model(tiny(num_classes=len(names)).module, Preprocess((16, 16)), list(names))
+
+
+def chosen(root, vit=None, **settings):
+    """All items of the pictures at a root."""
+    return Photographs("imagenet_val", str(root), **settings).all(vit or tiny()).items
+
+
+def labels(items):
+    return {item.id: item.label for item in items}
+
+
+def number_of(item):
+    """Which of the pictures this is, from its grey."""
+    return round(np.asarray(item.load().picture).mean() / 20)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import picture_forms
 import pytest
+from picture_forms import model_of, own_cache  # noqa: F401
 from PIL import Image
 from tiny import tiny
 
@@ -85,8 +86,7 @@ MAKERS = {
 def model(form):
     """Knows ImageNet's classes, or those of `decomposed_letters`."""
     if form == "decomposed_letters":
-        names = ["other", "x", "B\u00e4r [braun]"]
-        return wrap_model(tiny(num_classes=3).module, Preprocess((16, 16)), names)
+        return model_of("other", "x", "B\u00e4r [braun]")
     return wrap_model(tiny(num_classes=1000).module, Preprocess((16, 16)), name="tiny imagenet")
 
 
