@@ -67,7 +67,7 @@ def nodes():
             yield (f"experiment={path.stem}",), "runner", runner["_target_"]
     base = ("experiment=fig12_perturbation",)
     for path in sorted((program.CONF / "method").glob("*.yaml")):
-        for label, node in yaml.safe_load(path.read_text()).items():
+        for label, node in yaml.safe_load(path.read_text()).items() if path.stem != "all" else ():
             yield (*base, f"method={path.stem}"), f"method.{label}", node["_target_"]
     for group, name in (("data", "creatures"), ("data", "folder"), ("guide", "left"),
                         ("logger", "wandb"), ("model", "timm")):  # fmt: skip

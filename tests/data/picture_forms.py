@@ -67,12 +67,11 @@ def write_parquet(path, names, paths=None, **columns):
 
 def wnid_folders(root):
     for name, wnid in TRUTH.items():
-        (root / wnid).mkdir(exist_ok=True)
+        (root / wnid).mkdir(parents=True, exist_ok=True)
         (root / wnid / name).write_bytes(jpeg(name))
 
 
 def val_beside_train(root):
-    (root / "val").mkdir()
     wnid_folders(root / "val")
     (root / "train" / WNIDS[5]).mkdir(parents=True)
     (root / "train" / WNIDS[5] / "never.JPEG").write_bytes(b"")
@@ -131,6 +130,7 @@ def parquet_with_wnid_column(root):
 
 
 def parquet_of_bare_bytes_and_numbers(root):
+    root.mkdir(exist_ok=True)
     table = {"image": [jpeg(name) for name in NAMES], "label": list(LABELS.values())}
     pq.write_table(pa.table(table), root / "bare.parquet", row_group_size=5)
 

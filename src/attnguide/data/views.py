@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from attnguide.data.creatures.world import draw_guide
 from attnguide.data.pictures import GuideImage, Mask, Sample, guide_from_file
 from attnguide.errors import InputError, InputTypeError
 from attnguide.guides import FITS, LAYOUTS, Guide, stitch
-from attnguide.models.preprocess import Preprocess
+from attnguide.models.preprocess import Preprocess, steps_of
 from attnguide.types import ViT
 
 log = logging.getLogger(__name__)
@@ -56,12 +56,12 @@ class View:
 
 def to_view(vit: ViT, sample: Sample) -> View:
     """The picture as the model's preprocessing makes it, its masks by the same geometry."""
-    pre = cast(Preprocess, vit.preprocess)
 
     def see(picture: Image.Image) -> Tensor:
-        return pre.normalize(picture) if sample.as_is else pre([picture])[0]
+        return steps_of(vit).normalize(picture) if sample.as_is else vit.preprocess([picture])[0]
 
-    seen = [pre.denormalize(see(_as_picture(mask))).mean(0) > 0.5 for mask in sample.masks or ()]
+    masks = [see(_as_picture(mask)) for mask in sample.masks or ()]
+    seen = [steps_of(vit).denormalize(mask).mean(0) > 0.5 for mask in masks]
     return View(
         sample.id,
         ALONE,
@@ -88,7 +88,7 @@ def to_guided_view(vit: ViT, sample: Sample, guide_picture: GuideImage, guide: G
             f"the guide {guide_picture.name} shows the class that {sample.id} is explained for; "
             "pass a guide.image of another class"
         )
-    pre = cast(Preprocess, vit.preprocess)
+    pre = steps_of(vit)
 
     pixels, other = pre.normalize(sample.picture), pre.normalize(guide_picture.picture)
     image, own = _stitch(vit, [pixels], other, guide)
@@ -216,13 +216,7 @@ def _normalised_guide(vit: ViT, guide: GuidePicture) -> tuple[Tensor, int | None
 def _uncropped(vit: ViT, picture: Any, what: str) -> Tensor:
     """(3, h, w), normalised, uncropped."""
     if isinstance(picture, Image.Image):
-        if not hasattr(vit.preprocess, "normalize"):
-            raise InputError(
-                f"{vit.name} has a preprocess of your own, which cannot normalise pictures without "
-                f"cropping them; pass {what} as normalised tensors (3, h, w), or wrap_model with "
-                "preprocess=Preprocess(...)"
-            )
-        return cast(Preprocess, vit.preprocess).normalize(picture)
+        return steps_of(vit).normalize(picture)
     if not isinstance(picture, Tensor):
         raise InputTypeError(
             f"{what} beside a guide must be uncropped PIL pictures or normalised tensors "
