@@ -11,7 +11,7 @@ from PIL import Image
 from attnguide.data import Creatures, Photographs, Sample
 from attnguide.data.creatures import scenes
 from attnguide.data.creatures.scenes import CLASS_NAMES
-from attnguide.data.guide_image import GuideImage
+from attnguide.data.pictures import GuideImage
 from attnguide.data.views import coverage, nearest_fraction, to_guided_view, to_view
 from attnguide.guides import Guide, no_guide
 from attnguide.models.preprocess import Preprocess

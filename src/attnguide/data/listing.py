@@ -1,4 +1,4 @@
-"""Photographs as they were found: a `datasets.Dataset` with id, class and place of each."""
+"""Photographs as they were found: id, class and place of each, before a model is there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _VALIDATION = re.compile(r"(ILSVRC2012_val_\d{8})(?:_n\d{8})?\.[A-Za-z]+$")
@@ -21,14 +22,16 @@ class Listing:
         form: What was found and where, for the log.
         dataset: A `datasets.Dataset` with the columns `id` (unique), `key` (class as the source
             writes it: wnid, name, or a number in digits; None where it has none), `file` (path,
-            in bytes, since a name may be in any encoding), and, where the file is a parquet shard,
-            `group` and `row` of the encoded picture in it. So nothing is copied, and a picture is
-            read when it is asked for.
+            in bytes, since a name may be in any encoding) and `row` (of the picture in `encoded`;
+            None where the file is the picture).
+        encoded: A `datasets.Dataset` of one column, whose entries have the encoded `bytes`; None
+            where every file is a picture.
         are_indices: The keys are numbers in the source, not text: the model's indices.
     """
 
     form: str
     dataset: Any
+    encoded: Any = None
     are_indices: bool = False
 
     def column(self, name: str) -> list[Any]:
@@ -40,27 +43,29 @@ class Listing:
 def make_listing(
     form: str,
     ids: Sequence[str],
-    keys: Sequence[str | None],
-    files: Sequence[bytes],
-    groups: Sequence[int | None] | None = None,
+    keys: Sequence[str | None] | None,
+    files: Sequence[str | bytes | Path],
     rows: Sequence[int | None] | None = None,
     *,
+    encoded: Any = None,
     are_indices: bool = False,
 ) -> Listing:
-    """A listing of these columns; without groups and rows, every file is one picture."""
+    """A listing of these columns; without keys, of no class; without rows, of picture files.
+
+    Relative files are below the current folder, where workers need not stand.
+    """
     from datasets import Dataset, Features, Value  # takes half a second
 
     none = [None] * len(ids)
     columns = {
         "id": list(ids),
-        "key": list(keys),
-        "file": list(files),
-        "group": none if groups is None else list(groups),
+        "key": none if keys is None else list(keys),
+        "file": [os.fsencode(os.path.abspath(file)) for file in files],
         "row": none if rows is None else list(rows),
     }
-    kinds = ("string", "string", "binary", "int32", "int32")
+    kinds = ("string", "string", "binary", "int32")
     features = Features({n: Value(kind) for n, kind in zip(columns, kinds, strict=True)})
-    return Listing(form, Dataset.from_dict(columns, features), are_indices)
+    return Listing(form, Dataset.from_dict(columns, features), encoded, are_indices)
 
 
 def is_wnid(name: str) -> bool:

@@ -1,6 +1,5 @@
 """Which pictures are measured and shown, with their classes, masks and units."""
 
-import inspect
 import logging
 import pickle
 from dataclasses import fields, replace
@@ -13,11 +12,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from attnguide.data import Creatures, Photographs, Pictures
-from attnguide.data.pairs import pair_up
+from attnguide.data.photographs import pair_up
 from attnguide.data.pictures import Item, Sample
 from attnguide.data.views import to_view
 
-CONF = Path(__file__).resolve().parents[1] / "conf" / "data"
+CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
 WNIDS = {"zebra": "n02391049", "snail": "n01944390", "tusker": "n01871265"}
 
 
@@ -40,25 +39,18 @@ def names(items):
 
 
 @pytest.mark.parametrize("kind", [Creatures, Photographs])
-def test_both_kinds_offer_what_the_protocol_says(kind):
-    """Same names, same parameters, same defaults."""
-    wanted = {
-        name: value
-        for name, value in vars(Pictures).items()
-        if inspect.isfunction(value) and name[0] != "_"
-    }
-    assert len(wanted) == 16
-    for name, value in wanted.items():
-        offered = inspect.signature(getattr(kind, name)).parameters
-        assert [*map(str_of, offered.values())] == [
-            *map(str_of, inspect.signature(value).parameters.values())
-        ], name
-    assert {*Pictures.__annotations__} <= {field.name for field in fields(kind)}
-    assert hasattr(kind, "contaminated")
-
-
-def str_of(parameter):
-    return parameter.name, parameter.kind, parameter.default
+def test_impossible_settings_are_refused(kind):
+    assert issubclass(kind, Pictures)
+    with pytest.raises(ValueError, match=r"unknown data.on_error 'skipp'; did you mean skip"):
+        kind(on_error="skipp")
+    with pytest.raises(ValueError, match="data.num_images must be at least 1, got 0"):
+        kind(num_images=0)
+    with pytest.raises(ValueError, match="data.seed must not be negative, got -1"):
+        kind(seed=-1)
+    with pytest.raises(ValueError, match=r"data.framed takes two different classes, got \['a'\]"):
+        kind(framed=["a"])
+    with pytest.raises(ValueError, match=r"data.rewrites takes two different .*\['a', 'a'\]"):
+        kind(rewrites=[["a", "b"], ["a", "a"]])
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
@@ -204,3 +196,6 @@ def test_photographs_have_no_siblings_and_no_impostors(imagenet, folder):
     assert folder.compose(imagenet, sample, 3) is None
     assert folder.contaminated is None
     assert folder.impostors(imagenet, 3) == folder.beside_another(imagenet, 3, control=True) == []
+    assert folder.pieces(sample) == ()
+    with pytest.raises(ValueError, match="is no drawing, so part cannot be left out"):
+        folder.without(sample, ["part"])

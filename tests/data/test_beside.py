@@ -124,7 +124,7 @@ def test_a_transform_of_ones_own_needs_tensors():
 
     vit = tiny()
     own = wrap_model(vit.module, lambda image: torch.zeros(3, 16, 16), vit.class_names)
-    with pytest.raises(ValueError, match="as normalised tensors"):
+    with pytest.raises(ValueError, match="resize, crop and normalisation are not known"):
         explain(own, WIDE, 1, guide=OTHER)
     assert explain(own, torch.ones(3, 8, 8), 1, guide=torch.zeros(3, 9, 9)).mask.sum() == 8
 

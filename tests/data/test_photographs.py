@@ -1,4 +1,4 @@
-"""Pictures of every kind and form, chosen evenly and always the same."""
+"""Photographs in folders: names, classes and files of every kind, chosen evenly and the same."""
 
 import hashlib
 import logging
@@ -9,24 +9,18 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from picture_forms import chosen, labels, model_of, save
 from PIL import Image
 from tiny import tiny
 from torch.utils.data import DataLoader
 
 from attnguide import wrap_model
 from attnguide.data import Photographs, share
-from attnguide.data.choice import sample
-from attnguide.data.dataset import picture_id
 from attnguide.data.find import find_photographs
+from attnguide.data.listing import picture_id
+from attnguide.data.photographs import sample
 from attnguide.models.preprocess import Preprocess
 from attnguide.models.reader import UnreadableImage
-
-COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-
-
-def save(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(COLOURS).save(path)
 
 
 @pytest.fixture
@@ -34,19 +28,10 @@ def named(tmp_path):
     """Folders named by three classes of the tiny model, pictures and other files in them."""
     for index, count in ((0, 4), (2, 2), (4, 3)):
         for number in range(count):
-            save(tmp_path / f"class_{index}" / f"{number}.png")
+            save(tmp_path / f"class_{index}" / f"{number}.png", 10 * number)
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "class_0" / "._0.png").write_bytes(b"what some systems leave behind")
     return tmp_path
-
-
-def found(root, vit=None, **settings):
-    """All chosen items."""
-    return Photographs("folder", str(root), **settings).all(vit or tiny()).items
-
-
-def labels(items):
-    return {item.id: item.label for item in items}
 
 
 # Folders
@@ -54,33 +39,58 @@ def labels(items):
 
 def test_class_named_folders_are_labelled(named, caplog):
     caplog.set_level(logging.INFO)
-    items = found(named)
-    assert labels(items) == {
+    assert labels(chosen(named)) == {
         f"class_{index}/{number}.png": index
         for index, count in ((0, 4), (2, 2), (4, 3))
         for number in range(count)
     }
     assert "9 pictures in 3 class-named folders" in caplog.text
-    np.testing.assert_array_equal(np.asarray(items[0].load().picture), COLOURS)
+    dataset = find_photographs("folder", named).dataset
+    assert isinstance(dataset, Dataset)
+    assert dataset[4] == {
+        "id": "class_2/0.png",
+        "key": "class_2",
+        "file": os.fsencode(named / "class_2" / "0.png"),
+        "row": None,
+    }
+
+
+def test_classes_called_train_and_test_are_classes(tmp_path):
+    vit = model_of("train", "test", "val set")
+    for number, name in enumerate(("train", "test", "val_set")):
+        save(tmp_path / name / f"{number}.png")
+    assert labels(chosen(tmp_path, vit)) == {"test/1.png": 1, "train/0.png": 0, "val_set/2.png": 2}
+
+
+def test_pictures_that_a_metadata_csv_omits_are_kept(named):
+    (named / "metadata.csv").write_text("file_name,text\nclass_0/0.png,a zebra\n")
+    assert len(chosen(named)) == 9
+
+
+def test_folders_of_two_depths_keep_their_classes(named):
+    save(named / "stray.png")
+    save(named / "class_2" / "old" / "deep" / "7.png")
+    save(named / "class_2" / ".hidden" / "8.png")
+    found = labels(chosen(named))
+    assert len(found) == 11
+    assert found["stray.png"] is None
+    assert found["class_2/old/deep/7.png"] == found["class_2/1.png"] == 2
+    elsewhere = named / "elsewhere"
+    elsewhere.mkdir()
+    (named / "class_1").symlink_to(named / "class_4")  # a folder by a link
+    assert labels(chosen(named))["class_1/0.png"] == 1
 
 
 def test_flat_folder_and_single_file_have_no_labels(tmp_path):
     save(tmp_path / "b.JPG")
     save(tmp_path / "a.png")
-    assert labels(found(tmp_path)) == {"a.png": None, "b.JPG": None}
+    assert labels(chosen(tmp_path)) == {"a.png": None, "b.JPG": None}
     pictures = Photographs("folder", str(tmp_path))
     for ask in (lambda: pictures.check(labels=True), lambda: pictures.singles(tiny())):
         with pytest.raises(ValueError, match="2 of 2 pictures have no label, such as a.png"):
             ask()
     pictures.check(labels=False)
-    assert list(labels(found(tmp_path / "b.JPG"))) == ["b.JPG"]
-
-
-def test_pictures_beside_class_folders_are_kept_without_label(named):
-    save(named / "stray.png")
-    items = found(named)
-    assert labels(items)["stray.png"] is None
-    assert len(items) == 10
+    assert [*labels(chosen(tmp_path / "b.JPG"))] == ["b.JPG"]
 
 
 def test_folders_the_model_does_not_know(named, caplog):
@@ -88,36 +98,27 @@ def test_folders_the_model_does_not_know(named, caplog):
     with pytest.raises(
         ValueError, match=r"1 classes .* none of tiny class_token's: clas_3; .*class"
     ):
-        found(named)
-    assert {item.label for item in found(named, other_model())} == {None}
+        chosen(named)
+    other = model_of(*"abcde")
+    assert {item.label for item in chosen(named, other)} == {None}
     assert "knows none of the classes" in caplog.text
-    with pytest.raises(ValueError, match=r"have no label.* other has no class clas_3: unknown"):
-        Photographs("folder", str(named)).singles(other_model())
+    with pytest.raises(ValueError, match=r"4 classes .* are none of .*: clas_3, .*unknown"):
+        Photographs("folder", str(named)).singles(other)
 
 
-def other_model():
-    return wrap_model(tiny().module, Preprocess((16, 16)), list("abcde"), name="other")
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda path: path / "nowhere", "does not exist"),
-        (lambda path: path, "no pictures in"),
-    ],
-)
-def test_missing_and_empty_roots_are_refused(tmp_path, make, message):
+@pytest.mark.parametrize(("place", "message"), [("x", "does not exist"), ("", "no pictures in")])
+def test_missing_and_empty_roots_are_refused(tmp_path, place, message):
     with pytest.raises(ValueError, match=message):
-        Photographs("folder", str(make(tmp_path))).check(labels=False)
+        Photographs("folder", str(tmp_path / place)).check(labels=False)
 
 
-def test_unreadable_root_is_refused(tmp_path, monkeypatch):
+def test_unreadable_root_is_refused(named, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("attnguide.data.folders.os.scandir", refuse)
+    monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(ValueError, match=r"cannot read data.root .*: Permission denied"):
-        find_photographs("folder", tmp_path)
+        find_photographs("folder", named)
 
 
 def test_root_comes_from_the_environment(named, monkeypatch):
@@ -128,16 +129,66 @@ def test_root_comes_from_the_environment(named, monkeypatch):
         Photographs("imagenet_val").check(labels=False)
 
 
-def test_what_is_found_is_a_dataset_of_the_datasets_library(named):
-    dataset = find_photographs("folder", named).dataset
-    assert isinstance(dataset, Dataset)
-    assert dataset[4] == {
-        "id": "class_2/0.png",
-        "key": "class_2",
-        "file": os.fsencode(named / "class_2" / "0.png"),
-        "group": None,
-        "row": None,
-    }
+def test_a_class_that_is_called_by_a_number_wins_over_the_number(tmp_path):
+    for name in ("1", "2", "10"):
+        save(tmp_path / name / "a.png")
+    vit = model_of("0", "1", "10", "2")
+    assert labels(chosen(tmp_path, vit)) == {"1/a.png": 1, "2/a.png": 3, "10/a.png": 2}
+    save(tmp_path / "3" / "a.png")  # would be class "2" if it were taken as a number
+    with pytest.raises(ValueError, match=r"1 classes .* none of .*: 3; unknown class '3'"):
+        chosen(tmp_path, vit)
+
+
+def test_numbered_folders_are_the_models_numbers_and_the_log_says_so(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for name in ("0", "3", "004"):
+        save(tmp_path / name / "a.png")
+    vit = model_of(*"abcde")
+    assert labels(chosen(tmp_path, vit)) == {"0/a.png": 0, "3/a.png": 3, "004/a.png": 4}
+    assert "the label numbers are taken as the model's" in caplog.text
+    save(tmp_path / "5" / "a.png")
+    with pytest.raises(ValueError, match=r"none of .*: 5; class index must lie in \[0, 4\]"):
+        chosen(tmp_path, vit)
+
+
+def test_names_with_umlauts_brackets_and_of_other_encodings(tmp_path, monkeypatch):
+    decomposed = "Ba\u0308r [braun]"  # as some systems write it
+    save(tmp_path / "data [x]" / decomposed / "a[0]'b.png")
+    vit = model_of("B\u00e4r [braun]", "other")
+    assert labels(chosen(tmp_path / "data [x]", vit)) == {"B\u00e4r [braun]/a[0]'b.png": 0}
+    save(tmp_path / "bytes" / "x.png")
+    (tmp_path / "bytes" / "x.png").rename(
+        os.fsdecode(os.fsencode(tmp_path) + b"/bytes/caf\xe9.png")
+    )
+    (item,) = chosen(tmp_path / "bytes", vit)
+    assert item.id == r"caf\xe9.png"
+    assert item.load().picture.size == (8, 6)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(chosen("~/data [x]", vit)) == 1
+
+
+def test_a_root_by_a_relative_path_is_read_from_anywhere(named, monkeypatch):
+    monkeypatch.chdir(named)
+    items = chosen("class_0")
+    monkeypatch.chdir(named.parent)
+    assert items[0].load().id == "0.png"
+
+
+def test_files_of_other_kinds_are_counted_and_named(named, caplog):
+    caplog.set_level(logging.INFO)
+    save(named / "class_0" / "x.jfif.png")
+    for name in ("class_0/a.jp2", "class_0/b.JP2", "c.heic"):
+        (named / name).write_bytes(b"")
+    (named / "class_0" / "d.jfif").write_bytes((named / "class_0" / "0.png").read_bytes())
+    assert len(chosen(named)) == 11
+    assert "files of other kinds left out: 1 .heic, 2 .jp2" in caplog.text
+
+
+def test_one_picture_in_two_classes_is_refused(tmp_path):
+    for name in ("class_1", "class_2"):
+        save(tmp_path / name / "ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(ValueError, match=r"ILSVRC2012_val_00000001.JPEG appears twice in: 2 pict"):
+        Photographs(root=str(tmp_path)).check(labels=False)
 
 
 # Choosing
@@ -184,7 +235,7 @@ def test_exclusion_comes_after_the_choice_and_is_counted(named):
 
 
 def test_shards_are_a_partition(named):
-    whole = found(named, num_images=7)
+    whole = chosen(named, num_images=7)
     parts = [share(whole, shard, 3) for shard in range(3)]
     assert [item for part in parts for item in part] == list(whole)
     assert sorted(map(len, parts)) == [2, 2, 3]
@@ -194,7 +245,7 @@ def test_shards_are_a_partition(named):
 
 
 def test_asking_for_more_than_there_is_takes_all_and_says_so(named, caplog):
-    assert len(found(named, num_images=50)) == 9
+    assert len(chosen(named, num_images=50)) == 9
     assert "asked for 50 pictures, found 9" in caplog.text
 
 
@@ -220,7 +271,7 @@ def spoiled(named):
 
 def test_unreadable_pictures_are_named(spoiled):
     unread = {}
-    for item in found(spoiled):
+    for item in chosen(spoiled):
         try:
             assert item.load().id == item.id
         except UnreadableImage as error:
@@ -231,25 +282,13 @@ def test_unreadable_pictures_are_named(spoiled):
     )
 
 
-def test_impossible_settings_are_refused():
-    with pytest.raises(ValueError, match=r"unknown data.on_error 'skipp'; did you mean skip"):
-        Photographs(on_error="skipp")
-    with pytest.raises(ValueError, match="data.num_images must be at least 1, got 0"):
-        Photographs(num_images=0)
-    with pytest.raises(ValueError, match="data.seed must not be negative, got -1"):
-        Photographs(seed=-1)
-    with pytest.raises(ValueError, match=r"data.framed takes two different classes, got \['a'\]"):
-        Photographs(framed=["a"])
-    with pytest.raises(ValueError, match=r"data.rewrites takes two different .*\['a', 'a'\]"):
-        Photographs(rewrites=[["a", "b"], ["a", "a"]])
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_items_load_in_workers(spoiled, workers):
-    items = [found(spoiled)[number] for number in (8, 0)]
+    items = [chosen(spoiled)[number] for number in (8, 0)]
     loader = DataLoader(Pixels(items), batch_size=None, num_workers=workers)
-    for pixels in loader:
-        torch.testing.assert_close(pixels, tiny().preprocess([Image.fromarray(COLOURS)])[0])
+    for pixels, grey in zip(loader, (20, 0), strict=True):
+        picture = Image.new("RGB", (8, 6), (grey, grey, grey))
+        torch.testing.assert_close(pixels, tiny().preprocess([picture])[0])
 
 
 class Pixels:

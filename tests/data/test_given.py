@@ -12,7 +12,7 @@ from attnguide.data import Photographs
 from attnguide.data.given import boxed_pictures, check_pictures, given_pictures, read_boxes
 from attnguide.models.reader import UnreadableImage
 
-BOXES = Path(__file__).resolve().parents[1] / "docs" / "boxes.json"
+BOXES = Path(__file__).resolve().parents[2] / "docs" / "boxes.json"
 ZEBRA = "n02391049"
 
 
@@ -98,7 +98,7 @@ def entry(file, *classes, **more):
 def test_the_users_pictures_are_refused_all_at_once(tmp_path):
     here = tmp_path / "here.png"
     Image.new("RGB", (9, 9)).save(here)
-    with pytest.raises(FileNotFoundError, match=r"2 of 3 .*one\.png, .*two\.png; mend"):
+    with pytest.raises(FileNotFoundError, match=r"2 of 3 .*one\.png, .*two\.png; correct"):
         check_pictures([entry("one.png", "a"), entry(here, "a"), entry("two.png", "b")])
     with pytest.raises(ValueError, match="must differ, got zebra, zebra"):
         check_pictures([entry(here, "zebra", "Zebra")], 2)
