@@ -1,6 +1,7 @@
 """A sweep goes on where it was, tells of every job that failed, and ends in one table."""
 
 import json
+import subprocess
 import sys
 
 import pandas as pd
@@ -60,6 +61,16 @@ def test_a_job_that_fails_is_told_of_and_the_others_run(tmp_path, monkeypatch, c
     told = capsys.readouterr().err
     assert "error: seed must be greater than or equal to 0, got -1\n" in told
     assert f"  in job #1 {FIG12} method=complete" in told
+
+
+def test_a_launcher_starts_jobs_in_processes_of_their_own(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ["-m", FIG12, "hydra/launcher=submitit_local", "seed=-1,-2", f"run_dir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "run.py", *words], cwd=program.CONF.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "seed must be greater than or equal to 0" in done.stderr
 
 
 @pytest.mark.usefixtures("study")

@@ -16,6 +16,7 @@ from attnguide.runs.compose import plain, storable
 from attnguide.runs.plugins import adopt
 from attnguide.runs.secrets import hide_in_file
 
+SWEPT = "ATTNGUIDE_SWEPT"  # keys with several values; launchers start jobs with words of their own
 RUN_DIR = "ATTNGUIDE_RUN_DIR"  # for the processes of further devices; the default has the time
 PACKAGE = Path(__file__).resolve().parents[1]
 # Configs and experiments: inside an installed package, or beside `src` in a checkout.
@@ -38,7 +39,7 @@ def job(cfg: DictConfig) -> None:
         os.environ[RUN_DIR] = config["run_dir"]
         run_dir = Path(config["run_dir"])
         if sweep:
-            keys = commandline.swept_keys(sys.argv[1:])
+            keys = set(os.environ.get(SWEPT, "").split())
             name = commandline.folder_name(here.overrides.task, here.job.num, keys)
             run_dir = Path(here.sweep.dir) / name
             hide_in_file(Path(here.sweep.dir) / "multirun.yaml")
@@ -65,6 +66,7 @@ def run_all(args: list[str]) -> None:
         print(commandline.list_experiments(CONF))
         return
     sys.argv[1:] = asked
+    os.environ[SWEPT] = " ".join(commandline.swept_keys(asked))
     folder = commandline.figures_folder(args, asked)
     try:
         job()
