@@ -6,6 +6,7 @@ import inspect
 import subprocess
 from functools import partial
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from running import EXPERIMENTS, config
 
 from attnguide import guides, list_methods, losses, rules
 from attnguide.methods import get_method
-from attnguide.runs.objects import build, find_target
+from attnguide.runs.objects import build
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -35,6 +36,8 @@ def stems(folder, pattern="*.yaml"):
 def node_of(path):
     """What a config's file holds: of a method, what is below its name."""
     values = yaml.safe_load(path.read_text()) or {}
+    for base in values.pop("defaults", ()) if path.parent.name == "model" else ():
+        values = values if base == "_self_" else node_of(path.with_name(f"{base}.yaml")) | values
     if path.parent.name == "method":
         return values[path.stem]
     return values.get("runner", {}) if path.parent.name == "experiment" else values
@@ -135,7 +138,7 @@ def test_a_variants_config_has_all_settings_of_its_method_and_another_value(name
 def test_an_experiments_config_repeats_the_defaults_of_its_class(name):
     """Other numbers than the class's stand in no published config."""
     path = CONF / "experiment" / f"{name}.yaml"
-    target = find_target(node_of(path), "runner")
+    target = locate(node_of(path)["_target_"])
     expected = {key: as_written(value) for key, value in defaults_of(target).items()}
     assert settings_of(path) == expected
 
@@ -151,7 +154,7 @@ PUBLISHED = {  # whose settings are what the name says, not the defaults of the 
 @pytest.mark.parametrize("group", ["data", "guide", "loss", "model", "rule"])
 def test_a_choices_config_repeats_the_defaults_of_what_it_makes(group):
     for path in sorted((CONF / group).glob("*.yaml")):
-        target = find_target(node_of(path), group)
+        target = locate(node_of(path)["_target_"])
         expected = {key: as_written(value) for key, value in defaults_of(target).items()}
         own = PUBLISHED.get(f"{group}/{path.stem}", set())
         written = settings_of(path)

@@ -118,9 +118,9 @@ def test_methods_do_not_import_each_other():
 
 def test_a_wrong_word_is_answered_without_torch():
     code = (
-        "import sys, run; from attnguide.runs.commandline import prepare\n"
-        "try: prepare(['experiment=nothing'], run.CONF)\n"
-        "except ValueError: heavy = {'torch', 'pandas', 'matplotlib', 'wandb'} & set(sys.modules)\n"
+        "import sys, run; sys.argv[1:] = ['experiment=nothing']\n"
+        "try: run.main()\n"
+        "except SystemExit: heavy = {'torch', 'pandas', 'matplotlib', 'wandb'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     done = subprocess.run(

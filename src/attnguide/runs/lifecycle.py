@@ -20,12 +20,12 @@ from attnguide.runs.console import make_console
 from attnguide.runs.memory import device_name, fitting_batch
 from attnguide.runs.objects import (
     OWNERS,
-    build,
     build_choices,
     build_experiment,
+    build_logger,
     choose_devices,
-    find_target,
     refuse_unused,
+    trainer_maker,
 )
 from attnguide.runs.refusals import Faults, check_allocation
 from attnguide.runs.rehearsal import rehearse
@@ -33,7 +33,6 @@ from attnguide.runs.secrets import hide
 from attnguide.runs.seed import seed_everything
 from attnguide.runs.settings import FREE, RANK, Settings, read_settings
 from attnguide.runs.stored import draw_again, merge_parts, merge_shards, nothing_left
-from attnguide.runs.values import check_settings
 from attnguide.runs.world import file_stamps, fingerprint, identity_of, is_unchanged, settle
 from attnguide.runs.write import write_findings
 from attnguide.store.config import open_run
@@ -133,7 +132,7 @@ class Life:
         with attempt():
             self.devices = choose_devices(settings.device, settings.devices)
         with attempt():
-            self.logger = build(hide(config["logger"]), "logger")
+            self.logger = build_logger(config["logger"])
         takes = self.experiment.takes
         choices = build_choices(config, settings, takes, self.size, attempt)
         if choices is not None:
@@ -145,8 +144,7 @@ class Life:
         self.device = self.devices[int(os.environ.get(RANK, 0)) if len(self.devices) > 1 else 0]
         self.trainer = dict(config["trainer"])
         with attempt():
-            given = {key: value for key, value in self.trainer.items() if key[0] != "_"}
-            check_settings(find_target(self.trainer, "trainer"), given, "trainer")
+            trainer_maker(self.trainer)
         self.keep(config)
 
     def keep(self, stored: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from attnguide.data.pictures import Item
 from attnguide.errors import InputError
 from attnguide.figures.experiment import Experiment, Rows, Study
 from attnguide.models.reader import UnreadableImage
-from attnguide.runs.objects import find_target
+from attnguide.runs.objects import trainer_maker
 from attnguide.runs.progress import Progress
 from attnguide.runs.workers import ended_well, leave_signals_to_parent, readable_workers
 from attnguide.runs.world import key_of, origin_for, prints_of
@@ -234,8 +234,7 @@ def make_trainer(where: Where, run_dir: Path, callbacks: list[Any]) -> pl.Traine
     cuda = where.devices[0].type == "cuda"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", f"(?s).*({_NEEDLESS})")
-        trainer: pl.Trainer = find_target(where.trainer, "trainer")(
-            **{key: value for key, value in where.trainer.items() if key[0] != "_"},
+        trainer: pl.Trainer = trainer_maker(where.trainer)(
             accelerator="gpu" if cuda else "cpu",
             devices=[d.index or 0 for d in where.devices] if cuda else len(where.devices),
             default_root_dir=str(run_dir),

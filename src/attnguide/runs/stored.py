@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from attnguide.errors import InputError, command
-from attnguide.runs.objects import build, build_experiment
-from attnguide.runs.secrets import hide
+from attnguide.errors import InputError
+from attnguide.runs.objects import stored_experiment, stored_logger
 from attnguide.runs.world import check_parts
 from attnguide.runs.write import write_findings
 from attnguide.store.config import load_config
@@ -22,16 +19,14 @@ from attnguide.store.files import refuse_links
 from attnguide.store.provenance import Provenance
 from attnguide.store.table import merge
 
-EXPERIMENT = re.compile(r"experiments\.\w+\.\w+")
-
 
 def draw_again(run_dir: Path, console: Console) -> None:
     """Figure and report from what a run stored (`stage=draw`)."""
-    config = stored_config(run_dir)
+    config = load_config(run_dir)
     refuse_links(run_dir)
     if (run_dir / "parts").is_dir():
         check_parts(run_dir)
-    write_findings(build_experiment(config), config, run_dir, console)
+    write_findings(stored_experiment(config), config, run_dir, console)
 
 
 def merge_parts(run_dir: Path, console: Console) -> None:
@@ -51,7 +46,7 @@ def merge_shards(run_dir: Path, console: Console) -> None:
     Raises:
         ValueError: shards that are not finished; parts of several worlds.
     """
-    config = stored_config(run_dir)
+    config = load_config(run_dir)
     refuse_links(run_dir)
     check_parts(run_dir, console)
     count = int(config["data"].get("num_shards", 1))
@@ -66,26 +61,8 @@ def merge_shards(run_dir: Path, console: Console) -> None:
     console.print(f"Merged {count} shards: {rows['image_id'].nunique()} images, {len(rows)} rows.")
     if count > 1:
         Provenance(run_dir).gather(shards)
-    with build(hide(config["logger"]), "logger").open(run_dir, config) as tracker:
-        write_findings(build_experiment(config), config, run_dir, console, tracker)
-
-
-def stored_config(run_dir: Path) -> dict[str, Any]:
-    """The config that a run was started with.
-
-    Raises:
-        ValueError: of an experiment that is not known here.
-    """
-    config = load_config(run_dir)
-    runner = config.get("runner")
-    target = str(runner.get("_target_", "")) if isinstance(runner, dict) else ""
-    name = str(config.get("experiment"))
-    if not EXPERIMENT.fullmatch(target) or not re.fullmatch(r"\w+", name):
-        raise InputError(
-            f"{run_dir / 'config.yaml'} names no experiment of this project ({name!r}, "
-            f"{target or 'nothing'}); only runs of experiments that {command()} lists are drawn"
-        )
-    return config
+    with stored_logger(config).open(run_dir, config) as tracker:
+        write_findings(stored_experiment(config), config, run_dir, console, tracker)
 
 
 @contextmanager

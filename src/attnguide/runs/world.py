@@ -77,7 +77,7 @@ def settle(
     results: Results,
     identity: Identity,
     items: Sequence[Item],
-    settings: Settings,
+    settings: Settings,  # noqa: ARG001
     console: Console,
 ) -> None:
     """Compare a model's inputs with those of the rows that are stored, and store what they are.
@@ -86,7 +86,7 @@ def settle(
         results: Of this shard.
         identity: What is true now.
         items: The complete list.
-        settings: Of the run; `on_change` says what to do about a difference.
+        settings: Of the run.
         console: Where it is told.
 
     Raises:
@@ -99,9 +99,7 @@ def settle(
     if not changes.whole:
         changes.add_items("the picture", _changed_pictures(items, origins))
     if changes.words:
-        if settings.on_change == "refuse":
-            raise refuse(results.run_dir, identity.model, changes)
-        _recompute(results, origins, changes, settings, console)
+        raise refuse(results.run_dir, identity.model, changes)
     for code in write_identity(results.run_dir, identity):
         console.print(
             f"warning: rows of this run were computed with {code_words(code)}; now it is "

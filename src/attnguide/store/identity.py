@@ -173,7 +173,7 @@ def refuse(run_dir: Path, model: str, changes: Changes) -> InputError:
     """The error for a run whose inputs are others now."""
     return InputError(
         f"{run_dir} was begun with other inputs: {'; '.join(changes.words)} of model {model}; pass "
-        "another run_dir, or on_change=recompute to compute anew exactly what changed"
+        "another run_dir"
     )
 
 
@@ -203,7 +203,7 @@ def check_origins(run_dir: Path, origins: Sequence[tuple[Path, Origin | None]]) 
             if known.items.get(key) != entry:
                 raise InputError(
                     f"{path} holds rows of {key.partition('|')[2]}, whose label or place was "
-                    f"another: run its shard again with on_change=recompute, or use another run_dir"
+                    f"another: use another run_dir"
                 )
     return list(codes)
 
