@@ -157,7 +157,7 @@ def test_a_target_may_be_an_index_or_a_name():
         (["variant=clean"], "experiment=fig12_perturbation has no variants"),
         (["runner.fill=white"], "unknown fill 'white'"),
         (["method.gae=3"], "method.gae needs a `_target_`, got 3"),
-        (["precision=bf16", "experiment=fig05_multi_class"], "leave it out"),
+        (["precision=bf16", "experiment=fig05_multi_class"], "remove it"),
     ],
 )
 def test_impossible_values_are_refused(words, message, tmp_path, no_models):

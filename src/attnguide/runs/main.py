@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -113,12 +114,14 @@ def job(cfg: DictConfig) -> float | None:
     """One run; what it returns is for sweepers that optimise."""
     here = HydraConfig.get()
     sweep = here.mode is RunMode.MULTIRUN
+    words = OmegaConf.to_container(here.overrides.task, resolve=False)
+    assert isinstance(words, list)
     try:
-        return _run(cfg, sweep=sweep)
+        return _run(cfg, [str(word) for word in words], sweep=sweep)
     except Exception as error:
         message = messages.readable(error)
-        words = " ".join(here.overrides.task)
-        messages.report(error, f"\n  in job #{here.job.num} {words}" if sweep else "")
+        place = f"\n  in job #{here.job.num} {' '.join(map(str, words))}" if sweep else ""
+        messages.report(error, place)
         if not sweep:
             sys.exit(1)
         failed[here.sweep.subdir] = message or repr(error)
@@ -127,7 +130,7 @@ def job(cfg: DictConfig) -> float | None:
         raise
 
 
-def _run(cfg: DictConfig, *, sweep: bool) -> float | None:
+def _run(cfg: DictConfig, words: Sequence[str], *, sweep: bool) -> float | None:
     here = HydraConfig.get()
     config, stored = as_values(cfg), as_stored(cfg)
     if config["experiment"] is None and config["stage"] in ("run", "check"):
@@ -146,10 +149,10 @@ def _run(cfg: DictConfig, *, sweep: bool) -> float | None:
     if int(os.environ.get(RANK, 0)):  # of a further device: as the first one says
         run_dir = Path(os.environ.get(RUN_DIR, run_dir))
     os.environ[RUN_DIR] = config["run_dir"] = stored["run_dir"] = str(run_dir)
-    words = [word.lstrip("+~").partition("=")[0] for word in here.overrides.task]
+    keys = [word.lstrip("+~").partition("=")[0] for word in words]
     from attnguide.runs.lifecycle import run  # torch takes seconds, a wrong key should not
 
-    run(config, words, run_dir.expanduser(), sweep=sweep, stored=stored)
+    run(config, keys, run_dir.expanduser(), sweep=sweep, stored=stored)
     return objective(run_dir.expanduser(), config["objective"])
 
 
