@@ -9,9 +9,9 @@ from attnguide.runs import lifecycle, main
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def answer(monkeypatch, capsys):
     """Words to (exit status, output, errors) of `python run.py`."""
-    for name in ("HYDRA_FULL_ERROR", main.messages.WHOLE, main.RUN_DIR):
+    for name in ("HYDRA_FULL_ERROR", main.WHOLE):
         monkeypatch.setenv(name, "")  # restored afterwards, whatever main sets
         monkeypatch.delenv(name)
 

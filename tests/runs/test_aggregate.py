@@ -1,4 +1,4 @@
-"""Many runs end in one table, one figure and one page."""
+"""Many runs become one table, figure and page; what is unfinished or damaged is named."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 import yaml
 from running import start
 
-from attnguide.runs.aggregate import find_runs, gather
+from attnguide.runs.aggregate import find_runs, gather, settings_of
 
 
 def store(folder, auc, *, finished="2026-11-23T18:00:00+00:00", **settings):
@@ -24,6 +24,11 @@ def store(folder, auc, *, finished="2026-11-23T18:00:00+00:00", **settings):
     pd.DataFrame([claim]).to_csv(folder / "claims.csv", index=False)
     line = {"method": "rollout", "order": "negative", "auc": auc, "ci_low": 1.0, "ci_high": 99.0}
     pd.DataFrame([line | {"n": 7}]).to_csv(folder / "summary.csv", index=False)
+
+
+def gathered(root):
+    runs, _ = find_runs(root)
+    return gather(runs, [settings_of(run.config) for run in runs])
 
 
 def test_runs_become_one_table_with_what_differs_as_columns(tmp_path, capsys):
@@ -67,8 +72,7 @@ def test_the_figure_has_a_row_per_setting_and_drops_no_run(tmp_path):
     store(tmp_path / "a", 10.0, seed=0)
     store(tmp_path / "b", 20.0, seed=1)
     store(tmp_path / "again", 21.0, seed=1)
-    runs, _ = find_runs(tmp_path)
-    [axes] = gather(runs).figure.axes
+    [axes] = gathered(tmp_path).figure.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["seed 0", "seed 1", "seed 1 b"]
     drawn = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
@@ -78,15 +82,14 @@ def test_the_figure_has_a_row_per_setting_and_drops_no_run(tmp_path):
 def test_a_setting_called_like_a_column_keeps_its_own_column(tmp_path):
     store(tmp_path / "a", 10.0, order="x")
     store(tmp_path / "b", 20.0, order="y")
-    runs, _ = find_runs(tmp_path)
-    table = gather(runs).summary
+    table = gathered(tmp_path).summary
     assert table["order (setting)"].tolist() == ["x", "y"]
     assert set(table["order"]) == {"negative"}
 
 
 def test_without_a_finished_run_what_is_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no finished run below .*pass run_dir=FOLDER"):
-        find_runs(tmp_path)
+        start(tmp_path, "stage=aggregate")
     store(tmp_path / "a", 10.0, finished=None)
     store(tmp_path / "b", 10.0)
     (tmp_path / "b" / "summary.csv").unlink()
@@ -96,5 +99,19 @@ def test_without_a_finished_run_what_is_there_is_named(tmp_path):
         text = json.dumps({"finished": finished})
         (tmp_path / "b" / "parts" / f"{shard:04d}.json").write_text(text)
     with pytest.raises(FileNotFoundError, match="a: not finished; b: 1 shards finished, not merg"):
-        find_runs(tmp_path)
+        start(tmp_path, "stage=aggregate")
     assert not list(tmp_path.glob("aggregate*"))
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '"text"', "[[", "null"])
+@pytest.mark.parametrize(
+    "name", ["provenance.json", "findings.json", "config.yaml", "summary.csv", "claims.csv"]
+)
+def test_a_damaged_file_leaves_its_run_out_by_name(tmp_path, name, content):
+    store(tmp_path / "a", 10.0)
+    store(tmp_path / "b", 20.0)
+    content = "" if name.endswith("csv") else content  # pandas reads most texts
+    (tmp_path / "b" / name).write_text(content)
+    runs, left_out = find_runs(tmp_path)
+    assert [run.name for run in runs] == ["a"]
+    assert list(left_out) == ["b"]

@@ -14,7 +14,7 @@ import yaml
 import run
 from attnguide.errors import InputError, unknown_name
 from attnguide.runs import main
-from attnguide.runs.messages import readable
+from attnguide.runs.main import readable
 from attnguide.store.table import read
 
 FIG12 = "experiment=fig12_perturbation"
@@ -69,7 +69,7 @@ def test_alone_it_lists_the_experiments_with_their_first_line(tmp_path):
         ([FIG12, "data.root=a(b"], "cannot read 'data.root=a(b'"),
         ([FIG12, "data=folder", "data.rot=x"], "unknown setting of data 'rot'; did you mean root"),
         ([FIG12, "+runner.fil=zero"], "unknown setting of runner 'fil'; did you mean fill"),
-        ([FIG12, "+trainer.max_ime=1"], "unknown setting of trainer 'max_ime'"),
+        ([FIG12, "+trainer.max_ime=1"], "unexpected keyword argument 'max_ime'"),
         ([FIG12, "model._target_=my.Model"], "Error locating target 'my.Model'"),
         ([FIG12, "data=folder", "data.root=${nowhere}"], "Interpolation key 'nowhere' not found"),
         (["experiment=fig11_rewrite", "guide=right"], "fig11_rewrite does not take guide"),
@@ -80,10 +80,10 @@ def test_alone_it_lists_the_experiments_with_their_first_line(tmp_path):
     ],
 )
 def test_what_is_wrong_is_one_message_before_any_weights_are_loaded(
-    words, message, command, tmp_path, monkeypatch, no_models
+    words, message, answer, tmp_path, monkeypatch, no_models
 ):
     monkeypatch.chdir(tmp_path)
-    status, _, err = command(*words)
+    status, _, err = answer(*words)
     assert status == 1
     assert message in err
     assert err.startswith("error: ")
@@ -94,9 +94,9 @@ def test_what_is_wrong_is_one_message_before_any_weights_are_loaded(
     )
 
 
-def test_the_whole_traceback_is_there_on_demand(command):
+def test_the_whole_traceback_is_there_on_demand(answer):
     for words in ([FIG12, "batch_size=0"], [FIG12, "method=compleet"]):
-        status, _, err = command(*words, HYDRA_FULL_ERROR="1")
+        status, _, err = answer(*words, HYDRA_FULL_ERROR="1")
         assert status == 1
         assert "Traceback" in err
 
@@ -120,36 +120,36 @@ def test_close_names_come_first():
     assert text == "unknown layout 'rihgt'; did you mean right? known: left, right"
 
 
-def test_an_experiment_whose_settings_hydra_would_ignore_is_named(command, tmp_path):
+def test_an_experiment_whose_settings_hydra_would_ignore_is_named(answer, tmp_path):
     (tmp_path / "experiment").mkdir()
     path = tmp_path / "experiment" / "mine.yaml"
     path.write_text("# My figure\n# @package _global_\nseed: 3\n")
-    status, _, err = command("experiment=mine", f"--config-dir={tmp_path}")
+    status, _, err = answer("experiment=mine", f"--config-dir={tmp_path}")
     assert status == 1
     assert "must begin with the line `# @package _global_`" in err
 
 
-def test_flags_of_hydras_do_what_they_do_everywhere(command, jobs, tmp_path):
-    status, out, _ = command("--cfg", "job", FIG12)
+def test_flags_of_hydras_do_what_they_do_everywhere(answer, jobs, tmp_path):
+    status, out, _ = answer("--cfg", "job", FIG12)
     assert status == 0
     assert yaml.safe_load(out)["runner"]["fill"] == "zero"
-    assert command("--info", "searchpath")[0] == 0
+    assert answer("--info", "searchpath")[0] == 0
     mine = tmp_path / "other.yaml"
     mine.write_text("defaults: [config, _self_]\nseed: 7\n")
-    assert command("-cd", str(tmp_path), "-cn", "other", FIG12)[0] == 0
+    assert answer("-cd", str(tmp_path), "-cn", "other", FIG12)[0] == 0
     assert jobs.seen[-1][0]["seed"] == 7
     assert not jobs.seen[-1][3]
 
 
-def test_the_shell_completes_names_and_settings(command):
+def test_the_shell_completes_names_and_settings(answer):
     line = {"COMP_LINE": "run.py experiment=fig12_", "COMP_POINT": "24"}
-    _, out, _ = command("-sc", "query=bash", **line)
+    _, out, _ = answer("-sc", "query=bash", **line)
     assert "experiment=fig12_perturbation" in out
-    _, out, _ = command("-sc", "query=bash", **(line | {"COMP_LINE": "run.py method=a"}))
+    _, out, _ = answer("-sc", "query=bash", **(line | {"COMP_LINE": "run.py method=a"}))
     assert {"method=all", "method=absolute"} <= set(out.split())
 
 
-def test_hydras_folders_are_the_runs_unless_run_dir_is_given(command, jobs, tmp_path, monkeypatch):
+def test_hydras_folders_are_the_runs_unless_run_dir_is_given(answer, jobs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = {
         (): "outputs/fig12_perturbation/20*",
@@ -158,23 +158,23 @@ def test_hydras_folders_are_the_runs_unless_run_dir_is_given(command, jobs, tmp_
         ("hydra.run.dir=b", "run_dir=c"): "c",
     }
     for words, folder in folders.items():
-        assert command(FIG12, *words)[0] == 0
+        assert answer(FIG12, *words)[0] == 0
         assert Path(jobs.seen[-1][0]["run_dir"]).absolute().match(str(tmp_path / folder)), words
         assert jobs.seen[-1][1] == ["experiment", *["run_dir"] * any("run_dir" in w for w in words)]
     assert not list(tmp_path.rglob(".hydra"))
     assert not list(tmp_path.rglob("*.log"))
 
 
-def test_method_all_is_every_method(command, jobs):
-    assert command(FIG12, "method=all")[0] == 0
+def test_method_all_is_every_method(answer, jobs):
+    assert answer(FIG12, "method=all")[0] == 0
     stems = {path.stem for path in (run.CONF / "method").glob("*.yaml")}
     assert set(jobs.seen[0][0]["method"]) == stems - {"corrected_rollout"}
 
 
-def test_joblib_launches_jobs(command, jobs, tmp_path):
+def test_joblib_launches_jobs(answer, jobs, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     words = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1", FIG12, "seed=1,2")
-    assert command("-m", *words, f"run_dir={tmp_path}")[0] == 0
+    assert answer("-m", *words, f"run_dir={tmp_path}")[0] == 0
     assert [run_dir for _, _, run_dir, _ in jobs.seen] == [
         tmp_path / f"{FIG12},seed={seed}" for seed in (1, 2)
     ]
@@ -192,13 +192,13 @@ def test_a_launcher_starts_jobs_in_other_processes(tmp_path):
     assert (tmp_path / "sweep" / "index.html").is_file()
 
 
-def test_a_sweeper_gets_the_number_that_it_optimises(command, jobs, tmp_path):
+def test_a_sweeper_gets_the_number_that_it_optimises(answer, jobs, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     words = ("experiment=fig07_single_class", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4")
     search = ("hydra.sweeper.direction=maximize", "runner.shown=choice(3,8)")
     for name, best in {"gae.negative.accuracy": 8, "gae.positive": 7}.items():
         folder = tmp_path / name
-        assert command("-m", *words, *search, f"objective={name}", f"run_dir={folder}")[0] == 0
+        assert answer("-m", *words, *search, f"objective={name}", f"run_dir={folder}")[0] == 0
         results = yaml.safe_load((folder / "optimization_results.yaml").read_text())
         assert results["best_value"] == best
         assert len(list(folder.glob("*shown=*"))) == 2

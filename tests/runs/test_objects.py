@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 
 from attnguide.errors import InputError
 from attnguide.findings import Findings
-from attnguide.runs.objects import build, build_logger, check_settings, trainer_maker
+from attnguide.runs.objects import build, build_logger, check_settings
 from attnguide.tracking import Files
 
 
@@ -55,17 +54,6 @@ def test_a_node_without_target_says_how_to_choose():
         InputError, match="model needs a `_target_`, got {}; choose it by model=NAM"
     ):
         build({}, "model")
-
-
-def test_callbacks_of_the_config_stand_before_those_of_the_run():
-    theirs = {"_target_": "pytorch_lightning.callbacks.RichModelSummary"}
-    node = {"_target_": "pytorch_lightning.Trainer", "logger": False, "callbacks": [theirs]}
-    node |= {"enable_progress_bar": False, "enable_checkpointing": False}
-    ours = pl.Callback()
-    trainer = trainer_maker(node)(accelerator="cpu", callbacks=[ours])
-    kinds = [type(callback).__name__ for callback in trainer.callbacks]
-    assert kinds.index("RichModelSummary") < kinds.index("Callback")
-    assert ours in trainer.callbacks
 
 
 def test_a_logger_of_lightnings_hears_of_settings_progress_and_summary(tmp_path):

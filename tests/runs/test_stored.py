@@ -11,8 +11,7 @@ from running import CONF, start
 
 from attnguide.errors import InputError
 from attnguide.figures.experiment import Experiment
-from attnguide.runs.main import as_stored, as_values
-from attnguide.runs.messages import readable
+from attnguide.runs.main import as_stored, as_values, readable
 from attnguide.runs.objects import stored_experiment, stored_logger
 from attnguide.tracking import Files, WandB
 

@@ -33,24 +33,24 @@ def folders(jobs):
     ],
 )
 def test_where_a_sweep_lies_depends_on_its_words_alone(
-    words, root, command, jobs, tmp_path, monkeypatch
+    words, root, answer, jobs, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert command("--multirun", *words)[0] == 0
+    assert answer("--multirun", *words)[0] == 0
     assert {str(folder.parent) for folder in folders(jobs)} == {root}
     assert (tmp_path / root / "index.html").is_file()
     assert all(sweep for *_, sweep in jobs.seen)
 
 
-def test_hydras_own_subdir_is_taken(command, jobs, tmp_path):
+def test_hydras_own_subdir_is_taken(answer, jobs, tmp_path):
     words = ("seed=3,4", "hydra.sweep.subdir=number ${hydra.job.num}", f"run_dir={tmp_path}")
-    assert command("-m", FIG12, *words)[0] == 0
+    assert answer("-m", FIG12, *words)[0] == 0
     assert folders(jobs) == [tmp_path / "number 0", tmp_path / "number 1"]
 
 
-def test_lists_of_methods_can_be_swept_over(command, jobs, tmp_path):
+def test_lists_of_methods_can_be_swept_over(answer, jobs, tmp_path):
     words = ("method=[gae,complete],[gae,rollout]", f"run_dir={tmp_path}")
-    assert command("-m", FIG12, *words)[0] == 0
+    assert answer("-m", FIG12, *words)[0] == 0
     assert [list(config["method"]) for config, *_ in jobs.seen] == [
         ["gae", "complete"],
         ["gae", "rollout"],
@@ -76,10 +76,10 @@ def test_no_name_leaves_the_sweep(name, tmp_path):
         assert path.parent == tmp_path.resolve()
 
 
-def test_a_job_that_fails_is_told_of_and_the_others_run(command, jobs, tmp_path):
+def test_a_job_that_fails_is_told_of_and_the_others_run(answer, jobs, tmp_path):
     jobs.fails[f"{FIG12},method=complete"] = "no pictures"
     words = ("-m", FIG12, "method=gae,complete,absolute", f"run_dir={tmp_path}")
-    status, _, err = command(*words)
+    status, _, err = answer(*words)
     assert status == 1
     assert folders(jobs) == [
         tmp_path / f"{FIG12},method={name}" for name in ("gae", "complete", "absolute")
@@ -88,7 +88,7 @@ def test_a_job_that_fails_is_told_of_and_the_others_run(command, jobs, tmp_path)
     assert "1 of the sweep's jobs failed; the same command runs them again" in err
     assert "left out: no pictures" in (tmp_path / "index.html").read_text()
     jobs.fails.clear()
-    assert command(*words)[0] == 0
+    assert answer(*words)[0] == 0
     assert "left out" not in (tmp_path / "index.html").read_text()
 
 
@@ -104,9 +104,9 @@ def test_the_same_sweep_again_leaves_finished_jobs_alone(tmp_path, study, capsys
     assert len(study.computed) == 12
 
 
-def test_all_figures_run_in_order_and_stand_on_one_page(command, jobs, tmp_path):
+def test_all_figures_run_in_order_and_stand_on_one_page(answer, jobs, tmp_path):
     words = ("seed=3", "data.num_images=5", "scale=paper", "logger=files")
-    status, out, _ = command(ALL, f"run_dir={tmp_path}", *words)
+    status, out, _ = answer(ALL, f"run_dir={tmp_path}", *words)
     assert status == 0
     assert {f"fig{number:02d}" for number in range(2, 14)} == {name[:5] for name in FIGURES}
     assert [config["experiment"] for config, *_ in jobs.seen] == FIGURES
@@ -124,8 +124,8 @@ def test_all_figures_run_in_order_and_stand_on_one_page(command, jobs, tmp_path)
     assert by_name["fig13_method_comparison"]["batch_size"] == 8
 
 
-def test_a_word_that_no_figure_knows_is_refused_before_any_runs(command, jobs, tmp_path):
-    status, _, err = command(ALL, "sed=3", f"run_dir={tmp_path}")
+def test_a_word_that_no_figure_knows_is_refused_before_any_runs(answer, jobs, tmp_path):
+    status, _, err = answer(ALL, "sed=3", f"run_dir={tmp_path}")
     assert status == 1
     assert "unknown key 'sed'; did you mean seed" in err
     assert not jobs.seen
@@ -152,9 +152,9 @@ def test_short_values_are_ordinary_words(monkeypatch):
     assert hide({"a": ["zebra", SECRET, 3, None]}) == {"a": ["zebra", SECRET, 3, None]}
 
 
-def test_a_sweep_leaves_no_secret(command, jobs, tmp_path):
+def test_a_sweep_leaves_no_secret(answer, jobs, tmp_path):
     words = ("-m", FIG12, f"data.name=a,{SECRET}", f"run_dir={tmp_path / 'sweep'}")
-    assert command(*words, THE_SECRET=SECRET)[0] == 0
+    assert answer(*words, THE_SECRET=SECRET)[0] == 0
     assert len(jobs.seen) == 2
     for path in tmp_path.rglob("*"):
         assert SECRET not in path.name

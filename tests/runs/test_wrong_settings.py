@@ -14,9 +14,8 @@ from omegaconf import open_dict
 from rich.console import Console
 from running import CONF
 
-from attnguide.runs.lifecycle import Life
-from attnguide.runs.main import as_values
-from attnguide.runs.messages import readable
+from attnguide.runs.lifecycle import Run
+from attnguide.runs.main import as_values, readable
 from attnguide.runs.settings import SHARES, Settings, read_settings
 
 LONG = "1" * 40
@@ -134,7 +133,7 @@ def outcome(words, run_dir):
             del cfg["hydra"]
         config = as_values(cfg)
         keys = [word.lstrip("+~").partition("=")[0] for word in words]
-        Life(config, keys, read_settings(config), run_dir, Console(quiet=True), sweep=False)
+        Run(config, keys, read_settings(config), run_dir, Console(quiet=True))
     except Exception as error:
         line = readable(error)
         return f"TRACEBACK {type(error).__name__}: {error}" if line is None else line

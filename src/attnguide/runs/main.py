@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import sys
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,21 +16,28 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from attnguide.errors import InputError, command
-from attnguide.runs import messages
+from attnguide.errors import InputError, command, unknown_name
 from attnguide.runs.secrets import hide, hide_in_file
 from attnguide.runs.settings import CONF as CONF
-from attnguide.runs.settings import HOME, RANK, default_settings
+from attnguide.runs.settings import HOME, METHODS, default_settings
 
 ALL_FIGURES = ["--multirun", "experiment=glob(fig*)"]  # what experiment=all_figures stands for
 GENERAL = "corrected_rollout"  # gae, complete, absolute and rollout are this method with a rule
-RUN_DIR = "ATTNGUIDE_RUN_DIR"  # for the processes of further devices; the default has the time
 LONGEST = 120  # letters of a folder's name
+WHOLE = "ATTNGUIDE_FULL_ERROR"  # what the user set HYDRA_FULL_ERROR to
+LAUNCHERS = ("submitit", "hydra", "hydra_plugins", "optuna")  # what they refuse, they say
 failed: dict[str, str] = {}  # jobs of a sweep in this process, and why; the others go on
 sweeps: list[Path] = []  # the folder of the sweep that this process has begun
 
@@ -66,10 +74,11 @@ def _register(*folders: Path) -> None:
     The current folder comes last on the path, so that a module there shadows no library.
     """
     sys.path += [folder for folder in (str(HOME), os.getcwd()) if folder not in sys.path]
-    files = (path for folder in folders for path in (folder / "method").glob("*.yaml"))
+    names = {path.stem for folder in folders for path in (folder / "method").glob("*.yaml")}
+    others = sorted(names - {*METHODS, GENERAL})
     store = ConfigStore.instance()
     store.store("settings", default_settings())
-    store.store("all", {"defaults": sorted({p.stem for p in files} - {GENERAL})}, group="method")
+    store.store("all", {"defaults": [*METHODS, *others]}, group="method")
     OmegaConf.register_new_resolver("sweep_dir", sweep_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("job_dir", job_dir, replace=True)
 
@@ -119,9 +128,9 @@ def job(cfg: DictConfig) -> float | None:
     try:
         return _run(cfg, [str(word) for word in words], sweep=sweep)
     except Exception as error:
-        message = messages.readable(error)
+        message = readable(error)
         place = f"\n  in job #{here.job.num} {' '.join(map(str, words))}" if sweep else ""
-        messages.report(error, place)
+        report(error, place)
         if not sweep:
             sys.exit(1)
         failed[here.sweep.subdir] = message or repr(error)
@@ -146,9 +155,7 @@ def _run(cfg: DictConfig, words: Sequence[str], *, sweep: bool) -> float | None:
         run_dir = (
             Path("outputs") / str(config["experiment"]) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         )
-    if int(os.environ.get(RANK, 0)):  # of a further device: as the first one says
-        run_dir = Path(os.environ.get(RUN_DIR, run_dir))
-    os.environ[RUN_DIR] = config["run_dir"] = stored["run_dir"] = str(run_dir)
+    config["run_dir"] = stored["run_dir"] = str(run_dir)
     keys = [word.lstrip("+~").partition("=")[0] for word in words]
     from attnguide.runs.lifecycle import run  # torch takes seconds, a wrong key should not
 
@@ -201,6 +208,59 @@ def _headline(path: Path) -> str:
     return ""
 
 
+def take_over() -> None:
+    """Let Hydra raise its errors, and remember whether the user wants its tracebacks."""
+    os.environ.setdefault(WHOLE, os.environ.get("HYDRA_FULL_ERROR", ""))
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+def report(error: Exception, where: str = "") -> None:
+    """One readable line, or the whole traceback where that is of more use."""
+    message = readable(error)
+    if os.environ.get(WHOLE) == "1" or message is None:
+        traceback.print_exception(error)
+    sys.stderr.write(hide(f"error: {message or repr(error)}{where}\n"))
+    sys.stderr.flush()
+
+
+def readable(error: BaseException) -> str | None:
+    """One message for what a user can mend; None for what is a fault of the program.
+
+    What our own code refuses, what the disk says, and what Hydra and its launchers refuse are the
+    user's to mend; errors from deep inside another library are not.
+    """
+    if isinstance(error, InputError):
+        return str(error).strip()
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _of_hydra(error)
+    if isinstance(error, OSError):
+        return error.strerror if error.strerror and not error.filename else str(error)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised_by = str(frames[-1].f_globals.get("__name__")).partition(".")[0] if frames else ""
+    return str(error).strip() if raised_by in LAUNCHERS else None
+
+
+def _of_hydra(error: BaseException) -> str:
+    """What was refused, and the closest names that there are."""
+    if isinstance(error, MissingConfigException) and "/" in str(error.missing_cfg_file):
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        ours = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        return str(unknown_name(group, name, error.options or ours))
+    cause = error.__cause__
+    node = getattr(cause, "parent_node", None)
+    if isinstance(error, ConfigCompositionException) and isinstance(node, DictConfig):
+        owner = str(getattr(cause, "full_key", "")).rpartition(".")[0]
+        names = sorted(str(name) for name in node if str(name)[0] != "_")
+        kind, hint = (f"setting of {owner}", "; +KEY=VALUE adds one") if owner else ("key", "")
+        return f"{unknown_name(kind, getattr(cause, 'key', ''), names)}{hint}"
+    lines = [*str(error).splitlines(), *str(cause or "").splitlines()]
+    kept = [line.strip() for line in lines if line.strip()]
+    message = "\n  ".join(dict.fromkeys(kept))
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: {message}"
+    return message
+
+
 def main() -> None:
     """Do what the command line says, and exit with its status."""
     args = sys.argv[1:]
@@ -218,7 +278,7 @@ def main() -> None:
     parser.add_argument("--config-dir", "-cd", type=Path)
     config_dir = parser.parse_known_args(args)[0].config_dir
     _register(*filter(None, (CONF, config_dir)))
-    messages.take_over()
+    take_over()
     try:
         job()
     except KeyboardInterrupt:
@@ -226,7 +286,7 @@ def main() -> None:
     except Exception as error:
         if failed:
             sys.exit(f"{len(failed)} of the sweep's jobs failed; the same command runs them again")
-        messages.report(error)
+        report(error)
         sys.exit(1)
     finally:
         if any(path for folder in sweeps for path in folder.glob("*/config.yaml")):

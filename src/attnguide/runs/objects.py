@@ -27,7 +27,7 @@ from attnguide.methods.corrected_rollout import PUBLISHED
 from attnguide.methods.corrected_rollout import explain as corrected_rollout
 from attnguide.runs.secrets import hide
 from attnguide.runs.settings import CONF, SHARES, STRICT, Settings, validated
-from attnguide.tracking.loggers import Files, LightningLogger, Logger
+from attnguide.tracking.loggers import Files, LightningLogger
 
 OWNERS = {"rule": "method", "compile": "engine", "backend": "engine"}  # setting to choice
 LOGGERS = ("attnguide.tracking.Files", "attnguide.tracking.WandB")
@@ -234,7 +234,7 @@ def build_methods(config: Mapping[str, Any]) -> dict[str, Any]:
     return {label: build(node, f"method.{label}") for label, node in nodes.items()}
 
 
-def build_logger(node: Mapping[str, Any]) -> Logger:
+def build_logger(node: Mapping[str, Any]) -> Any:
     """The logger of a config, without secrets; one of Lightning's hears of a run too.
 
     Raises:
@@ -244,34 +244,13 @@ def build_logger(node: Mapping[str, Any]) -> Logger:
     return made if hasattr(made, "open") else LightningLogger(made)
 
 
-def stored_logger(stored: Mapping[str, Any]) -> Logger:
+def stored_logger(stored: Mapping[str, Any]) -> Any:
     """The logger of a stored config, if it is one of this project; none of it is called."""
     node = stored.get("logger")
     if not isinstance(node, Mapping) or node.get("_target_") not in LOGGERS:
         return Files()
     settings = {key: value for key, value in node.items() if key[0] != "_"}
     return build_logger({**settings, "_target_": node["_target_"], "_recursive_": False})
-
-
-def trainer_maker(node: Mapping[str, Any]) -> Callable[..., Any]:
-    """A function that makes the Trainer of a config; callbacks are added to those of the config.
-
-    Args:
-        node: `conf/trainer`, plain values; its callbacks are made here.
-
-    Returns:
-        Keyword arguments of the Trainer, `callbacks` among them, to the Trainer.
-
-    Raises:
-        ValueError: as `build`.
-    """
-    make = build({**node, "_partial_": True}, "trainer")
-    given = getattr(make, "keywords", {}).get("callbacks") or []
-
-    def trainer(*, callbacks: Sequence[Any] = (), **settings: Any) -> Any:
-        return make(**settings, callbacks=[*given, *callbacks])
-
-    return trainer
 
 
 def refuse_unused(words: Sequence[str], takes: frozenset[str], experiment: str) -> None:

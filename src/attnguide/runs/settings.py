@@ -17,7 +17,6 @@ PACKAGE = Path(__file__).resolve().parents[1]
 HOME = PACKAGE / "home" if (PACKAGE / "home").is_dir() else PACKAGE.parents[1]
 CONF = HOME / "conf"
 NODES = ("model", "data", "method", "rule", "loss", "guide", "trainer", "logger", "runner")
-RANK = "LOCAL_RANK"  # set in the processes that Lightning starts for further devices
 SHARES = ("shard", "num_shards", "workers")  # of `data`: which part, and who reads pictures
 # Settings that say where and how fast, not what: a run may be resumed with other values of these.
 FREE = (
@@ -25,6 +24,14 @@ FREE = (
     *("logger", "trainer", "data.workers", "data.shard"),
 )
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+# Order in which method=all has the methods; others of conf/method come after these.
+METHODS = (
+    *("complete", "gae", "complete_libra", "gae_libra", "t_attr", "lrp", "partial_lrp", "cp_lrp"),
+    *("attn_lrp", "attn_gradcam", "gradcam", "layercam", "legrad", "attcat", "cdam"),
+    *("input_x_gradient", "integrated_gradients", "smoothgrad", "tam", "bi_head", "bi_token"),
+    *("dix", "grad_eclip", "vit_cx", "tis", "absolute", "rollout", "raw_attention"),
+    *("attention_flow", "absolute_libra"),
+)
 Class = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=0, lt=10**6)]
 
 

@@ -1,0 +1,211 @@
+"""Figures hold what they are given, in place, with no text cut off or lying on other text."""
+
+import io
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from matplotlib.textpath import TextPath
+from PIL import Image
+
+from attnguide.viz.animation import animation
+from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
+from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name, wrap
+from attnguide.viz.style import method_style, render
+
+GREY = np.full((32, 32, 3), 0.5)
+
+
+def panel(**options):
+    return Panel(GREY, np.array([[1.0, -1.0], [0.0, 0.5]]), **options)
+
+
+def texts(figure):
+    """Every text of a figure with its box in pixels."""
+    FigureCanvasAgg(figure).draw()
+    found = {id(t): t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()}
+    return [(t.get_text(), t.get_window_extent()) for t in found.values()]
+
+
+def long_figure():
+    name = "Tibetan_terrier_ILSVRC2012_val_00000293.JPEG"
+    rows = [
+        [Panel(GREY), panel(note="p = 0.912\nlogit 11.15", title="African elephant of the bush")],
+        [Panel(GREY), panel(frame=RED_FRAME, note="p = 0.1")],
+    ]
+    return draw_panels(
+        rows,
+        column_titles=["image", "absolute gradient correction of the attention"],
+        row_titles=[name, "the second row's very long class name indeed"],
+        title="A title longer than two panels are wide",
+    )
+
+
+def test_no_text_lies_on_another_or_on_a_picture():
+    figure = long_figure()
+    boxes = texts(figure)
+    assert len(boxes) > 8
+    for (first, a), (second, b) in combinations(boxes, 2):
+        assert not a.padded(-1.5).overlaps(b.padded(-1.5)), (first, second)
+    pictures = [axes.get_window_extent() for axes in figure.axes if axes.images]
+    for text, box in boxes:
+        assert not any(box.padded(-1.5).overlaps(p) for p in pictures), text
+
+
+def test_pictures_are_where_their_row_and_column_say():
+    red, blue = np.zeros((8, 8, 3)), np.zeros((8, 8, 3))
+    red[..., 0], blue[..., 2] = 1, 1
+    figure = draw_panels([[Panel(red), None], [None, Panel(blue)]])
+    shown = np.asarray(Image.open(io.BytesIO(render(figure))).convert("RGB")).astype(int)
+    height, width = shown.shape[:2]
+    quarter = [shown[y * height // 4, x * width // 4] for y in (1, 3) for x in (1, 3)]
+    # The empty strip of the colour bar at the right is cut away, since no panel has a map.
+    assert quarter[0].tolist() == [255, 0, 0]
+    assert quarter[3].tolist() == [0, 0, 255]
+    assert quarter[1].tolist() == quarter[2].tolist() == [255, 255, 255]
+
+
+def test_frame_is_drawn_around_the_panel_that_asks_for_it():
+    figure = draw_panels([[panel(), panel(frame=RED_FRAME)]])
+    plain, framed = (axes.spines["left"] for axes in figure.axes[:2])
+    assert framed.get_edgecolor()[:3] == pytest.approx([0xC4 / 255, 0x26 / 255, 0x2E / 255])
+    assert framed.get_linewidth() > 2 * plain.get_linewidth()
+
+
+def test_colour_bar_is_symmetric_and_only_there_for_maps():
+    with_map = draw_panels([[Panel(GREY), panel()]])
+    assert [text.get_text() for text in with_map.axes[-1].get_yticklabels()] == ["−1", "0", "1"]
+    assert len(with_map.axes) == 3
+    assert len(draw_panels([[Panel(GREY)]]).axes) == 1
+    assert len(draw_panels([[panel()]], colour_bar=False).axes) == 1
+
+
+def test_titles_must_match_rows_and_columns():
+    with pytest.raises(ValueError, match="2 column titles"):
+        draw_panels([[panel(), panel()]], column_titles=["one"])
+    with pytest.raises(ValueError, match="1 row titles"):
+        draw_panels([[panel()]], row_titles=["one", "two"])
+    with pytest.raises(ValueError, match="at least one panel"):
+        draw_panels([[None]])
+
+
+def test_wrapping_keeps_every_word_and_fits_the_width():
+    text = "a few short words and Donaudampfschifffahrtsgesellschaftskapitaen\nnext $5 line"
+    lines = wrap(text, 1.0, 8)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "").replace("\n", "")
+    assert "next $5 line" in lines
+    assert max(TextPath((0, 0), line, size=8).get_extents().width for line in lines[:-1]) < 75
+    assert len(wrap(text, 50.0, 8)) == 2
+
+
+def test_short_name_is_the_first_synonym():
+    assert short_name("African elephant, Loxodonta africana") == "African elephant"
+
+
+def curve(method, height, **options):
+    fraction = np.linspace(0, 0.9, 10)
+    mean = height * (1 - fraction)
+    return Curve(method, fraction, mean, mean - 3, mean + 3, 41.26, 39.9, 43.0, **options)
+
+
+def curve_figure():
+    negative = CurvePanel("(a) negative", "recognition rate (%)", True, [curve("complete", 90)])
+    positive = CurvePanel(
+        "(b) positive", "recognition rate (%)", False, [curve("complete", 50), curve("random", 80)]
+    )
+    return draw_curves([[negative, positive]])
+
+
+def test_curves_stand_over_percent_with_bands_and_areas():
+    figure = curve_figure()
+    axes = figure.axes[0]
+    line = axes.lines[0]
+    np.testing.assert_allclose(line.get_xdata(), np.arange(0, 91, 10))
+    np.testing.assert_allclose(line.get_ydata(), 90 * (1 - np.arange(10) / 10))
+    assert line.get_color() == method_style("complete").colour
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx(93)
+    words = [text for text, _ in texts(figure)]
+    assert "41.3" in words
+    assert "[39.9, 43.0]" in words
+    assert "random" in words
+
+
+def test_arrow_points_to_better_and_panels_of_a_row_share_their_scale():
+    figure = curve_figure()
+    words = [text for text, _ in texts(figure)]
+    assert {"↑ higher is better", "↓ lower is better"} <= set(words)
+    plots = [axes for axes in figure.axes if axes.get_xlabel()]
+    assert plots[0].get_ylim() == plots[1].get_ylim() == (0, 100)
+
+
+def test_curves_hide_no_text():
+    for (first, a), (second, b) in combinations(texts(curve_figure()), 2):
+        assert not a.padded(-1.5).overlaps(b.padded(-1.5)), (first, second)
+
+
+def test_curves_need_panels_and_curves():
+    with pytest.raises(ValueError, match="at least one curve"):
+        draw_curves([[CurvePanel("", "", True, [])]])
+    with pytest.raises(ValueError, match="panels"):
+        draw_curves([])
+
+
+@pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_a_figure_is_a_file_of_the_same_bytes_every_time(kind, magic):
+    content = render(long_figure(), kind)
+    assert content.startswith(magic)
+    assert content == render(long_figure(), kind)
+    if kind == "png":
+        assert Image.open(io.BytesIO(content)).width > 500
+
+
+def test_letters_stand_before_the_titles_of_columns():
+    titles = ["image", "GAE", "complete"]
+    figure = draw_panels([[panel()] * 3], column_titles=titles, letters=True)
+    words = [text for text, _ in texts(figure)]
+    assert {"(a) image", "(b) GAE", "(c) complete"} <= set(words)
+    with pytest.raises(ValueError, match="column_titles"):
+        draw_panels([[panel()]], letters=True)
+
+
+def test_a_panel_shows_the_map_alone_or_over_grey():
+    red = np.zeros((4, 4, 3))
+    red[..., 0] = 1
+    relevance = np.array([[1.0, -1.0]])
+    grey = Panel(red, np.zeros((2, 2)), grey=True).pixels
+    np.testing.assert_allclose(grey, 0.7 + 0.3 * 0.299, atol=1e-6)
+    alone = Panel(red, relevance, weight=1).pixels
+    np.testing.assert_allclose(alone, Panel(1 - red, relevance, weight=1).pixels)
+
+
+def test_frames_of_an_animation_show_their_panels_and_stand_as_long_as_they_should():
+    def frame(colour, note):
+        picture = np.zeros((8, 8, 3))
+        picture[..., colour] = 1
+        return [[Panel(picture, note=note)]]
+
+    content = animation([frame(0, "one"), frame(1, "one\ntwo"), frame(2, "")], ["a", "b", "c"])
+    assert content == animation(
+        [frame(0, "one"), frame(1, "one\ntwo"), frame(2, "")], ["a", "b", "c"]
+    )
+    with Image.open(io.BytesIO(content)) as film:
+        assert (film.n_frames, film.info["loop"]) == (3, 0)
+        middles, pauses = [], []
+        for number in range(3):
+            film.seek(number)
+            pauses.append(film.info["duration"])
+            shown = np.asarray(film.convert("RGB")).astype(int)
+            middles.append(shown[film.height // 2, 60].tolist())
+    assert pauses == [1200, 180, 1800]
+    assert [middle.index(max(middle)) for middle in (middles[0], middles[2])] == [0, 2]
+
+
+def test_drawing_changes_no_global_settings():
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    render(long_figure())
+    assert dict(mpl.rcParams) == before
