@@ -3,8 +3,8 @@
 The command `attnguide` of an installed package does the same, from any folder.
 """
 
-from attnguide.runs.program import CONF as CONF
-from attnguide.runs.program import main
+from attnguide.runs.main import CONF as CONF
+from attnguide.runs.main import main
 
 if __name__ == "__main__":
     main()

@@ -30,8 +30,6 @@ from tables import (
     verdict_table,
 )
 
-from attnguide.runs.plugins import adopt
-
 MAX_WIDTH = 1000  # pixels of a picture
 MANY = 16  # claims of a study that is no figure of the paper; more are folded
 FINDINGS = "findings.md"
@@ -136,7 +134,7 @@ def fill(path: Path, name: str, text: str) -> None:
 
 def main() -> None:
     """Take what was given, then write gallery, findings and the README's table."""
-    adopt(DOCS.parent, None)
+    sys.path.append(str(DOCS.parent))  # experiments
     for word in sys.argv[1:]:
         world, _, root = word.partition("=")
         if world not in WORLDS or not Path(root).is_dir():

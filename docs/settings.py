@@ -30,9 +30,11 @@ Written by `make docs` from signatures, docstrings and `conf/`. A setting is a w
 line, `key=value`: `python run.py experiment=fig12_perturbation data.num_images=64 seed=1`. What an
 experiment does not take is refused, and a name or value that does not exist is answered with what
 there is. A choice (`model`, `data`, `method`, `rule`, `loss`, `guide`, `logger`) is a name of a
-file in `conf/<choice>/`; `method=[gae,complete]` chooses several, `--multirun method=gae,complete`
-runs each by itself. All experiments take `model`, `data`, `trainer`, `logger` and the plain
-settings.
+file in `conf/<choice>/`; `method=[gae,complete]` chooses several, `method=all` every one,
+`--multirun method=gae,complete` runs each by itself. The command line is Hydra's: a setting that
+stands in no config is added by `+key=value`, as are callbacks of the trainer:
+`+trainer.callbacks=[{_target_: my_module.MyCallback}]`. All experiments take `model`, `data`,
+`trainer`, `logger` and the plain settings.
 """
 
 
@@ -104,12 +106,11 @@ def _limited(found: re.Match[str]) -> str:
 
 
 def _plain() -> str:
-    given = yaml.safe_load((CONF / "config.yaml").read_text())
     told, lines = meanings(Settings), [HEAD]
     for name, parameter in inspect.signature(Settings).parameters.items():
         shown = f"data.{name}" if name in SHARES else name
-        default = given["data"][name] if name in SHARES else given.get(name, parameter.default)
-        lines.append(_row(shown, _kind(parameter.annotation), default, told.get(name, "")))
+        kind = _kind(parameter.annotation)
+        lines.append(_row(shown, kind, parameter.default, told.get(name, "")))
     return "\n".join(lines) + "\n"
 
 
@@ -143,8 +144,15 @@ def _target(node: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def _nodes(choice: str) -> dict[str, dict[str, Any]]:
-    files = sorted((CONF / choice).glob("*.yaml"))
-    return {path.stem: yaml.safe_load(path.read_text()) for path in files}
+    return {path.stem: _node(path) for path in sorted((CONF / choice).glob("*.yaml"))}
+
+
+def _node(path: Path) -> dict[str, Any]:
+    """What a config holds, with what it has from others of its folder."""
+    values = yaml.safe_load(path.read_text())
+    for base in values.pop("defaults", ()):
+        values = values if base == "_self_" else _node(path.with_name(f"{base}.yaml")) | values
+    return values
 
 
 def _choices(choice: str) -> str:
@@ -204,8 +212,6 @@ def _default(target: Any, parameter: inspect.Parameter) -> Any:
 def _methods() -> str:
     lines = [HEAD]
     for name, node in _nodes("method").items():
-        if name == "all":
-            continue
         lines += _rows(f"method.{name}", _target(node[name])) or [
             f"| `method.{name}` | no settings | | |"
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from hydra.core.config_store import ConfigStore
 from matplotlib.figure import Figure
 from PIL import Image
 from running import config, keys
@@ -80,6 +81,8 @@ def install(setitem, setattr_):
     """Make this file the experiment `fake_study`."""
     setitem(sys.modules, "experiments.fake_study", sys.modules["fake_study"])
     setattr_(FakeStudy, "__module__", "experiments.fake_study")
+    node = {"runner": {"_target_": "experiments.fake_study.FakeStudy"}}
+    ConfigStore.instance().store("fake_study", node, group="experiment", package="_global_")
 
 
 def fake_config(*words, **runner):

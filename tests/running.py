@@ -15,8 +15,8 @@ from omegaconf import open_dict
 from PIL import Image
 
 import run as program
-from attnguide.runs.compose import plain
 from attnguide.runs.lifecycle import run
+from attnguide.runs.main import as_values
 from attnguide.runs.settings import NODES
 from attnguide.store.maps import load_maps
 from attnguide.store.table import read
@@ -35,7 +35,7 @@ def _composed(words, conf):
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
-    return plain(cfg)
+    return as_values(cfg)
 
 
 def config(*words, conf=CONF):
@@ -56,6 +56,7 @@ def keys(words):
 def start(run_dir, *words, sweep=False, conf=CONF):
     """Do what the command says, in this process."""
     made = config(*words, conf=conf)
+    made["run_dir"] = made["run_dir"] or str(run_dir)
     if any(word.startswith("run_dir=") for word in words):
         run_dir = Path(made["run_dir"])
     run(made, keys(words), Path(run_dir), sweep=sweep)

@@ -25,8 +25,8 @@ if os.environ.get("SLURM_ARRAY_TASK_ID") in {tasks} and "SLURM_RESTART_COUNT" no
 
     store = Results.append
 
-    def append(results, rows):
-        store(results, rows)
+    def append(results, *rows):
+        store(results, *rows)
         time.sleep(600)
 
     Results.append = append

@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from running import EXPERIMENTS, config
 
 from attnguide import guides, list_methods, losses, rules
 from attnguide.methods import get_method
-from attnguide.runs.objects import build, find_target
+from attnguide.runs.objects import build
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "attnguide"
@@ -34,13 +35,14 @@ LONGER_FIGURES = {
 
 
 def stems(folder, pattern="*.yaml"):
-    names = {path.stem for path in (ROOT / folder).glob(pattern)}
-    return names - ({"__init__"} if pattern == "*.py" else {"all"})  # method=all chooses methods
+    return {path.stem for path in (ROOT / folder).glob(pattern)} - {"__init__"}
 
 
 def node_of(path):
     """What a config's file holds: of a method, what is below its name."""
     values = yaml.safe_load(path.read_text()) or {}
+    for base in values.pop("defaults", ()) if path.parent.name == "model" else ():
+        values = values if base == "_self_" else node_of(path.with_name(f"{base}.yaml")) | values
     if path.parent.name == "method":
         return values[path.stem]
     return values.get("runner", {}) if path.parent.name == "experiment" else values
@@ -86,8 +88,6 @@ def test_guides_have_a_layout_and_a_config_of_one_name():
 @pytest.mark.parametrize("group", ["method", "rule", "loss"])
 def test_what_is_called_later_is_a_partial_of_the_function_of_its_name(group):
     for path in sorted((CONF / group).glob("*.yaml")):
-        if path.stem == "all":
-            continue
         node = node_of(path)
         module = {"rule": "rules", "loss": "losses"}.get(group)
         name = path.stem if module else "explain"
@@ -143,7 +143,7 @@ def test_a_variants_config_has_all_settings_of_its_method_and_another_value(name
 def test_an_experiments_config_repeats_the_defaults_of_its_class(name):
     """Other numbers than the class's stand in no published config."""
     path = CONF / "experiment" / f"{name}.yaml"
-    target = find_target(node_of(path), "runner")
+    target = locate(node_of(path)["_target_"])
     expected = {key: as_written(value) for key, value in defaults_of(target).items()}
     assert settings_of(path) == expected
 
@@ -159,7 +159,7 @@ PUBLISHED = {  # whose settings are what the name says, not the defaults of the 
 @pytest.mark.parametrize("group", ["data", "guide", "loss", "model", "rule"])
 def test_a_choices_config_repeats_the_defaults_of_what_it_makes(group):
     for path in sorted((CONF / group).glob("*.yaml")):
-        target = find_target(node_of(path), group)
+        target = locate(node_of(path)["_target_"])
         expected = {key: as_written(value) for key, value in defaults_of(target).items()}
         own = PUBLISHED.get(f"{group}/{path.stem}", set())
         written = settings_of(path)
@@ -200,7 +200,6 @@ TWICE = {  # names of two files
     *("comparison", "curves", "descent", "given", "maps", "rules", "sources"),
     *("views", "world"),
 }
-INTERNAL = {"src/attnguide/runs/commandline.py"}  # imports what Hydra keeps for itself
 ALONE = {  # short files with one reader in the package
     "evaluation/comparison.py",
     "evaluation/openvino_backend.py",
@@ -208,12 +207,6 @@ ALONE = {  # short files with one reader in the package
     "methods/_lrp/gamma.py",
     "models/adapters/torchvision.py",
     "models/given.py",
-    "runs/compose.py",
-    "runs/foreign.py",
-    "runs/memory.py",
-    "runs/messages.py",
-    "runs/seed.py",
-    "runs/workers.py",
     "store/agreement.py",
     "tracing/forward.py",
     "tracing/state.py",
@@ -289,7 +282,7 @@ def test_a_short_file_with_one_reader_belongs_into_its_reader():
 
 def test_hydra_is_used_by_what_it_offers():
     inside = {name for name in tracked("*.py") if "hydra._internal" in (ROOT / name).read_text()}
-    assert inside - {"tests/test_house.py"} <= INTERNAL
+    assert inside == {"tests/test_house.py"}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     close = begun[:3] or get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     listed = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
-    return InputError(f"unknown {kind} {name!r}{hint} known: {listed}")
+    return InputError(f"unknown {kind} {name!r}{hint} known: {listed or 'none'}")
 
 
 def command() -> str:

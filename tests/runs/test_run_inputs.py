@@ -19,8 +19,8 @@ import run as program
 from attnguide import wrap_model
 from attnguide.errors import InputError
 from attnguide.models.preprocess import Preprocess
-from attnguide.runs.compose import plain, storable
 from attnguide.runs.lifecycle import run
+from attnguide.runs.main import as_stored, as_values
 from attnguide.runs.predict import TableWriter
 from attnguide.store import provenance
 from attnguide.store.config import load_config
@@ -149,7 +149,7 @@ def test_a_variable_of_the_environment_counts_by_its_value(world, monkeypatch):
         with initialize_config_dir(str(program.CONF), version_base="1.3"):
             cfg = compose("config", words)
         cfg.experiment, cfg.run_dir = "fig12_perturbation", str(world / "run")
-        run(plain(cfg), [], world / "run", stored=storable(cfg))
+        run(as_values(cfg), [], world / "run", stored=as_stored(cfg))
 
     look_in("data")
     assert load_config(world / "run")["data"]["root"] == "${oc.env:IMAGENET_DIR,null}"

@@ -11,7 +11,7 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 
 from attnguide.viz.animation import animation
-from attnguide.viz.curves import Curve, CurvePanel, draw_curves
+from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name, wrap
 from attnguide.viz.style import method_style, render
 

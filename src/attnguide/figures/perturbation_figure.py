@@ -20,7 +20,7 @@ from attnguide.evaluation.statistics import Estimate, estimate, estimate_curve, 
 from attnguide.figures.claims import Ask, Table, judge
 from attnguide.figures.experiment import Stored
 from attnguide.figures.table_figure import TableFigure
-from attnguide.viz.curves import Curve, CurvePanel, draw_curves
+from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

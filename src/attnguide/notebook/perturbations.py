@@ -28,7 +28,7 @@ def plot_curve(curve: PerturbationCurve, quantity: str = "accuracy") -> Figure:
         quantity: "accuracy" or "probability".
     """
     from attnguide.evaluation.statistics import estimate_curve
-    from attnguide.viz.curves import Curve, CurvePanel, draw_curves
+    from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 
     area = auc_interval(curve, quantity)
     values = 100 * as_values(getattr(curve, _column(curve, quantity))).astype(float)

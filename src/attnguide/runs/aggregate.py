@@ -16,8 +16,7 @@ from attnguide.findings import Findings
 from attnguide.report.index import RunRecord, index_page, read_run
 from attnguide.report.page import page
 from attnguide.runs.console import print_summary
-from attnguide.runs.objects import build
-from attnguide.runs.secrets import hide
+from attnguide.runs.objects import build, build_logger
 from attnguide.runs.settings import FREE
 from attnguide.store.files import csv_bytes, write_atomic
 from attnguide.store.provenance import Provenance
@@ -60,7 +59,7 @@ def aggregate(config: Mapping[str, Any], root: Path, console: Console) -> None:
     png = (root / "aggregate.png").read_bytes()
     write_atomic(root / "aggregate.html", page(findings, shared, origin, png).encode())
     write_atomic(root / "index.html", index_page(runs, left_out, "All runs").encode())
-    with build(hide(config["logger"]), "logger").open(root, {"experiment": "aggregate"}) as tracker:
+    with build_logger(config["logger"]).open(root, {"experiment": "aggregate"}) as tracker:
         tracker.log(findings)
     print_summary(findings, root / "aggregate.png", root / "index.html", console)
 
@@ -84,7 +83,7 @@ def dashboard(config: Mapping[str, Any], run_dir: Path, console: Console) -> Non
     from attnguide.tracking.dashboard import build as panels_of
     from attnguide.tracking.dashboard import publish
 
-    logger, models = build(hide(config["logger"]), "logger"), build(config["model"], "model")
+    logger, models = build_logger(config["logger"]), build(config["model"], "model")
     workspace = panels_of(logger, list(config["method"]), list(models.names))
     folder = run_dir if run_dir.is_dir() else Path("outputs")
     console.print(publish(workspace, logger, folder), soft_wrap=True)

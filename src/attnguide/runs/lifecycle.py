@@ -22,9 +22,9 @@ from attnguide.figures.experiment import Choices, Experiment, Study, Task, Work
 from attnguide.runs.console import make_console
 from attnguide.runs.devices import device_name, fitting_batch, run_on_devices
 from attnguide.runs.objects import (
-    build,
     build_choices,
     build_experiment,
+    build_logger,
     choose_devices,
     refuse_unused,
 )
@@ -173,7 +173,7 @@ class Run:
         with attempt():
             self.devices = choose_devices(settings.device, settings.devices)
         with attempt():
-            self.logger = build(hide(config["logger"]), "logger")
+            self.logger = build_logger(config["logger"])
         size = settings.batch_size if isinstance(settings.batch_size, int) else 16
         choices = build_choices(config, settings, uses, size, attempt)
         if errors is not None and (choices is None or self.logger is None):

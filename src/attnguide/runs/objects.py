@@ -1,45 +1,37 @@
-"""From a composed config to objects: the one place where a config's `_target_` is called."""
+"""From a composed config to objects: `_target_` is called by Hydra, its settings checked before."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import json
+import pydoc
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import hydra
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+from pydantic import Field, TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-from attnguide.errors import InputError
+from attnguide.errors import InputError, unknown_name
 from attnguide.evaluation.engines import Engine
 from attnguide.figures.experiment import CHOICES, Choices, Experiment
-from attnguide.guides import no_guide
 from attnguide.methods.corrected_rollout import PUBLISHED
 from attnguide.methods.corrected_rollout import explain as corrected_rollout
-from attnguide.runs.plugins import owners_of
-from attnguide.runs.settings import SHARES, Settings
-from attnguide.runs.values import check_settings
+from attnguide.runs.secrets import hide
+from attnguide.runs.settings import CONF, SHARES, STRICT, Settings, validated
+from attnguide.tracking.loggers import Files, LightningLogger
 
 OWNERS = {"rule": "method", "compile": "engine", "backend": "engine"}  # setting to choice
-HOMES = {  # where what a config names must come from
-    "model": "attnguide.models",
-    "data": "attnguide.data",
-    "method": "attnguide.methods",
-    "rule": "attnguide.rules",
-    "loss": "attnguide.losses",
-    "guide": "attnguide.guides",
-    "logger": "attnguide.tracking",
-    "runner": "experiments",
-    "trainer": "pytorch_lightning.Trainer",
-}
-FUNCTIONS = ("method", "rule", "loss")  # the others are classes
-HANDED_ON = ("rule", "loss")  # functions that a method may be given
+LOGGERS = ("attnguide.tracking.Files", "attnguide.tracking.WandB")
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def build(node: Mapping[str, Any], name: str) -> Any:
@@ -50,11 +42,18 @@ def build(node: Mapping[str, Any], name: str) -> Any:
         name: What messages call it.
 
     Raises:
-        ValueError: no `_target_`, one that is not ours, an unknown setting or a wrong value.
+        ValueError: no `_target_`, an unknown setting or a wrong value.
+        InstantiationException: nothing of this name, or what it raises.
     """
-    target = find_target(node, name)
-    given = {key: value for key, value in node.items() if not key.startswith("_")}
-    check_settings(target, given, name)
+    path = node.get("_target_") if isinstance(node, Mapping) else None
+    if not isinstance(path, str):
+        raise InputError(f"{name} needs a `_target_`, got {node!r}; choose it by {name}=NAME")
+    try:
+        target = pydoc.locate(path)
+    except pydoc.ErrorDuringImport as error:
+        raise InputError(f"{name}._target_: {error}") from error
+    if callable(target):
+        check_settings(target, {k: v for k, v in node.items() if k[0] != "_"}, name)
     try:
         made = hydra.utils.instantiate({"_convert_": "all", **node})
     except InstantiationException as error:
@@ -65,66 +64,56 @@ def build(node: Mapping[str, Any], name: str) -> Any:
     return made.func if bare and not name.startswith("method.") else made
 
 
-def find_target(node: Mapping[str, Any], name: str) -> Callable[..., Any]:
-    """What a config's `_target_` names, once nothing in the node calls anything else.
+def check_settings(target: Callable[..., Any], given: Mapping[str, Any], name: str) -> None:
+    """Refuse settings that the target does not have, and values of the wrong kind.
 
     Raises:
-        ValueError: nothing, or something that configs may not call.
+        ValueError: all of them.
     """
-    path = node.get("_target_") if isinstance(node, Mapping) else None
-    if not isinstance(path, str):
-        raise InputError(f"{name} needs a `_target_`, got {node!r}; choose it by {name}=NAME")
-    for key, value in node.items():
-        if str(key).startswith("_") and key not in ("_target_", "_partial_"):
-            raise InputError(f"{name}.{key} is not accepted; settings are names and numbers")
-        _check_inside(value, f"{name}.{key}")
-    found = _import(path, name, HOMES[name.split(".")[0]])
-    if inspect.isfunction(found) and found is not no_guide and node.get("_partial_") is not True:
-        raise InputError(f"{name} names the function {path}, which needs `_partial_: true`")
-    return found
-
-
-def _check_inside(value: Any, name: str) -> None:
-    """Refuse a value that holds a call, but for a function of ours that is handed on."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            kind = name.rpartition(".")[2]
-            if kind not in HANDED_ON or set(value) != {"_target_", "_partial_"}:
-                raise InputError(f"{name}: `_target_` is not accepted; settings are plain values")
-            find_target(value, kind)
-        else:
-            for key, entry in value.items():
-                _check_inside(entry, f"{name}.{key}")
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            _check_inside(entry, f"{name}.entry")
-
-
-def _import(path: str, name: str, home: str) -> Callable[..., Any]:
-    """The class or function at a path: public, of its home, and made there."""
-    module, _, attribute = path.rpartition(".")
-    own = owners_of(path)
-    home = path.partition(".")[0] if own else home
-    inside = f"{module}.".startswith(f"{home}.") or path == home
-    if not inside or not re.fullmatch(r"[\w.]+", path) or attribute.startswith("_"):
-        raise InputError(
-            f"{name}._target_: {path} is not accepted; {name.split('.')[0]} is made by {home} only"
-            ", or in a folder of yours: +plugins=PATH"
-        )
     try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{name}._target_: there is no {path} ({error}); what is yours needs +plugins=PATH"
-        ) from error
-    place = str(getattr(sys.modules[module], "__file__", ""))
-    if own and not any(Path(place).is_relative_to(folder) for folder in own):
-        raise InputError(f"{name}._target_: {path} is of another package, {place}; rename yours")
-    wanted = inspect.isfunction if name.split(".")[0] in FUNCTIONS else inspect.isclass
-    ours = str(getattr(found, "__module__", "")).startswith(home.removesuffix(".Trainer"))
-    if not ours or not (wanted(found) or found is no_guide):
-        raise InputError(f"{name}._target_: {path} is not accepted; it makes no {name}")
-    return found
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # written in C
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [
+        key
+        for key, p in parameters.items()
+        if inspect.isclass(target) or p.kind is p.KEYWORD_ONLY or p.default is not p.empty
+    ]
+    faults = []
+    for key, value in given.items():
+        try:
+            if key not in known:
+                raise unknown_name(f"setting of {name}", key, known)
+            if "_target_" not in json.dumps(value, default=str):
+                hint = _hint(target, key, parameters[key].default)
+                validated(TypeAdapter(hint, config=STRICT), value, f"{name}.{key}")
+        except InputError as error:
+            faults.append(str(error))
+        except (PydanticSchemaGenerationError, PydanticUserError):
+            continue  # no type that a config's value could have
+    if faults:
+        raise InputError("; ".join(faults))
+
+
+def _hint(target: Callable[..., Any], key: str, default: Any) -> Any:
+    """Type of a setting; Any where it needs names that only type checkers have.
+
+    A whole number is a count, from 0 on, unless its default is below 0.
+    """
+    owners = [*getattr(target, "__mro__", (target,)), getattr(target, "__init__", target)]
+    owner = next((o for o in owners if key in inspect.get_annotations(o)), None)
+    if owner is None:
+        return Any
+    holder = type("Holder", (), {"__annotations__": {key: inspect.get_annotations(owner)[key]}})
+    try:
+        hint = get_type_hints(holder, vars(sys.modules[owner.__module__]), include_extras=True)[key]
+    except (NameError, TypeError):
+        return Any
+    if hint in (int, int | None) and not (isinstance(default, int) and default < 0):
+        return Count if hint is int else Count | None
+    return hint
 
 
 def build_experiment(config: Mapping[str, Any]) -> Experiment:
@@ -136,7 +125,8 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     node = dict(config.get("runner") or {})
     variant = config.get("variant")
     if variant is not None:
-        if "variant" not in inspect.signature(find_target(node, "runner")).parameters:
+        target = pydoc.locate(str(node.get("_target_")))
+        if not callable(target) or "variant" not in inspect.signature(target).parameters:
             raise InputError(
                 f"experiment={config['experiment']} has no variants, got variant={variant}"
             )
@@ -145,6 +135,36 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise InputError(f"runner._target_ must be an Experiment, got {type(experiment).__name__}")
     return experiment
+
+
+def stored_experiment(stored: Mapping[str, Any]) -> Experiment:
+    """The experiment of a stored config, as the configs of this command line have it.
+
+    What is stored gives its name and its plain settings; none of it is called.
+
+    Args:
+        stored: The config of a run's folder, which may come from somebody else.
+
+    Raises:
+        ValueError: no name, or a setting of a wrong kind.
+        HydraException: these configs have no experiment of this name.
+    """
+    name, settings = stored.get("experiment"), stored.get("runner")
+    if not isinstance(name, str) or not re.fullmatch(r"\w+", name):
+        raise InputError(f"what is stored names no experiment, got {name!r}")
+    words = [f"experiment={name}"]
+    if GlobalHydra.instance().is_initialized():
+        composed = hydra.compose("config", words)
+    else:  # outside of a command
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra.compose("config", words)
+    node = OmegaConf.to_container(composed.runner)
+    assert isinstance(node, dict)
+    for key, value in settings.items() if isinstance(settings, Mapping) else ():
+        if key[0] != "_" and "_target_" not in json.dumps(value, default=str):
+            node[key] = value
+    made = {"experiment": name, "runner": node, "variant": stored.get("variant")}
+    return build_experiment(made)
 
 
 def build_choices(
@@ -175,8 +195,8 @@ def build_choices(
         "models": lambda: build(config["model"], "model"),
         "pictures": lambda: build(data, "data"),
         "methods": lambda: build_methods(config),
-        "loss": lambda: build(config["loss"], "loss"),
-        "guide": lambda: build(config["guide"], "guide"),
+        "loss": lambda: build(config.get("loss") or {}, "loss"),
+        "guide": lambda: build(config.get("guide") or {}, "guide"),
         "engine": lambda: Engine(*engine),
         "target": lambda: str(settings.target),
         "reference": lambda: None if settings.reference is None else str(settings.reference),
@@ -190,8 +210,8 @@ def build_choices(
     with attempt():
         if settings.precision == "bf16" and "engine" not in takes:
             raise InputError(
-                "precision=bf16 is of masked forward passes, which this experiment has not; leave "
-                "it out"
+                "precision=bf16 only affects masked forward passes, which this experiment does not "
+                "run; remove it"
             )
     if len(chosen) < len(wanted):
         return None
@@ -214,6 +234,25 @@ def build_methods(config: Mapping[str, Any]) -> dict[str, Any]:
     return {label: build(node, f"method.{label}") for label, node in nodes.items()}
 
 
+def build_logger(node: Mapping[str, Any]) -> Any:
+    """The logger of a config, without secrets; one of Lightning's hears of a run too.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    made = build(hide(node), "logger")
+    return made if hasattr(made, "open") else LightningLogger(made)
+
+
+def stored_logger(stored: Mapping[str, Any]) -> Any:
+    """The logger of a stored config, if it is one of this project; none of it is called."""
+    node = stored.get("logger")
+    if not isinstance(node, Mapping) or node.get("_target_") not in LOGGERS:
+        return Files()
+    settings = {key: value for key, value in node.items() if key[0] != "_"}
+    return build_logger({**settings, "_target_": node["_target_"], "_recursive_": False})
+
+
 def refuse_unused(words: Sequence[str], takes: frozenset[str], experiment: str) -> None:
     """Refuse what was asked for and would change nothing.
 
@@ -223,8 +262,13 @@ def refuse_unused(words: Sequence[str], takes: frozenset[str], experiment: str) 
         experiment: Its name.
 
     Raises:
-        ValueError: the first such setting.
+        ValueError: the first such setting; a rule beside methods.
     """
+    if {"rule", "method"} <= set(words):
+        raise InputError(
+            "rule and method name the same thing twice; pass one of them (rule=positive is "
+            "method=gae)"
+        )
     for word in words:
         key = word.split(".")[0].split("/")[0].split("@")[0]
         choice = OWNERS.get(key, key)

@@ -5,19 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from attnguide.errors import InputError, unknown_name
 
+PACKAGE = Path(__file__).resolve().parents[1]
+# Configs and experiments: inside an installed package, or beside `src` in a checkout.
+HOME = PACKAGE / "home" if (PACKAGE / "home").is_dir() else PACKAGE.parents[1]
+CONF = HOME / "conf"
 NODES = ("model", "data", "method", "rule", "loss", "guide", "trainer", "logger", "runner")
-RANK = "LOCAL_RANK"  # set in the processes that Lightning starts for further devices
 SHARES = ("shard", "num_shards", "workers")  # of `data`: which part, and who reads pictures
 # Settings that say where and how fast, not what: a run may be resumed with other values of these.
 FREE = (
-    *("run_dir", "stage", "device", "devices", "batch_size", "compile", "backend", "on_change"),
-    *("plugins", "logger", "trainer", "data.workers", "data.shard"),
+    *("run_dir", "stage", "device", "devices", "batch_size", "compile", "backend", "objective"),
+    *("logger", "trainer", "data.workers", "data.shard"),
+)
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+# Order in which method=all has the methods; others of conf/method come after these.
+METHODS = (
+    *("complete", "gae", "complete_libra", "gae_libra", "t_attr", "lrp", "partial_lrp", "cp_lrp"),
+    *("attn_lrp", "attn_gradcam", "gradcam", "layercam", "legrad", "attcat", "cdam"),
+    *("input_x_gradient", "integrated_gradients", "smoothgrad", "tam", "bi_head", "bi_token"),
+    *("dix", "grad_eclip", "vit_cx", "tis", "absolute", "rollout", "raw_attention"),
+    *("attention_flow", "absolute_libra"),
 )
 Class = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=0, lt=10**6)]
 
@@ -33,14 +46,14 @@ class Settings:
         target: Class to explain: "label", "predicted", a name or an index.
         reference: Second class of a two-class loss.
         variant: Short for runner.variant, where the experiment has variants.
-        run_dir: Folder of everything that a run writes; one that is unfinished is resumed.
+        run_dir: Folder of everything that a run writes; one that is unfinished is resumed. By
+            default outputs/<experiment>/<time>, of a sweep outputs/<experiment>/sweep.
         stage: "run" computes and draws, "check" tries everything that can fail, "draw" draws again
             from what is stored, "merge" merges shards, "aggregate" makes one table of all runs
             below run_dir, "dashboard" defines panels of W&B.
-        plugins: A folder of your own with conf/, methods/, experiments/ and modules, whose names
-            are then known; only the command line can say it (+plugins=PATH).
-        on_change: What becomes of rows whose inputs have changed since: "refuse" to go on, or
-            "recompute" them.
+        objective: Which number of summary.csv a sweeper optimises, as words of its row joined by
+            dots: METHOD.QUANTITY, or METHOD.ORDER.QUANTITY of a perturbation; by default the
+            first method's first number.
         seed: Of every random choice that belongs to the run.
         device: Where it computes; "auto" is a CUDA device where there is one.
         devices: How many; each has a process of its own.
@@ -57,11 +70,10 @@ class Settings:
     scale: Literal["embedded", "sample", "paper"] = "embedded"
     target: Class = "label"
     reference: Class | None = None
-    variant: str | None = None  # runner.variant, where the experiment has variants
-    run_dir: Annotated[str, Field(min_length=1)] = "outputs"
+    variant: str | None = None
+    run_dir: Annotated[str, Field(min_length=1)] | None = None
     stage: Literal["run", "check", "draw", "merge", "aggregate", "dashboard"] = "run"
-    plugins: str | None = None
-    on_change: Literal["refuse", "recompute"] = "refuse"
+    objective: Annotated[str, Field(min_length=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -74,11 +86,18 @@ class Settings:
     workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = 0
 
 
+def default_settings() -> dict[str, Any]:
+    """The defaults as a config has them, those of `SHARES` under `data`."""
+    defaults = vars(Settings())
+    plain = {key: value for key, value in defaults.items() if key not in SHARES}
+    return plain | {"data": {key: defaults[key] for key in SHARES}}
+
+
 def read_settings(config: Mapping[str, Any]) -> Settings:
     """The plain settings of a composed config.
 
     Raises:
-        ValueError: the first one that is impossible, what it may be, and what came.
+        ValueError: all that are impossible, what they may be, and what came.
     """
     data = config.get("data") or {}
     shares = {name: data[name] for name in SHARES if name in data}
@@ -87,6 +106,14 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     for key in given:
         if key not in known:
             raise unknown_name("key", key, sorted({*known, *NODES}))
+    for name in ("model", "data", "trainer", "logger"):
+        if not isinstance(config.get(name), Mapping):
+            raise InputError(f"{name} is missing; choose one: {name}=NAME")
+    if isinstance(config.get("experiment"), Mapping):
+        raise InputError(
+            "the experiment's yaml must begin with the line `# @package _global_`; without it its "
+            "settings stand where nobody reads them"
+        )
     settings: Settings = validated(TypeAdapter(Settings), given | shares)
     if settings.shard >= settings.num_shards:
         raise InputError(
@@ -112,18 +139,18 @@ def validated(adapter: TypeAdapter[Any], value: Any, name: str = "") -> Any:
 
 def _message(error: ValidationError, name: str) -> str:
     """One line: names of the settings, what each may be, what came."""
-    found: dict[str, list[str]] = {}
+    expected: dict[str, list[str]] = {}
     came: dict[str, Any] = {}
     for fault in error.errors():
         path = [str(part) for part in fault["loc"] if not _is_kind(part)]
         where = ".".join([name, *path]).strip(".")
         where = f"data.{where}" if where in SHARES else where
         message = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        found.setdefault(where, []).append(message)
+        expected.setdefault(where, []).append(message)
         came[where] = fault["input"]
     return "; ".join(
         f"{where} must be {' or '.join(dict.fromkeys(messages))}, got {came[where]!r}"
-        for where, messages in found.items()
+        for where, messages in expected.items()
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 
 from rich.console import Console
 
-from attnguide.errors import InputError, command
+from attnguide.errors import InputError
 from attnguide.figures.experiment import Experiment, read_stored
 from attnguide.figures.shown import viewer_pictures
 from attnguide.report.page import write_report
 from attnguide.runs.console import print_summary
-from attnguide.runs.objects import build, build_experiment
+from attnguide.runs.objects import stored_experiment, stored_logger
 from attnguide.runs.resume import check_parts, missing
-from attnguide.runs.secrets import hide
 from attnguide.store.config import load_config
 from attnguide.store.files import csv_bytes, write_atomic
 from attnguide.store.folder import RunFolder
@@ -27,7 +25,6 @@ from attnguide.store.provenance import Provenance
 from attnguide.store.table import merge
 from attnguide.viz.style import render
 
-EXPERIMENT = re.compile(r"experiments\.\w+\.\w+")
 DRAWN = (
     *("summary.csv", "claims.csv", "findings.json", "figure.png", "figure.pdf", "report.html"),
     *("maps.npz", "results.parquet"),
@@ -36,7 +33,8 @@ DRAWN = (
 
 def draw_again(run_dir: Path, console: Console) -> None:
     """Figure and report from what a run stored (`stage=draw`)."""
-    experiment, config = stored_experiment(run_dir)
+    config = load_config(run_dir)
+    experiment = stored_experiment(config)
     check_parts(RunFolder(run_dir))
     write_findings(experiment, config, run_dir, console)
 
@@ -59,7 +57,8 @@ def merge_shards(run_dir: Path, console: Console) -> None:
     Raises:
         ValueError: shards that are not finished; parts of other inputs.
     """
-    experiment, config = stored_experiment(run_dir)
+    config = load_config(run_dir)
+    experiment = stored_experiment(config)
     folder = RunFolder(run_dir)
     check_parts(folder, console)
     count = int(config["data"].get("num_shards", 1))
@@ -78,26 +77,8 @@ def merge_shards(run_dir: Path, console: Console) -> None:
     console.print(f"Merged {count} shards: {rows['image_id'].nunique()} images, {len(rows)} rows.")
     if count > 1:
         Provenance(run_dir).gather(shards)
-    with build(hide(config["logger"]), "logger").open(run_dir, config) as tracker:
+    with stored_logger(config).open(run_dir, config) as tracker:
         write_findings(experiment, config, run_dir, console, tracker)
-
-
-def stored_experiment(run_dir: Path) -> tuple[Experiment, dict[str, Any]]:
-    """The experiment of a stored run, and its config.
-
-    Raises:
-        ValueError: an experiment that is not known here.
-    """
-    config = load_config(run_dir)
-    runner = config.get("runner")
-    target = str(runner.get("_target_", "")) if isinstance(runner, dict) else ""
-    name = str(config.get("experiment"))
-    if not EXPERIMENT.fullmatch(target) or not re.fullmatch(r"\w+", name):
-        raise InputError(
-            f"{RunFolder(run_dir).config} names no experiment of this project ({name!r}, "
-            f"{target or 'nothing'}); only runs of experiments that {command()} lists are drawn"
-        )
-    return build_experiment(config), config
 
 
 def write_findings(

@@ -79,3 +79,43 @@ class WandB:
             run.finish(error)
             raise
         run.finish()
+
+
+@dataclass(frozen=True)
+class LightningLogger:
+    """A logger of Lightning's: it gets the settings, the progress and the numbers of the summary.
+
+    Attributes:
+        logger: With Lightning's methods `log_hyperparams`, `log_metrics` and `finalize`.
+    """
+
+    logger: Any
+
+    @contextmanager
+    def open(
+        self,
+        run_dir: Path,  # noqa: ARG002
+        config: Mapping[str, Any],
+        **_: Any,
+    ) -> Iterator[LightningLogger]:
+        """As `WandB.open`."""
+        self.logger.log_hyperparams(dict(config))
+        try:
+            yield self
+        except BaseException:
+            self.logger.finalize("failed")
+            raise
+        self.logger.finalize("success")
+
+    def progress(self, model: str, images: int, rate: float) -> None:
+        """As `WandBRun.progress`."""
+        numbers = {f"{model}/images": float(images), f"{model}/images per second": rate}
+        self.logger.log_metrics(numbers, step=images)
+
+    def log(self, findings: Findings, viewer: Sequence[ShownPicture] = ()) -> None:  # noqa: ARG002
+        """Every number of the summary, under the words of its row."""
+        table = findings.summary
+        words = table.select_dtypes(exclude="number").astype(str).agg("/".join, axis=1)
+        numbers = table.select_dtypes("number").set_index(words).to_dict("index")
+        for row, values in numbers.items():
+            self.logger.log_metrics({f"{row}/{name}": float(v) for name, v in values.items()})

@@ -1,11 +1,9 @@
 """Every choice composes, means what its name says, and is refused where it cannot be."""
 
 from functools import partial
-from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException
 from running import CONF, EXPERIMENTS, config, keys, start
 
 from attnguide import losses, rules
@@ -19,15 +17,12 @@ from attnguide.runs.objects import (
     build_choices,
     build_experiment,
     build_methods,
-    find_target,
     refuse_unused,
 )
-from attnguide.runs.settings import read_settings
+from attnguide.runs.settings import SHARES, read_settings
 
 GROUPS = ("data", "guide", "loss", "method", "model", "rule", "scale", "trainer")
-NAMES = {
-    group: sorted({p.stem for p in (CONF / group).glob("*.yaml")} - {"all"}) for group in GROUPS
-}
+NAMES = {group: sorted(p.stem for p in (CONF / group).glob("*.yaml")) for group in GROUPS}
 FIG12 = "experiment=fig12_perturbation"
 
 
@@ -45,8 +40,6 @@ def test_every_choice_composes_and_is_made(group):
         if group == "method":
             assert list(made["method"]) == [name]
             assert isinstance(build_methods(made)[name], partial)
-        elif group != "scale":
-            assert find_target(made[group], group)
         if group in ("loss", "rule"):
             assert build(made[group], group) is getattr(
                 {"loss": losses, "rule": rules}[group], name
@@ -55,8 +48,8 @@ def test_every_choice_composes_and_is_made(group):
             guide = build(made["guide"], "guide")
             assert guide == (no_guide() if name == "none" else Guide(layout=name))
         if group in ("data", "model"):
-            assert build({k: v for k, v in made[group].items() if k not in ("shard", "num_shards",
-                         "workers")}, group)  # fmt: skip
+            node = {key: value for key, value in made[group].items() if key not in SHARES}
+            assert build(node, group)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -79,7 +72,6 @@ def test_the_default_is_the_embedded_study_of_two_methods():
         "creatures",
     )
     assert list(made["method"]) == ["complete", "gae"]
-    assert Path(made["run_dir"]).parent == Path("outputs/fig12_perturbation")
     chosen = choices_of(FIG12)
     assert isinstance(chosen.pictures, Creatures)
     assert list(chosen.methods) == ["complete", "gae"]
@@ -148,7 +140,6 @@ def test_a_target_may_be_an_index_or_a_name():
     [
         (["data.shard=4", "data.num_shards=4"], r"data.shard must lie in \[0, 3\].*got 4"),
         (["data.shard=-1"], "data.shard must be greater than or equal to 0, got -1"),
-        (["data.workers=2.5"], "data.workers must be a valid integer .*got 2.5"),
         (["data.num_images=0"], "data.num_images must be at least 1, got 0"),
         (["data.num_images=many"], "data.num_images must be a valid integer, got 'many'"),
         (["data.on_error=skipp"], "unknown data.on_error 'skipp'; did you mean skip?"),
@@ -156,31 +147,23 @@ def test_a_target_may_be_an_index_or_a_name():
         (["guide.fraction=50"], "must lie in .* got 50; pass 0.5"),
         (["guide.fraction=half"], "guide.fraction must be a valid number, got 'half'"),
         (["batch_size=-1"], "batch_size must be greater than or equal to 1 .*got -1"),
-        (["seed=one"], "seed must be a valid integer, got 'one'"),
-        (["seed=-1"], "seed must be greater than or equal to 0, got -1"),
         (["compile=1"], "compile must be a valid boolean, got 1"),
         (["device=gpu"], "device must .* got 'gpu'"),
         (["precision=fp16"], "precision must be .*'bf16', got 'fp16'"),
         (["stage=drow"], "stage must be .*'draw'.* got 'drow'"),
-        (["on_change=ask"], "on_change must be 'refuse' or 'recompute', got 'ask'"),
         (["model.name=7"], r"model.name must be .*, got 7"),
         (["model.nmae=x"], "unknown setting of model 'nmae'; did you mean name"),
-        (["loss.power=2"], "unknown setting of loss .power.; it has none"),
+        (["loss.power=2"], "unknown setting of loss .power."),
         (["variant=clean"], "experiment=fig12_perturbation has no variants"),
         (["runner.fill=white"], "unknown fill 'white'"),
         (["method.gae=3"], "method.gae needs a `_target_`, got 3"),
-        (["precision=bf16", "experiment=fig05_multi_class"], "leave it out"),
+        (["precision=bf16", "experiment=fig05_multi_class"], "remove it"),
     ],
 )
 def test_impossible_values_are_refused(words, message, tmp_path, no_models):
     with pytest.raises(ValueError, match=message):
         start(tmp_path / "run", FIG12, *words)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_missing_choice_of_hydras_is_its_own_error():
-    with pytest.raises(ConfigCompositionException, match="Could not override"):
-        config(FIG12, "nothing=1")
 
 
 def test_sweeps_on_slurm_are_requeued_and_go_on():

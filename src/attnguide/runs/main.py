@@ -1,0 +1,295 @@
+"""The program behind `python run.py` and the command `attnguide`: Hydra composes, then it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import traceback
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers import oc
+
+from attnguide.errors import InputError, command, unknown_name
+from attnguide.runs.secrets import hide, hide_in_file
+from attnguide.runs.settings import CONF as CONF
+from attnguide.runs.settings import HOME, METHODS, default_settings
+
+ALL_FIGURES = ["--multirun", "experiment=glob(fig*)"]  # what experiment=all_figures stands for
+GENERAL = "corrected_rollout"  # gae, complete, absolute and rollout are this method with a rule
+LONGEST = 120  # letters of a folder's name
+WHOLE = "ATTNGUIDE_FULL_ERROR"  # what the user set HYDRA_FULL_ERROR to
+LAUNCHERS = ("submitit", "hydra", "hydra_plugins", "optuna")  # what they refuse, they say
+failed: dict[str, str] = {}  # jobs of a sweep in this process, and why; the others go on
+sweeps: list[Path] = []  # the folder of the sweep that this process has begun
+
+
+def sweep_dir(run_dir: Any, experiment: Any) -> str:
+    """Folder of a sweep: it depends on the words alone, so that the same command resumes it."""
+    if isinstance(run_dir, str):
+        return str(Path(run_dir).expanduser())
+    if experiment is not None:  # None: several
+        return f"outputs/{experiment}/sweep"
+    return "outputs/sweep"
+
+
+def job_dir(words: str, number: Any) -> str:
+    """Folder of one job of a sweep: its words, with a digest where these are no file name.
+
+    Args:
+        words: Hydra's `override_dirname`.
+        number: Of the job, for a job without words.
+    """
+    words = hide(words)
+    if re.fullmatch(r"experiment=\w+", words):
+        return words.removeprefix("experiment=")
+    name = re.sub(r"[^\w=.,\[\]+-]+", "_", words)
+    if name != words or len(name) > LONGEST or name.startswith("."):
+        digest = hashlib.sha256(words.encode()).hexdigest()[:8]
+        name = f"{name[: LONGEST - 20].lstrip('.')}-{digest}"
+    return name or str(number)
+
+
+def _register(*folders: Path) -> None:
+    """Make known what stands in no yaml: defaults, folders of sweeps, `method=all`, own modules.
+
+    The current folder comes last on the path, so that a module there shadows no library.
+    """
+    sys.path += [folder for folder in (str(HOME), os.getcwd()) if folder not in sys.path]
+    names = {path.stem for folder in folders for path in (folder / "method").glob("*.yaml")}
+    others = sorted(names - {*METHODS, GENERAL})
+    store = ConfigStore.instance()
+    store.store("settings", default_settings())
+    store.store("all", {"defaults": [*METHODS, *others]}, group="method")
+    OmegaConf.register_new_resolver("sweep_dir", sweep_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("job_dir", job_dir, replace=True)
+
+
+_register(CONF)
+
+
+def as_values(cfg: DictConfig) -> dict[str, Any]:
+    """The composed config as plain values.
+
+    Raises:
+        OmegaConfBaseException: an interpolation that leads nowhere.
+    """
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def as_stored(cfg: DictConfig) -> dict[str, Any]:
+    """The same for records: `${oc.env:NAME}` stays as it is written, secrets are blotted."""
+
+    def text(*words: Any) -> str:
+        return f"${{oc.env:{','.join('null' if word is None else str(word) for word in words)}}}"
+
+    OmegaConf.register_new_resolver("oc.env", text, replace=True)
+    try:
+        return dict(hide(as_values(cfg)))
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+class SweepEnd(Callback):
+    """Hydra's callback that says where a sweep lies, for the page that is written at its end."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Keep the folder."""
+        sweeps.append(Path(config.hydra.sweep.dir))
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def job(cfg: DictConfig) -> float | None:
+    """One run; what it returns is for sweepers that optimise."""
+    here = HydraConfig.get()
+    sweep = here.mode is RunMode.MULTIRUN
+    words = OmegaConf.to_container(here.overrides.task, resolve=False)
+    assert isinstance(words, list)
+    try:
+        return _run(cfg, [str(word) for word in words], sweep=sweep)
+    except Exception as error:
+        message = readable(error)
+        place = f"\n  in job #{here.job.num} {' '.join(map(str, words))}" if sweep else ""
+        report(error, place)
+        if not sweep:
+            sys.exit(1)
+        failed[here.sweep.subdir] = message or repr(error)
+        if message:
+            raise InputError(message) from None  # can be sent from a launcher's process
+        raise
+
+
+def _run(cfg: DictConfig, words: Sequence[str], *, sweep: bool) -> float | None:
+    here = HydraConfig.get()
+    config, stored = as_values(cfg), as_stored(cfg)
+    if config["experiment"] is None and config["stage"] in ("run", "check"):
+        sources = (s.path for s in here.runtime.config_sources if s.schema == "file")
+        raise InputError(f"no experiment is named\n{list_experiments(*map(Path, sources))}")
+    asked = config["run_dir"]
+    if sweep:
+        run_dir = Path(asked or here.sweep.dir) / here.sweep.subdir
+        hide_in_file(Path(here.sweep.dir) / "multirun.yaml")
+    elif asked or here.run.dir != ".":
+        run_dir = Path(asked or here.runtime.output_dir)
+    else:
+        run_dir = (
+            Path("outputs") / str(config["experiment"]) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        )
+    config["run_dir"] = stored["run_dir"] = str(run_dir)
+    keys = [word.lstrip("+~").partition("=")[0] for word in words]
+    from attnguide.runs.lifecycle import run  # torch takes seconds, a wrong key should not
+
+    run(config, keys, run_dir.expanduser(), sweep=sweep, stored=stored)
+    return objective(run_dir.expanduser(), config["objective"])
+
+
+def objective(run_dir: Path, name: str | None) -> float | None:
+    """A number of a run's `summary.csv`; None where there is none.
+
+    Args:
+        run_dir: Of the run.
+        name: Words of the row joined by dots, `complete.negative.accuracy`; None: the first row.
+
+    Raises:
+        ValueError: no row with these words.
+    """
+    path = run_dir / "summary.csv"
+    if not path.is_file():
+        return None
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    words = table.select_dtypes(exclude="number").astype(str)
+    numbers = [column for column in ("auc", "value", *table) if column not in words]
+    rows, left = table, name or ""
+    for column in words:
+        found = [w for w in words[column].unique() if f"{left}.".startswith(f"{w}.")]
+        if found:
+            word = max(found, key=len)
+            rows, left = rows[words.loc[rows.index, column] == word], left[len(word) + 1 :]
+    if left or rows.empty:
+        known = sorted({".".join(row) for row in words.itertuples(index=False)})
+        raise InputError(f"objective={name} names no row of {path}; rows: {', '.join(known[:12])}")
+    return float(rows[next(n for n in numbers if n in table)].iloc[0])
+
+
+def list_experiments(*folders: Path) -> str:
+    """Name and first comment line of every experiment of these folders of configs."""
+    files = sorted(path for conf in folders for path in (conf / "experiment").glob("*.yaml"))
+    width = max((len(path.stem) for path in files), default=0)
+    lines = [f"  {path.stem:<{width}}  {_headline(path)}" for path in files]
+    return "\n".join([f"Experiments, for {command()} experiment=NAME:", *lines])
+
+
+def _headline(path: Path) -> str:
+    for line in path.read_text().splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ").strip()
+    return ""
+
+
+def take_over() -> None:
+    """Let Hydra raise its errors, and remember whether the user wants its tracebacks."""
+    os.environ.setdefault(WHOLE, os.environ.get("HYDRA_FULL_ERROR", ""))
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+def report(error: Exception, where: str = "") -> None:
+    """One readable line, or the whole traceback where that is of more use."""
+    message = readable(error)
+    if os.environ.get(WHOLE) == "1" or message is None:
+        traceback.print_exception(error)
+    sys.stderr.write(hide(f"error: {message or repr(error)}{where}\n"))
+    sys.stderr.flush()
+
+
+def readable(error: BaseException) -> str | None:
+    """One message for what a user can mend; None for what is a fault of the program.
+
+    What our own code refuses, what the disk says, and what Hydra and its launchers refuse are the
+    user's to mend; errors from deep inside another library are not.
+    """
+    if isinstance(error, InputError):
+        return str(error).strip()
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _of_hydra(error)
+    if isinstance(error, OSError):
+        return error.strerror if error.strerror and not error.filename else str(error)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised_by = str(frames[-1].f_globals.get("__name__")).partition(".")[0] if frames else ""
+    return str(error).strip() if raised_by in LAUNCHERS else None
+
+
+def _of_hydra(error: BaseException) -> str:
+    """What was refused, and the closest names that there are."""
+    if isinstance(error, MissingConfigException) and "/" in str(error.missing_cfg_file):
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        ours = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        return str(unknown_name(group, name, error.options or ours))
+    cause = error.__cause__
+    node = getattr(cause, "parent_node", None)
+    if isinstance(error, ConfigCompositionException) and isinstance(node, DictConfig):
+        owner = str(getattr(cause, "full_key", "")).rpartition(".")[0]
+        names = sorted(str(name) for name in node if str(name)[0] != "_")
+        kind, hint = (f"setting of {owner}", "; +KEY=VALUE adds one") if owner else ("key", "")
+        return f"{unknown_name(kind, getattr(cause, 'key', ''), names)}{hint}"
+    lines = [*str(error).splitlines(), *str(cause or "").splitlines()]
+    kept = [line.strip() for line in lines if line.strip()]
+    message = "\n  ".join(dict.fromkeys(kept))
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: {message}"
+    return message
+
+
+def main() -> None:
+    """Do what the command line says, and exit with its status."""
+    args = sys.argv[1:]
+    if not args:
+        print(list_experiments(CONF))
+        return
+    if "experiment=all_figures" in args:
+        others = [
+            word for word in args if word not in ("experiment=all_figures", "-m", *ALL_FIGURES)
+        ]
+        if not any(word.startswith(("run_dir=", "hydra.sweep.dir=")) for word in others):
+            others.append("hydra.sweep.dir=outputs/all_figures")
+        sys.argv[1:] = [*ALL_FIGURES, *others]
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    config_dir = parser.parse_known_args(args)[0].config_dir
+    _register(*filter(None, (CONF, config_dir)))
+    take_over()
+    try:
+        job()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if failed:
+            sys.exit(f"{len(failed)} of the sweep's jobs failed; the same command runs them again")
+        report(error)
+        sys.exit(1)
+    finally:
+        if any(path for folder in sweeps for path in folder.glob("*/config.yaml")):
+            from attnguide.runs.aggregate import write_index
+
+            print(f"Index  {write_index(sweeps[-1], failed)}")

@@ -1,0 +1,270 @@
+"""The command line is Hydra's: what it accepts, where it writes, what it says of a wrong word."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import run
+from attnguide.errors import InputError, unknown_name
+from attnguide.runs import main
+from attnguide.runs.main import readable
+from attnguide.store.table import read
+
+FIG12 = "experiment=fig12_perturbation"
+SMALL = ("experiment=explain", "data.num_images=1", "device=cpu")
+
+
+def start(folder, *words, **environment):
+    """A process of its own, in some folder."""
+    paths = {"PYTHONPATH": str(run.CONF.parent / "src"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, run.CONF.parent / "run.py", *words],
+        cwd=folder,
+        env=os.environ | paths | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_alone_it_lists_the_experiments_with_their_first_line(tmp_path):
+    done = start(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^  fig12_perturbation +Figure 12", done.stdout, re.M)
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "b.yaml").write_text("# @package _global_\n# The second\n# more\n")
+    (tmp_path / "experiment" / "long_a.yaml").write_text("# The first\n")
+    assert main.list_experiments(tmp_path).splitlines()[1:] == [
+        "  b       The second",
+        "  long_a  The first",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["experiment=fig12"], "unknown experiment 'fig12'; did you mean fig12_perturbation"),
+        ([FIG12, "method=compleet"], "unknown method 'compleet'; did you mean complete"),
+        ([FIG12, "method=[gae,complet]"], "unknown method 'complet'; did you mean complete"),
+        (["-m", FIG12, "rule=complete,postive"], "unknown rule 'postive'; did you mean positive"),
+        ([FIG12, "scale=papre"], "unknown scale 'papre'; did you mean paper"),
+        ([FIG12, "modle.name=x"], "unknown key 'modle'; did you mean model"),
+        ([FIG12, "+foo=1"], "unknown key 'foo'"),
+        ([FIG12, "++sed=1"], "unknown key 'sed'; did you mean seed"),
+        ([FIG12, "~sed"], "'sed' does not exist"),
+        ([FIG12, "seed"], "cannot read 'seed'"),
+        (["seed=3"], "no experiment is named"),
+        ([FIG12, "rule=positive", "method=gae"], "pass one of them"),
+        ([FIG12, "method=gae,complete"], "add --multirun"),
+        ([FIG12, "batch_size=0"], "batch_size must be greater than or equal to 1"),
+        ([FIG12, "seed=a", "device=x"], "seed must be a valid integer, got 'a'; device must"),
+        ([FIG12, "method=gae", "+method.rollout.start_layer=2"], "rollout needs a `_target_`"),
+        ([FIG12, "data.root=a(b"], "cannot read 'data.root=a(b'"),
+        ([FIG12, "data=folder", "data.rot=x"], "unknown setting of data 'rot'; did you mean root"),
+        ([FIG12, "+runner.fil=zero"], "unknown setting of runner 'fil'; did you mean fill"),
+        ([FIG12, "+trainer.max_ime=1"], "unexpected keyword argument 'max_ime'"),
+        ([FIG12, "model._target_=my.Model"], "Error locating target 'my.Model'"),
+        ([FIG12, "data=folder", "data.root=${nowhere}"], "Interpolation key 'nowhere' not found"),
+        (["experiment=fig11_rewrite", "guide=right"], "fig11_rewrite does not take guide"),
+        (["experiment=fig11_rewrite", "rule=positive"], "fig11_rewrite does not take rule"),
+        (["-m", FIG12, "hydra/launcher=slrum"], "unknown hydra/launcher 'slrum'"),
+        (["stage=draw"], "is not a run"),
+        (["experiment=all_figure"], "unknown experiment 'all_figure'; did you mean all_figures"),
+    ],
+)
+def test_what_is_wrong_is_one_message_before_any_weights_are_loaded(
+    words, message, answer, tmp_path, monkeypatch, no_models
+):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = answer(*words)
+    assert status == 1
+    assert message in err
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] in (
+        [],
+        ["multirun.yaml"],
+    )
+
+
+def test_the_whole_traceback_is_there_on_demand(answer):
+    for words in ([FIG12, "batch_size=0"], [FIG12, "method=compleet"]):
+        status, _, err = answer(*words, HYDRA_FULL_ERROR="1")
+        assert status == 1
+        assert "Traceback" in err
+
+
+def test_faults_of_the_program_are_not_dressed_up_as_the_users():
+    def fault(kind, *words):
+        try:
+            raise kind(*words)
+        except kind as error:
+            return readable(error)
+
+    assert fault(InputError, "pass this") == "pass this"
+    assert fault(ValueError, "from a library") is None
+    assert fault(FileNotFoundError, 2, "No such file", "x.png") == "[Errno 2] No such file: 'x.png'"
+    assert fault(OSError, 28, "cannot write x; fix this") == "cannot write x; fix this"
+    assert fault(KeyError, "x") is None
+
+
+def test_close_names_come_first():
+    text = str(unknown_name("layout", "rihgt", ["left", "right"]))
+    assert text == "unknown layout 'rihgt'; did you mean right? known: left, right"
+
+
+def test_an_experiment_whose_settings_hydra_would_ignore_is_named(answer, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    path = tmp_path / "experiment" / "mine.yaml"
+    path.write_text("# My figure\n# @package _global_\nseed: 3\n")
+    status, _, err = answer("experiment=mine", f"--config-dir={tmp_path}")
+    assert status == 1
+    assert "must begin with the line `# @package _global_`" in err
+
+
+def test_flags_of_hydras_do_what_they_do_everywhere(answer, jobs, tmp_path):
+    status, out, _ = answer("--cfg", "job", FIG12)
+    assert status == 0
+    assert yaml.safe_load(out)["runner"]["fill"] == "zero"
+    assert answer("--info", "searchpath")[0] == 0
+    mine = tmp_path / "other.yaml"
+    mine.write_text("defaults: [config, _self_]\nseed: 7\n")
+    assert answer("-cd", str(tmp_path), "-cn", "other", FIG12)[0] == 0
+    assert jobs.seen[-1][0]["seed"] == 7
+    assert not jobs.seen[-1][3]
+
+
+def test_the_shell_completes_names_and_settings(answer):
+    line = {"COMP_LINE": "run.py experiment=fig12_", "COMP_POINT": "24"}
+    _, out, _ = answer("-sc", "query=bash", **line)
+    assert "experiment=fig12_perturbation" in out
+    _, out, _ = answer("-sc", "query=bash", **(line | {"COMP_LINE": "run.py method=a"}))
+    assert {"method=all", "method=absolute"} <= set(out.split())
+
+
+def test_hydras_folders_are_the_runs_unless_run_dir_is_given(answer, jobs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = {
+        (): "outputs/fig12_perturbation/20*",
+        ("run_dir=a",): "a",
+        ("hydra.run.dir=b/${experiment}",): "b/fig12_perturbation",
+        ("hydra.run.dir=b", "run_dir=c"): "c",
+    }
+    for words, folder in folders.items():
+        assert answer(FIG12, *words)[0] == 0
+        assert Path(jobs.seen[-1][0]["run_dir"]).absolute().match(str(tmp_path / folder)), words
+        assert jobs.seen[-1][1] == ["experiment", *["run_dir"] * any("run_dir" in w for w in words)]
+    assert not list(tmp_path.rglob(".hydra"))
+    assert not list(tmp_path.rglob("*.log"))
+
+
+def test_method_all_is_every_method(answer, jobs):
+    assert answer(FIG12, "method=all")[0] == 0
+    stems = {path.stem for path in (run.CONF / "method").glob("*.yaml")}
+    assert set(jobs.seen[0][0]["method"]) == stems - {"corrected_rollout"}
+
+
+def test_joblib_launches_jobs(answer, jobs, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1", FIG12, "seed=1,2")
+    assert answer("-m", *words, f"run_dir={tmp_path}")[0] == 0
+    assert [run_dir for _, _, run_dir, _ in jobs.seen] == [
+        tmp_path / f"{FIG12},seed={seed}" for seed in (1, 2)
+    ]
+
+
+def test_a_launcher_starts_jobs_in_other_processes(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ("-m", "hydra/launcher=submitit_local", *SMALL, "seed=0,-1", "run_dir=sweep")
+    done = start(tmp_path, *words)
+    assert done.returncode == 1
+    assert "seed must be greater than or equal to 0, got -1" in done.stderr
+    assert "Traceback" not in done.stderr
+    [folder] = tmp_path.glob("sweep/*seed=0")
+    assert read(folder)["image_id"].nunique() == 1
+    assert (tmp_path / "sweep" / "index.html").is_file()
+
+
+def test_a_sweeper_gets_the_number_that_it_optimises(answer, jobs, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    words = ("experiment=fig07_single_class", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4")
+    search = ("hydra.sweeper.direction=maximize", "runner.shown=choice(3,8)")
+    for name, best in {"gae.negative.accuracy": 8, "gae.positive": 7}.items():
+        folder = tmp_path / name
+        assert answer("-m", *words, *search, f"objective={name}", f"run_dir={folder}")[0] == 0
+        results = yaml.safe_load((folder / "optimization_results.yaml").read_text())
+        assert results["best_value"] == best
+        assert len(list(folder.glob("*shown=*"))) == 2
+
+
+def test_the_objective_is_a_number_of_the_summary(tmp_path):
+    assert main.objective(tmp_path, None) is None
+    table = {"model": ["m", "m"], "method": ["gae", "tis"], "measure": ["net. positive", "x"]}
+    pd.DataFrame({**table, "value": [0.25, 0.5]}).to_csv(tmp_path / "summary.csv", index=False)
+    assert main.objective(tmp_path, None) == 0.25
+    assert main.objective(tmp_path, "gae.net. positive") == 0.25
+    assert main.objective(tmp_path, "tis") == 0.5
+    with pytest.raises(InputError, match=r"objective=rise names no row of .*m\.gae\.net"):
+        main.objective(tmp_path, "rise")
+
+
+OWN = {
+    "my_module.py": """
+        import json
+        import torch
+        from contextlib import contextmanager
+        from pytorch_lightning import Callback
+
+
+        def explain(trace, scale=1.0):
+            return scale * torch.ones(len(trace.images), *trace.vit.grid)
+
+
+        class Noted(Callback):
+            def __init__(self, file):
+                self.file = file
+
+            def on_predict_start(self, trainer, module):
+                open(self.file, "w").write("started")
+
+
+        class Diary:
+            def __init__(self, file):
+                self.file = file
+
+            @contextmanager
+            def open(self, run_dir, config, shard=None, group=None):
+                yield self
+
+            def progress(self, model, images, rate):
+                pass
+
+            def log(self, findings, viewer=()):
+                open(self.file, "w").write(findings.title)
+        """,
+    "timm.py": "raise RuntimeError('a module of the current folder shadows a library')",
+}
+
+
+def test_own_code_is_named_by_target_and_shadows_no_library(tmp_path):
+    for name, text in OWN.items():
+        (tmp_path / name).write_text(textwrap.dedent(text))
+    done = start(
+        tmp_path,
+        *(*SMALL, "run_dir=out", "target=predicted"),
+        "+method.mine={_target_: my_module.explain, _partial_: true, scale: 2}",
+        "+trainer.callbacks=[{_target_: my_module.Noted, file: noted}]",
+        "++logger={_target_: my_module.Diary, file: diary}",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = read(tmp_path / "out")
+    assert set(rows["method"]) == {"complete", "gae", "mine"}
+    assert (tmp_path / "noted").read_text() == "started"
+    assert (tmp_path / "diary").read_text()

@@ -1,0 +1,164 @@
+"""A sweep: a folder per job, named by its words; jobs that fail stop no other; one page of all."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from fake_study import start_fake
+
+import run
+from attnguide.runs.main import job_dir
+from attnguide.runs.secrets import hide, hide_in_file
+
+FIG12 = "experiment=fig12_perturbation"
+ALL = "experiment=all_figures"
+FIGURES = sorted(path.stem for path in (run.CONF / "experiment").glob("fig*.yaml"))
+SECRET = "s3cret-of-the-environment"
+
+
+def folders(jobs):
+    return [run_dir for _, _, run_dir, _ in jobs.seen]
+
+
+@pytest.mark.parametrize(
+    ("words", "root"),
+    [
+        ([FIG12, "method=gae,complete"], "outputs/fig12_perturbation/sweep"),
+        ([FIG12, "run_dir='my runs'"], "my runs"),
+        ([FIG12, "hydra.sweep.dir=there"], "there"),
+        (["experiment=fig12_perturbation,fig08_guided"], "outputs/sweep"),
+        (["experiment=glob(fig1*)"], "outputs/sweep"),
+        ([ALL], "outputs/all_figures"),
+    ],
+)
+def test_where_a_sweep_lies_depends_on_its_words_alone(
+    words, root, answer, jobs, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert answer("--multirun", *words)[0] == 0
+    assert {str(folder.parent) for folder in folders(jobs)} == {root}
+    assert (tmp_path / root / "index.html").is_file()
+    assert all(sweep for *_, sweep in jobs.seen)
+
+
+def test_hydras_own_subdir_is_taken(answer, jobs, tmp_path):
+    words = ("seed=3,4", "hydra.sweep.subdir=number ${hydra.job.num}", f"run_dir={tmp_path}")
+    assert answer("-m", FIG12, *words)[0] == 0
+    assert folders(jobs) == [tmp_path / "number 0", tmp_path / "number 1"]
+
+
+def test_lists_of_methods_can_be_swept_over(answer, jobs, tmp_path):
+    words = ("method=[gae,complete],[gae,rollout]", f"run_dir={tmp_path}")
+    assert answer("-m", FIG12, *words)[0] == 0
+    assert [list(config["method"]) for config, *_ in jobs.seen] == [
+        ["gae", "complete"],
+        ["gae", "rollout"],
+    ]
+    assert len(set(folders(jobs))) == 2
+
+
+def test_a_job_is_named_by_its_words():
+    assert job_dir(f"{FIG12},rule=positive", 7) == f"{FIG12},rule=positive"
+    assert job_dir(FIG12, 0) == "fig12_perturbation"
+    assert job_dir("", 7) == "7"
+    names = [job_dir(f"guide.image={word}", 0) for word in ("a/b", "a:b", "a b", "a_b", "-1", "1")]
+    assert len(set(names)) == len(names)
+    long = [job_dir(f"runner.x={'a' * 200}{end}", 0) for end in "bc"]
+    assert long[0] != long[1]
+    assert max(map(len, long)) <= 120
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", "a/../../b", "C:\\x", "x\x00y", ".x"])
+def test_no_name_leaves_the_sweep(name, tmp_path):
+    for words in (name, f"guide.image={name}"):
+        path = (tmp_path / job_dir(words, 0)).resolve()
+        assert path.parent == tmp_path.resolve()
+
+
+def test_a_job_that_fails_is_told_of_and_the_others_run(answer, jobs, tmp_path):
+    jobs.fails[f"{FIG12},method=complete"] = "no pictures"
+    words = ("-m", FIG12, "method=gae,complete,absolute", f"run_dir={tmp_path}")
+    status, _, err = answer(*words)
+    assert status == 1
+    assert folders(jobs) == [
+        tmp_path / f"{FIG12},method={name}" for name in ("gae", "complete", "absolute")
+    ]
+    assert "error: no pictures\n  in job #1" in err
+    assert "1 of the sweep's jobs failed; the same command runs them again" in err
+    assert "left out: no pictures" in (tmp_path / "index.html").read_text()
+    jobs.fails.clear()
+    assert answer(*words)[0] == 0
+    assert "left out" not in (tmp_path / "index.html").read_text()
+
+
+def test_the_same_sweep_again_leaves_finished_jobs_alone(tmp_path, study, capsys):
+    start_fake(tmp_path, sweep=True)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    start_fake(tmp_path, sweep=True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+    assert "is finished already; skipped" in capsys.readouterr().out
+    (tmp_path / "report.html").unlink()  # stopped while it drew
+    start_fake(tmp_path, sweep=True)
+    assert (tmp_path / "report.html").exists()
+    assert len(study.computed) == 12
+
+
+def test_all_figures_run_in_order_and_stand_on_one_page(answer, jobs, tmp_path):
+    words = ("seed=3", "data.num_images=5", "scale=paper", "logger=files")
+    status, out, _ = answer(ALL, f"run_dir={tmp_path}", *words)
+    assert status == 0
+    assert {f"fig{number:02d}" for number in range(2, 14)} == {name[:5] for name in FIGURES}
+    assert [config["experiment"] for config, *_ in jobs.seen] == FIGURES
+    page = (tmp_path / "index.html").read_text()
+    assert "&lt;fig02_pipeline&gt;" in page
+    assert "&lt;fig13_method_comparison&gt;" in page
+    assert str(tmp_path / "index.html") in out
+    for config, asked, *_ in jobs.seen:
+        assert (config["seed"], config["data"]["num_images"]) == (3, 5)
+        assert config["data"]["name"] == "imagenet_val"
+        assert config["logger"]["_target_"] == "attnguide.tracking.Files"
+        assert {"experiment", "run_dir", "seed", "data.num_images", "scale"} <= set(asked)
+    by_name = {config["experiment"]: config for config, *_ in jobs.seen}
+    assert list(by_name["fig04_encoder_mechanism"]["method"]) == ["absolute", "gae"]
+    assert by_name["fig13_method_comparison"]["batch_size"] == 8
+
+
+def test_a_word_that_no_figure_knows_is_refused_before_any_runs(answer, jobs, tmp_path):
+    status, _, err = answer(ALL, "sed=3", f"run_dir={tmp_path}")
+    assert status == 1
+    assert "unknown key 'sed'; did you mean seed" in err
+    assert not jobs.seen
+
+
+def test_a_sweep_on_slurm_without_a_cluster_is_one_line(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ["-m", FIG12, "hydra/launcher=slurm", "method=gae,complete", f"run_dir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "run.py", *words],
+        cwd=run.CONF.parent,
+        env=os.environ | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "slurm" in done.stderr
+
+
+def test_short_values_are_ordinary_words(monkeypatch):
+    monkeypatch.setenv("SOME_KEY", "zebra")
+    monkeypatch.setenv("PLAIN", SECRET)
+    assert hide({"a": ["zebra", SECRET, 3, None]}) == {"a": ["zebra", SECRET, 3, None]}
+
+
+def test_a_sweep_leaves_no_secret(answer, jobs, tmp_path):
+    words = ("-m", FIG12, f"data.name=a,{SECRET}", f"run_dir={tmp_path / 'sweep'}")
+    assert answer(*words, THE_SECRET=SECRET)[0] == 0
+    assert len(jobs.seen) == 2
+    for path in tmp_path.rglob("*"):
+        assert SECRET not in path.name
+        assert not path.is_file() or SECRET not in path.read_text()
+    (tmp_path / "x.yaml").write_text(f"a: {SECRET}\n")
+    hide_in_file(tmp_path / "x.yaml")
+    assert (tmp_path / "x.yaml").read_text() == "a: ***\n"
