@@ -25,14 +25,17 @@ SHARES = {"shard", "num_shards", "workers"}  # of `data`, which is not the data 
 # A figure is a declaration that is read in one sitting. These declare more than maps and measures;
 # their lines are the most that they may have.
 LONGER_FIGURES = {
+    "fig08_guided": 160,  # every way to put a guide, and the drawing of it
     "fig09_detail": 165,  # two losses and two models, lines per layer
-    "fig10_other_methods": 150,  # every other method's own claims
-    "fig12_perturbation": 125,  # every measure of the study
+    "fig10_other_methods": 170,  # every other method's own claims
+    "fig11_rewrite": 145,  # pictures before and after, drawn
+    "fig12_perturbation": 145,  # a claim per method and order
 }
 
 
 def stems(folder, pattern="*.yaml"):
-    return {path.stem for path in (ROOT / folder).glob(pattern) if path.stem != "__init__"}
+    names = {path.stem for path in (ROOT / folder).glob(pattern)}
+    return names - ({"__init__"} if pattern == "*.py" else {"all"})  # method=all chooses methods
 
 
 def node_of(path):
@@ -82,7 +85,9 @@ def test_guides_have_a_layout_and_a_config_of_one_name():
 
 @pytest.mark.parametrize("group", ["method", "rule", "loss"])
 def test_what_is_called_later_is_a_partial_of_the_function_of_its_name(group):
-    for path in (CONF / group).glob("*.yaml"):
+    for path in sorted((CONF / group).glob("*.yaml")):
+        if path.stem == "all":
+            continue
         node = node_of(path)
         module = {"rule": "rules", "loss": "losses"}.get(group)
         name = path.stem if module else "explain"
@@ -192,14 +197,11 @@ def tracked(pattern):
 # What is still to be done: each list and number may only shrink.
 LINES = {"src": 25_800, "experiments": 2_850, "tests": 20_600}  # at most
 TWICE = {  # names of two files
-    *("beside", "comparison", "curves", "descent", "given", "maps", "rules", "sources", "tables"),
+    *("comparison", "curves", "descent", "given", "maps", "rules", "sources"),
     *("views", "world"),
 }
 INTERNAL = {"src/attnguide/runs/commandline.py"}  # imports what Hydra keeps for itself
 ALONE = {  # short files with one reader in the package
-    "data/find.py",
-    "data/pairs.py",
-    "data/places.py",
     "evaluation/comparison.py",
     "evaluation/openvino_backend.py",
     "methods/_lrp/descent.py",

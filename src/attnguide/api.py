@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnguide.data.beside import Beside, Guide, put_beside
+from attnguide.data.views import GuidedBatch, GuidePicture, put_beside
 from attnguide.errors import InputError
 from attnguide.inputs import Target as Target
 from attnguide.inputs import check_images, check_reference, class_targets
@@ -30,7 +30,7 @@ def explain(
     method: str | Method = "complete",
     loss: str | Loss = "logit",
     reference: Target = None,
-    guide: Guide | None = None,
+    guide: GuidePicture | None = None,
     layout: str = LAYOUT,
     fraction: float = FRACTION,
     progress: bool = False,
@@ -89,7 +89,7 @@ def explain_many(
     methods: Sequence[Any] | Mapping[str, Any] = ("complete", "gae"),
     loss: str | Loss = "logit",
     reference: Target = None,
-    guide: Guide | None = None,
+    guide: GuidePicture | None = None,
     layout: str = LAYOUT,
     fraction: float = FRACTION,
     progress: bool = False,
@@ -125,7 +125,7 @@ def explain_many(
     }
 
 
-def _beside_guide(vit: ViT, target: Target, beside: Beside) -> Tensor:
+def _beside_guide(vit: ViT, target: Target, beside: GuidedBatch) -> Tensor:
     """The classes to explain, known before the guide is there."""
     targets = class_targets(vit, target, len(beside.images))
     if targets is None:

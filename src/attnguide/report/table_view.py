@@ -1,0 +1,205 @@
+"""Tables for the page: cells as text, long tables pivoted, claims as lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_ROWS = 200  # of a table on the page; the files hold all of them
+MIN_PIVOTED = 7  # rows; a shorter table is read as it is
+VALUES = ("auc", "value")
+NAMES = ("method", "difference")  # what has measures
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table as the page prints it.
+
+    Attributes:
+        columns: Name of each column, and whether it holds numbers.
+        rows: Cells; `Markup` where one holds a link or smaller print, with all data in it escaped.
+        note: What a reader must know beside it.
+    """
+
+    columns: tuple[tuple[str, bool], ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ClaimLine:
+    """One claim in words: `verdict` is one of three, `kind` its name in the style sheet."""
+
+    verdict: str
+    kind: str
+    sentence: str
+    model: str
+    number: str
+    interval: str
+    count: str
+
+
+def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
+    """Claims as lines; the model is named where there are several."""
+    several = len(claims) and claims["model"].nunique() > 1
+    lines = []
+    for row in claims.to_dict("records"):
+        ends = [row["value"], row["low"], row["high"]]
+        known = not any(map(is_missing, ends)) and row["n"] > 0
+        places = _decimals(ends)
+        value, low, high = (_fixed(end, places) for end in ends)
+        verdict = str(row["verdict"])
+        lines.append(
+            ClaimLine(
+                verdict=verdict,
+                kind={"holds": "holds", "does not hold": "fails"}.get(verdict, "open"),
+                sentence=str(row["claim"]),
+                model=str(row["model"]) if several else "",
+                number=value if known else "not known",
+                interval=f"[{low}, {high}]" if known else "",
+                count="" if is_missing(row["n"]) else f"n = {int(row['n'])}",
+            )
+        )
+    return lines
+
+
+def table_view(
+    table: pd.DataFrame, link: Callable[[Mapping[Any, Any]], str] | None = None
+) -> TableView:
+    """The table, pivoted where it is long and has methods and measures.
+
+    Args:
+        table: Any.
+        link: Where the image_id of a row leads; empty for nowhere.
+    """
+    return _pivoted(table) or _as_it_is(table, link)
+
+
+def _as_it_is(table: pd.DataFrame, link: Callable[[Mapping[Any, Any]], str] | None) -> TableView:
+    shown = table.head(MAX_ROWS)
+    columns = [_column(shown.iloc[:, place].tolist()) for place in range(shown.shape[1])]
+    if link and "image_id" in shown:
+        texts = columns[list(shown).index("image_id")][0]
+        for number, row in enumerate(shown.to_dict("records")):
+            if href := link(row):
+                texts[number] = Markup('<a href="{}">{}</a>').format(href, texts[number])
+    return TableView(
+        tuple((str(name), numeric) for name, (_, numeric) in zip(shown, columns, strict=True)),
+        tuple(zip(*(texts for texts, _ in columns), strict=True)),
+        f"The first {MAX_ROWS} of {len(table)} rows." if len(table) > MAX_ROWS else "",
+    )
+
+
+def _pivoted(table: pd.DataFrame) -> TableView | None:
+    """Method by measure, or measure by method where these are fewer; None where it cannot be."""
+    value = next((name for name in VALUES if name in table), None)
+    kinds = [name for name in ("order", "quantity", "measure") if name in table]
+    name = next((name for name in NAMES if name in table), None)
+    if value is None or not kinds or name is None or len(table) < MIN_PIVOTED:
+        return None
+    measures = [_joined(row) for row in table[kinds].itertuples(index=False)]
+    table = table.drop(columns=kinds).assign(measure=measures)
+    others = [n for n in table if n not in (value, "ci_low", "ci_high", "n", name, "measure")]
+    varied = [n for n in others if table[n].nunique(dropna=False) > 1]
+    fewer = table[name].nunique() < table["measure"].nunique()
+    down, across = ("measure", name) if fewer else (name, "measure")
+    keys = [*varied, down]
+    if table.duplicated([*keys, across]).any() or table[across].nunique() < 2:
+        return None
+    counts = list(table["n"].unique()) if "n" in table else []
+    places = table.groupby("measure")[value].transform(lambda own: _decimals(own.tolist()))
+    cells = [
+        _estimate(row, value, int(digits), several=len(counts) > 1)
+        for row, digits in zip(table.to_dict("records"), places, strict=True)
+    ]
+    heads = list(table[across].unique())
+    named = table.assign(**{key: table[key].map(as_text) for key in keys}, at=range(len(table)))
+    wide = named.pivot_table("at", keys, across, aggfunc="first", sort=False)[heads]
+    places_of = wide.fillna(len(cells)).astype(int).to_numpy().tolist()
+    cells.append(MISSING)
+    rows = [
+        (*names, *(cells[at] for at in row))
+        for names, row in zip(wide.reset_index()[keys].to_numpy().tolist(), places_of, strict=True)
+    ]
+    fixed = [f"{n}: {as_text(table[n].iloc[0])}" for n in others if n not in varied]
+    fixed += [f"n = {int(counts[0])}"] if len(counts) == 1 else []
+    unit = "AUC in percent; b" if value == "auc" else "B"
+    return TableView(
+        (*((str(key), False) for key in keys), *((str(head), True) for head in heads)),
+        tuple(rows),
+        f"{unit}rackets hold the 95 % interval of the number before them. {'; '.join(fixed)}",
+    )
+
+
+def _joined(words: Iterable[Any]) -> str:
+    return ", ".join(str(word) for word in words if not is_missing(word) and word != "")
+
+
+def _estimate(row: Mapping[Any, Any], value: str, digits: int, *, several: bool) -> str:
+    """A number with its interval in smaller print, and with its n where there are several."""
+    if is_missing(row[value]):
+        return MISSING
+    ends = [row[end] for end in ("ci_low", "ci_high") if not is_missing(row.get(end))]
+    parts = [f"[{', '.join(_fixed(end, digits) for end in ends)}]"] if len(ends) == 2 else []
+    parts += [f"n = {int(row['n'])}"] if several and not is_missing(row.get("n")) else []
+    number = _fixed(row[value], digits)
+    return Markup("{} <small>{}</small>").format(number, " ".join(parts)) if parts else number
+
+
+def _column(values: list[Any]) -> tuple[list[str], bool]:
+    """Texts of a column, and whether they are numbers; these get the same number of decimals."""
+    numbers = [float(v) for v in values if is_number(v) and not is_missing(v)]
+    numeric = bool(numbers) and all(is_number(v) or is_missing(v) for v in values)
+    largest = max((abs(n) for n in numbers if math.isfinite(n)), default=0.0)
+    if not numeric or all(n.is_integer() for n in numbers) or largest < 1e-3:
+        return [as_text(value) for value in values], numeric
+    places = max(1, 3 - math.floor(math.log10(largest)))
+    return [MISSING if is_missing(v) else _fixed(v, places) for v in values], numeric
+
+
+def as_text(value: Any) -> str:
+    """A value for the eye: four significant digits, a dash for what is missing."""
+    if is_missing(value) or (isinstance(value, dict | list | tuple) and not value):
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if is_number(value):
+        whole = math.isfinite(value) and float(value).is_integer()
+        return _minus(str(int(value)) if whole else f"{float(value):.4g}")
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether it is None, NaN or pandas' NA."""
+    return value is None or value is pd.NA or (is_number(value) and math.isnan(value))
+
+
+def _decimals(values: Sequence[float]) -> int:
+    """Decimals that show the largest of these numbers to about three digits."""
+    largest = max((abs(v) for v in values if not is_missing(v) and math.isfinite(v)), default=0.0)
+    if largest >= 10 or largest == 0:
+        return 1
+    return 2 if largest >= 0.1 else 1 - math.floor(math.log10(largest))
+
+
+def _fixed(value: float, places: int) -> str:
+    return _minus(f"{value:.{places}f}")
+
+
+def _minus(number: str) -> str:
+    return "\N{MINUS SIGN}" + number[1:] if number.startswith("-") else number
