@@ -59,7 +59,7 @@ RUNS = {
     "parts": f"method=[{CHEAP}] data.num_images=4",
     "sanity_checks": f"method=[{CHEAP}] data.num_images=4 runner.precision_images=2",
     "scorecard": f"method=[{CHEAP},{SAMPLED},{BLIND}] data.num_images=4 runner.grids=2",
-    "train_creatures": "runner.steps=3 runner.views_per_step=8 runner.singles=32 runner.pairs=16",
+    "train_creatures": "runner.steps=[2,1,1] runner.views_per_step=8 runner.singles=32 runner.pairs=8",
 }
 # The same on photographs, where that differs; None where an experiment has creatures alone.
 PHOTOGRAPHS = {
