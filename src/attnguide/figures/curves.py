@@ -25,7 +25,7 @@ from attnguide.evaluation.statistics import (
 from attnguide.figures.claims import COLUMNS, sentences
 from attnguide.figures.experiment import Stored
 from attnguide.findings import Findings
-from attnguide.viz.curves import Curve, CurvePanel, draw_curves
+from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 from attnguide.viz.style import method_label
 
 if TYPE_CHECKING:
