@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from attnguide.methods import describe_methods, list_methods
     from attnguide.models.load import load_model
     from attnguide.models.wrap import wrap_model
-    from attnguide.notebook.curves import compare_auc
-    from attnguide.notebook.maps import compare
-    from attnguide.notebook.storage import load_explanation
+    from attnguide.notebook.explanations import compare, load_explanation
+    from attnguide.notebook.perturbations import compare_auc
     from attnguide.types import Explanation, ViT
 
     __version__: str
@@ -41,13 +40,13 @@ _HOMES = {
     "Explanation": "types",
     "PerturbationCurve": "evaluation.curve",
     "ViT": "types",
-    "compare": "notebook.maps",
-    "compare_auc": "notebook.curves",
+    "compare": "notebook.explanations",
+    "compare_auc": "notebook.perturbations",
     "describe_methods": "methods",
     "explain": "api",
     "explain_many": "api",
     "list_methods": "methods",
-    "load_explanation": "notebook.storage",
+    "load_explanation": "notebook.explanations",
     "load_model": "models.load",
     "perturb": "evaluation.perturbation",
     "perturb_many": "evaluation.perturbation",

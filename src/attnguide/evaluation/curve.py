@@ -49,16 +49,16 @@ class PerturbationCurve:
     def auc(self, quantity: str = "accuracy", *, interval: bool = False) -> Any:
         """Mean over images of `auc_per_image`, in percent; an `Estimate` where `interval`."""
         if interval:
-            return notebook("curves").auc_interval(self, quantity)
+            return notebook("perturbations").auc_interval(self, quantity)
         return float(self.auc_per_image(quantity).mean())
 
     def plot(self, quantity: str = "accuracy") -> Figure:
         """A figure of the curve with its 95 % band over images."""
-        return notebook("curves").plot_curve(self, quantity)
+        return notebook("perturbations").plot_curve(self, quantity)
 
     def __repr__(self) -> str:
         """One line for people."""
-        return notebook("curves").curve_line(self)
+        return notebook("perturbations").curve_line(self)
 
     def auc_per_image(self, quantity: str = "accuracy") -> Tensor:
         """(B,) area under the curve in percent: a constant curve has itself as AUC.
