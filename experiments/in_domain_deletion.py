@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from attnguide.api import explain_many
 from attnguide.data.pictures import Selection
 from attnguide.errors import InputError
-from attnguide.evaluation.cells import CELLS, cell_drops
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.metrics import single_deletion
 from attnguide.evaluation.perturbation import FRACTIONS
+from attnguide.evaluation.pieces import CELLS, cell_drops
 from attnguide.evaluation.ranking import agreement, table_of_means
 from attnguide.evaluation.scores import SRG, area_rows
 from attnguide.figures.claims import Family
