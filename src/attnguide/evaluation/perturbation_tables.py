@@ -1,4 +1,4 @@
-"""From the rows of a perturbation study to areas with intervals, differences and rankings.
+"""From the rows of a perturbation study to areas with intervals and differences.
 
 Rows are those of `results.parquet`: one per image, method, order and fraction. Everything is in
 percent. An area is per image, so its mean has a bootstrap interval, of hits too.
@@ -6,27 +6,16 @@ percent. An area is per image, so its mean has a bootstrap interval, of hits too
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
-from math import nan
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
 from attnguide.errors import InputError
-from attnguide.evaluation.curve import area_under_curve
-from attnguide.evaluation.metrics import abpc, auc_chefer, srg
-from attnguide.evaluation.statistics import (
-    estimate,
-    holm,
-    measured_rows,
-    signed_rank,
-    unit_means,
-    units_of,
-)
+from attnguide.evaluation.metrics import abpc, area_under_curve, auc_chefer, srg
+from attnguide.evaluation.statistics import estimate, measured_rows, units_of
 
 QUANTITIES = {"accuracy": "correct", "probability": "probability"}
 BOTH_ORDERS = {"srg": ("accuracy", srg), "abpc": ("probability", abpc)}
@@ -132,74 +121,3 @@ def paired_differences(
                 }
                 lines.append({**names, **found, "model": model})
     return pd.DataFrame(lines)
-
-
-def compare(rows: pd.DataFrame, first: str, rivals: Sequence[str], seed: int = 0) -> pd.DataFrame:
-    """`first` against several rivals on probability, tested image by image.
-
-    Top-1 curves are 0 or 1, so many of their differences are exactly 0; hence probability: its
-    area in each order, and "abpc", which uses both.
-
-    Returns:
-        Columns of `paired_differences`, and `p` (Wilcoxon, two-sided, over units), `p_holm`
-        (corrected over the rivals of one model and order) and `effect` (matched-pairs rank-biserial
-        correlation: 1 if `first` is larger in every unit; in the positive order smaller is better).
-    """
-    rows = measured_rows(rows)
-    units = units_of(rows)
-    lines = []
-    for model, part in rows.groupby("model", sort=False):
-        orders = list(part["order"].unique())
-        asked = [(order, "probability") for order in orders]
-        asked += [("", "abpc")] if len(orders) == 2 else []
-        for order, quantity in asked:
-            own = scores(part[part["method"] == first], quantity, order)
-            family = []
-            for rival in rivals:
-                gap = own - scores(part[part["method"] == rival], quantity, order)
-                p, effect = signed_rank(unit_means(gap, units))
-                found = estimate(gap, units, seed, kind="mean").as_row("auc")
-                names = {"difference": f"{first} - {rival}", "order": order, "quantity": quantity}
-                family.append({**names, **found, "p": p, "effect": effect, "model": model})
-            corrected = holm([line["p"] for line in family])
-            lines += [line | {"p_holm": p} for line, p in zip(family, corrected, strict=True)]
-    return pd.DataFrame(lines)
-
-
-def ranking_agreement(
-    tables: Mapping[str, pd.DataFrame], methods: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Kendall's tau between rankings of methods: across fills, and across quantities.
-
-    A ranking is by the mean in `auc_table` of one quantity and order, the better the higher (the
-    positive order's areas count downwards). Two rankings are compared if they have the quantity and
-    order in common, or the table. `auc_chefer` ranks as accuracy does and is left out.
-
-    Args:
-        tables: Of `auc_table`, by the name of their fill (or of what else they differ in).
-        methods: To rank; all by default. A random order among them makes agreement look better.
-
-    Returns:
-        Columns model, first, second, tau (NaN for fewer than two methods, or if all are equal) and
-        n, the number of methods that both rank.
-    """
-    rankings = {}
-    for name, table in tables.items():
-        kept = table[table["quantity"] != "auc_chefer"].fillna({"order": ""})
-        if methods is not None:
-            kept = kept[kept["method"].isin(list(methods))]
-        for (model, order, quantity), part in kept.groupby(
-            ["model", "order", "quantity"], sort=False
-        ):
-            mean = part.set_index("method")["auc"]
-            rankings[model, name, quantity, order] = -mean if order == "positive" else mean
-    lines = []
-    for (a, one), (b, two) in combinations(rankings.items(), 2):
-        if a[0] == b[0] and (a[1] == b[1] or a[2:] == b[2:]):
-            both = one.index.intersection(two.index)
-            tau = kendalltau(one[both], two[both]).statistic if len(both) > 1 else nan
-            first, second = (f"{key[1]}: {key[2]} {key[3]}".strip() for key in (a, b))
-            lines.append(
-                {"model": a[0], "first": first, "second": second, "tau": tau, "n": len(both)}
-            )
-    return pd.DataFrame(lines, columns=["model", "first", "second", "tau", "n"])

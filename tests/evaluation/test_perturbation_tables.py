@@ -7,10 +7,8 @@ import pytest
 from attnguide.evaluation.perturbation_tables import (
     areas,
     auc_table,
-    compare,
     curves,
     paired_differences,
-    ranking_agreement,
     scores,
 )
 
@@ -120,53 +118,3 @@ def test_images_of_one_picture_are_one_unit_and_shown_ones_do_not_count():
         pd.concat([mirrored, mirrored.assign(method="gae")]), "complete", ["gae"]
     )
     assert (gap["n"] == 10).all()
-
-
-def test_rivals_are_tested_on_probability_and_corrected():
-    """30 images: better than one rival in each, and than the other in half of them."""
-    levels = np.linspace(0.2, 0.7, 30)[:, None] * np.ones(10)
-    change = np.where(np.arange(30) % 2, 0.1, -0.1)[:, None]
-    rows = pd.concat(
-        [
-            both_orders(levels, levels),
-            both_orders(levels - 0.1 - levels / 100, levels, method="gae"),
-            both_orders(levels + change * (1 + levels), levels, method="tis"),
-        ]
-    )
-    found = compare(rows, "complete", ["gae", "tis"]).set_index(["order", "difference"])
-    better, alike = (found.loc[("negative", f"complete - {name}")] for name in ("gae", "tis"))
-    assert better["effect"] == 1
-    assert better["p"] == pytest.approx(2 / 2**30, rel=1e-6)
-    assert better["p_holm"] == pytest.approx(2 * better["p"])
-    assert abs(alike["effect"]) < 0.2
-    assert alike["p_holm"] == alike["p"] > 0.3
-    nothing = found.loc[("positive", "complete - gae")]
-    assert nothing[["auc", "effect", "p", "p_holm"]].tolist() == [0, 0, 1, 1]
-    both = found.loc[("", "complete - gae")]
-    assert both["quantity"] == "abpc"
-    assert both["effect"] == 1
-
-
-def test_agreement_of_rankings():
-    """Three methods in two fills: one pair of three is swapped, so tau is 1/3."""
-
-    def summary(**levels):
-        rows = pd.concat(
-            both_orders([[v] * 10], [[1 - v] * 10], method=name) for name, v in levels.items()
-        )
-        return auc_table(rows, list(levels))
-
-    tables = {"zero": summary(a=0.6, b=0.7, c=0.9), "linear": summary(a=0.7, b=0.6, c=0.9)}
-    found = ranking_agreement(tables).set_index(["first", "second"])["tau"]
-    assert found["zero: probability negative", "linear: probability negative"] == pytest.approx(
-        1 / 3
-    )
-    assert found["zero: abpc", "linear: abpc"] == pytest.approx(1 / 3)
-    # low is good where the most relevant go first: both orders and the gain rank alike
-    assert found["zero: probability negative", "zero: probability positive"] == pytest.approx(1)
-    assert found["zero: probability positive", "zero: abpc"] == pytest.approx(1)
-    assert not any("auc_chefer" in first for first, _ in found.index)
-    assert ("zero: probability negative", "linear: abpc") not in found.index
-    two = ranking_agreement(tables, ["a", "b"]).set_index(["first", "second"])
-    assert two.loc[("zero: abpc", "linear: abpc"), ["tau", "n"]].tolist() == pytest.approx([-1, 2])
-    assert ranking_agreement(tables, ["a"])["tau"].isna().all()
