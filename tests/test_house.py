@@ -29,7 +29,7 @@ LONGER_FIGURES = {
 
 
 def stems(folder, pattern="*.yaml"):
-    return {path.stem for path in (ROOT / folder).glob(pattern) if path.stem != "__init__"}
+    return {path.stem for path in (ROOT / folder).glob(pattern) if not path.stem.startswith("_")}
 
 
 def node_of(path):
