@@ -1,27 +1,39 @@
-# make demo | test | check | bench | docs | tutorial | site | lowest | clean
+# make demo | test | test-all | check | extras | golden | costs | bench | docs | tutorial | site | lowest | clean
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+EVERYTHING := .venv/.installed-everything
 SITE := "mkdocs-jupyter>=0.25" "mkdocs-material>=9.5" "mkdocstrings[python]>=0.27"
-CORE := tests/test_api.py tests/test_core_equations.py tests/test_capture.py tests/test_models.py \
-  tests/test_guides.py tests/test_perturb.py tests/test_notebook.py tests/test_statistics.py \
-  tests/test_beside.py tests/test_plugins.py tests/test_results.py tests/test_parquet.py
+CORE := $(foreach name,api core_equations capture models guides perturb notebook statistics beside \
+  plugins results parquet,$(wildcard tests/test_$(name).py tests/*/test_$(name).py))
 PURELIB = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test check bench docs tutorial site lowest clean
+.PHONY: demo test test-all check extras golden costs bench docs tutorial site lowest clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python run.py experiment=fig12_perturbation
 
 test: $(INSTALLED)
-	@$(TEST)
+	@$(TEST) -m "not system"
+
+# What `make test` leaves out: every experiment in every way it may run, SLURM, a browser
+test-all: $(EVERYTHING)
+	@$(TEST) -m system
+
+# Which tests are slow, measured: on a machine that does nothing else
+costs: $(EVERYTHING)
+	@$(TEST) -m "system or not system" --costs
+
+# Whether every experiment still gives its numbers; WORDS=--make stores those of today
+golden: $(INSTALLED)
+	@$(BIN)/python tests/golden $(WORDS)
 
 check: $(INSTALLED)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(TEST)
+	@$(TEST) -m "not system"
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
@@ -63,4 +75,12 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing attnguide and its dependencies into .venv (once, some minutes)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+# With what only some tests need: a notebook's kernel, another library's methods
+extras: $(EVERYTHING)
+
+$(EVERYTHING): $(INSTALLED)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+	  -e ".[dev,docs]" "captum>=0.9"
 	@touch $@

@@ -90,7 +90,7 @@ def findings() -> str:
         "",
         "Written by `make docs` from stored tables (`docs/results`). A claim *holds* or *does not "
         "hold* where its whole 95 % interval lies on one side of the bound; with fewer than 10 "
-        "independent pictures, or an interval that contains the bound, it *cannot be told*. "
+        "independent pictures, or an interval that contains the bound, it is *inconclusive*. "
         "Brackets are 95 % intervals; n counts independent pictures. Sentences state the claim "
         "that was judged, so *does not hold* says that this sentence is not so.",
     ]
@@ -109,11 +109,7 @@ def findings() -> str:
             claims = pd.read_csv(folder / "claims.csv")
             for model, part in claims.groupby("model", sort=False):
                 parts += ["", f"{WORLDS[world]}, `{model}`:", "", folded(name, part)]
-            named = [f"{line['model']}: {line['claim']}:" for line in claims.to_dict("records")]
-            further = [
-                words for words in told(folder)["found"] if not words.startswith(tuple(named))
-            ]
-            parts += ["", " ".join(further)] if further else []
+            parts += ["", " ".join(told(folder)["found"])] if told(folder)["found"] else []
     return "\n".join(parts) + "\n"
 
 
@@ -124,19 +120,9 @@ def gallery() -> str:
         for folder in results(world):
             own = told(folder)
             picture = f"gallery/{world}/{folder.name}.webp"
-            caption = _described(folder, own["caption"])
             parts += ["", f"## {own['title']}: {words}", "", f"![{own['title']}]({picture})"]
-            parts += ["", caption]
+            parts += ["", own["caption"]]
     return "\n".join(parts) + "\n"
-
-
-def _described(folder: Path, caption: str) -> str:
-    """A caption without the claims in it, which stand in the findings."""
-    claims = pd.read_csv(folder / "claims.csv")
-    if claims.empty:
-        return caption
-    first = claims.iloc[0]
-    return caption.split(f"{first['model']}: {first['claim']}")[0].strip()
 
 
 def fill(path: Path, name: str, text: str) -> None:

@@ -16,6 +16,13 @@ from attnguide.runs.settings import SHARES, Settings
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 HEAD = "| setting | type | default | meaning |\n|---|---|---|---|"
+BOUNDED = {  # types of pydantic's, and of annotated-types, in words
+    "PositiveInt": "int from 1",
+    "NonNegativeInt": "int from 0",
+    "PositiveFloat": "float above 0",
+    "Annotated[int, Ge(2)]": "int from 2",
+    "Annotated[float, Gt(0), Le(1)]": "float in (0, 1]",
+}
 OWNERS = {"method": "method, rule", "engine": "compile, backend, precision=bf16"}
 INTRO = """# Settings
 
@@ -78,6 +85,8 @@ def _value(value: Any) -> str:
 def _kind(annotation: Any) -> str:
     """A type in words."""
     text = str(annotation)
+    for name, words in BOUNDED.items():
+        text = text.replace(name, words)
     text = re.sub(r"Annotated\[(\w+), Field\((.*?)\)\]", _limited, text)
     text = re.sub(r"Literal\[([^\]]*)\]", lambda found: found[1].replace('"', ""), text)
     text = text.replace("Class | None", "name, index or null").replace("Class", "name or index")
@@ -195,6 +204,8 @@ def _default(target: Any, parameter: inspect.Parameter) -> Any:
 def _methods() -> str:
     lines = [HEAD]
     for name, node in _nodes("method").items():
+        if name == "all":
+            continue
         lines += _rows(f"method.{name}", _target(node[name])) or [
             f"| `method.{name}` | no settings | | |"
         ]

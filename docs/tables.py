@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from attnguide.viz.style import method_label
 
 DOCS = Path(__file__).resolve().parent
 WORLDS = {
@@ -61,7 +64,7 @@ def _count(folder: Path) -> str:
     return ", ".join(words) or "no claim"
 
 
-_WORDS = {"holds": "hold", "does not hold": "do not", "cannot be told": "open"}
+_WORDS = {"holds": "hold", "does not hold": "do not", "inconclusive": "open"}
 
 
 def perturbation_table() -> str:
@@ -114,27 +117,26 @@ def rivals() -> str:
     """Whether complete is the only one with both signs, and the best beside a guide."""
     lines = []
     for world, words in WORLDS.items():
-        for line in _claims_of(world, "fig13_method_comparison", "only complete"):
+        for line in claims_by_id(world, "fig13_method_comparison", r"fig13\.only_complete"):
             number = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
-            best = line["claim"].rpartition(" is ")[2]
-            lines.append(f"- \"Only complete has both signs right\", {words}: "
-                         f"{_badge(line['verdict'])}; {best} has {number}.")  # fmt: skip
+            lines.append(f"- {words}: {line['claim']} with {number}: {_badge(line['verdict'])}.")
     for world, words in WORLDS.items():
-        named = r"recognised longer, complete minus (?:.*?), points.*with the guide"
-        own = _claims_of(world, "fig12_perturbation", named)
-        if own:
-            names = [line["claim"].partition(" minus ")[2].partition(",")[0] for line in own]
-            told = {v: [n for n, line in zip(names, own, strict=True) if line["verdict"] == v]
-                    for v in ("holds", "does not hold", "cannot be told")}  # fmt: skip
-            parts = "; ".join(f"{_badge(v)} against {', '.join(n)}" for v, n in told.items() if n)
+        found: dict[str, list[str]] = {verdict: [] for verdict in _WORDS}
+        named = r"fig12\.complete_minus_(\w+)\.negative"
+        for line in claims_by_id(world, "fig12_perturbation", named):
+            found[line["verdict"]].append(method_label(line["named"][0]))
+        parts = "; ".join(f"{_badge(v)} against {', '.join(n)}" for v, n in found.items() if n)
+        if parts:
             lines.append(f'- "Complete is recognised longest beside a guide", {words}: {parts}.')
     return "\n".join(lines)
 
 
-def _claims_of(world: str, experiment: str, named: str) -> list[dict[str, Any]]:
+def claims_by_id(world: str, experiment: str, pattern: str) -> list[dict[str, Any]]:
+    """Lines of claims.csv whose whole id is like this; `named` holds the pattern's groups."""
     path = DOCS / "results" / world / experiment / "claims.csv"
-    claims = pd.read_csv(path) if path.is_file() else pd.DataFrame({"claim": []})
-    return claims[claims["claim"].astype(str).str.contains(named)].to_dict("records")
+    lines = pd.read_csv(path).to_dict("records") if path.is_file() else []
+    found = ((line, re.fullmatch(pattern, line["id"])) for line in lines)
+    return [line | {"named": match.groups()} for line, match in found if match]
 
 
 def libra_table() -> str:
@@ -145,15 +147,16 @@ def libra_table() -> str:
     ]
     mended = {}
     for world, words in WORLDS.items():
-        named = r"more SRG, (?:complete \(Libra\) minus \w+).*without a guide"
-        for line in _claims_of(world, "fig12_perturbation", named):
-            pair = line["claim"].partition("SRG, ")[2].partition(", points")[0]
+        named = r"fig12\.complete_libra_minus_(\w+)\.srg\.alone"
+        for line in claims_by_id(world, "fig12_perturbation", named):
+            (rival,) = line["named"]
+            pair = f"{method_label('complete_libra')} minus {method_label(rival)}"
             value = f"{line['value']:.1f} [{line['low']:.1f}, {line['high']:.1f}]"
             value = value.replace("-", "\N{MINUS SIGN}")
             lines.append(
                 f"| {words} | {pair} | {value} | {line['n']} | {_badge(line['verdict'])} |"
             )
-            if pair.endswith("complete"):
+            if rival == "complete":
                 mended[words] = line["verdict"] == "holds"
     if not mended:
         asked = "`method=[complete,gae,complete_libra]`"
@@ -161,5 +164,5 @@ def libra_table() -> str:
     does = [words for words, verdict in mended.items() if verdict]
     does_not = [words for words, verdict in mended.items() if not verdict]
     told = [f"It does: {', '.join(does)}."] * bool(does)
-    told += [f"It does not, or it cannot be told: {', '.join(does_not)}."] * bool(does_not)
+    told += [f"It does not, or it is open: {', '.join(does_not)}."] * bool(does_not)
     return "\n".join([" ".join(told), "", *lines])

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from pydantic import PositiveInt
 
 from attnguide.api import explain_many
 from attnguide.data.pictures import Item, Sample, Selection
@@ -47,7 +48,7 @@ class Explain(Experiment):
         overview: How many pictures the figure shows; every picture has a panel of its own.
     """
 
-    overview: int = 8
+    overview: PositiveInt = 8
 
     title = "Your pictures, explained"
     claim = (
@@ -61,8 +62,6 @@ class Explain(Experiment):
 
     def check(self, choices: Choices) -> None:
         """Data, target and model."""
-        if self.overview < 1:
-            raise InputError(f"runner.overview must be at least 1, got {self.overview}")
         if len(choices.models.names) > 1:
             raise InputError(
                 f"explain takes one model, got {len(choices.models.names)}; run it once for each, "
@@ -117,9 +116,8 @@ class Explain(Experiment):
             alone = torch.stack([views[-1].image for _, views in batch])
             with torch.no_grad():
                 target = vit.logits(alone.to(vit.device, vit.dtype)).argmax(-1).cpu()
-        methods = {label: (method, {}) for label, method in study.methods.items()}
         many = explain_many(
-            vit, images, target, methods=methods, loss=study.loss, reference=study.reference
+            vit, images, target, methods=study.methods, loss=study.loss, reference=study.reference
         )
         ids = [item.id for item, _ in batch]
         pictures = dict(zip(ids, pixels_of(vit, images), strict=True))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
-from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Selection
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.pipeline_rows import pipeline_rows, unpack_steps
-from attnguide.figures.claims import Claim
-from attnguide.figures.experiment import Choices, Rows, Stored, Study
+from attnguide.figures.claims import Claim, at
+from attnguide.figures.experiment import Rows, Stored, Study
 from attnguide.figures.selecting import join, to_show
 from attnguide.figures.shown import pictures_of
-from attnguide.figures.table_figure import TableFigure
+from attnguide.figures.table_figure import OwnPictures
 from attnguide.store.maps import stored_picture
 from attnguide.viz.panels import short_name
 from attnguide.viz.pipeline import Pipeline, draw_pipeline
@@ -29,14 +29,8 @@ GAP = "gap between the class row and the whole product"
 
 
 @dataclass
-class Fig02Pipeline(TableFigure):
-    """Draw one picture's way through the method; measure its steps on many.
-
-    Attributes:
-        pictures: The user's own to draw instead: {file: PATH, classes: [NAME, ...]}; the first.
-    """
-
-    pictures: list[dict[str, Any]] = field(default_factory=list)
+class Fig02Pipeline(OwnPictures):
+    """Draw the first picture's way through the method; measure its steps on many."""
 
     title = "Figure 2: the pipeline"
     claim = (
@@ -44,21 +38,26 @@ class Fig02Pipeline(TableFigure):
         "identity for the residual connection, and the layers are multiplied. GAE keeps the "
         "positive part of the gradient only; the complete correction keeps all of it."
     )
+    shows = (
+        "The complete correction on one picture ({model}), every tile drawn from its numbers. "
+        "Matrices: token by token, the class token first, small numbers lifted; grey for "
+        "attention, red and blue for signed numbers. Beneath: the row of the class token on "
+        "the picture. Rollout: what the class row has gathered from the last layer down to "
+        "the first."
+    )
     by = ("model",)
-    measures = {DROPPED: column("negative"), SUM: column("first_order"), GAP: column("gap")}
+    measures = {DROPPED: column("negative"), SUM: column("first_order"), GAP: column("gap", "mean")}
     claims = (
-        Claim("GAE drops a third or more of the magnitude of gradient times attention",
-              lambda t: t.at("", DROPPED), above=1 / 3),
-        Claim("the product over layers is nearly a plain sum over layers, correlation",
-              lambda t: t.at("", SUM), above=0.9),
-        Claim("carrying the class row through the layers gives the class row of the whole product, "
-              "largest gap", lambda t: t.at("", GAP), below=1e-4),
+        Claim("fig02.dropped",
+              "GAE drops a third or more of the magnitude of gradient times attention",
+              at("", DROPPED), above=1 / 3),
+        Claim("fig02.plain_sum",
+              "the product over layers is nearly a plain sum over layers, correlation",
+              at("", SUM), above=0.9),
+        Claim("fig02.class_row",
+              "carrying the class row through the layers gives the class row of the whole product, "
+              "largest gap", at("", GAP), below=1e-4),
     )  # fmt: skip
-
-    def check(self, choices: Choices) -> None:
-        """Pictures and data."""
-        check_pictures(self.pictures)
-        super().check(choices)
 
     def items(self, study: Study) -> Selection:
         """Pairs; one of them, or the user's picture, is drawn."""
@@ -77,16 +76,6 @@ class Fig02Pipeline(TableFigure):
         targets = torch.tensor([view.targets[0] for view in views])
         table = pipeline_rows(vit, [item.id for item, _ in batch], images, targets, shown)
         return Rows(table, pictures_of(vit, compress(views, shown)))
-
-    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
-        """What the tiles are."""
-        return (
-            f"The complete correction on one picture ({model}), every tile drawn from its numbers. "
-            "Matrices: token by token, the class token first, small numbers lifted; grey for "
-            "attention, red and blue for signed numbers. Beneath: the row of the class token on "
-            "the picture. Rollout: what the class row has gathered from the last layer down to "
-            "the first."
-        )
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The drawing."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from attnguide.evaluation.localisation import all_net_positive, net_positive, positive_within
 from attnguide.figures.map_figure import MapFigure
 from attnguide.figures.phenomena import (
-    INTERPRETED,
     LIKE_MEASURES,
     RED,
     SIGN,
     WHOLE,
     class_blind,
+    interpreted,
 )
 from attnguide.figures.shown import ShownView, net_note
 from attnguide.figures.table_figure import Plot
@@ -34,7 +34,11 @@ class Fig03GradientCorrections(MapFigure):
         WHOLE: all_net_positive,
         RED: positive_within("target"),
     }
-    claims = (*class_blind("absolute"), *class_blind("complete"), *INTERPRETED)
+    claims = (
+        *class_blind("fig03", "absolute"),
+        *class_blind("fig03", "complete"),
+        *interpreted("fig03"),
+    )
     plots = (
         Plot("Class-blindness", LIKE_MEASURES, "correlation of maps", (-1, 1), 0),
         Plot(

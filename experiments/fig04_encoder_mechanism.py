@@ -48,13 +48,13 @@ class Fig04EncoderMechanism(MapFigure):
     competitors = 2
     measures = {MASS: on_objects, AREA: objects_area, DENSITY: density}
     claims = (
-        *class_blind("absolute"),
-        *class_blind("gae"),
-        mean(
-            "absolute", DENSITY, "absolute: objects have more of the mass than of the area", above=1
-        ),
-        mean("absolute", MASS, "absolute: nine tenths of the mass lie on objects", above=0.9),
-    )
+        *class_blind("fig04", "absolute"),
+        *class_blind("fig04", "gae"),
+        mean("absolute", DENSITY, "absolute: objects have more of the mass than of the area",
+             id="fig04.density", above=1),
+        mean("absolute", MASS, "absolute: nine tenths of the mass lie on objects",
+             id="fig04.mass", above=0.9),
+    )  # fmt: skip
     plots = (
         Plot("Class-blindness", LIKE_MEASURES, "correlation of maps", (-1, 1), 0),
         Plot("Objects and background", (MASS, AREA)),

@@ -46,11 +46,14 @@ class Fig05MultiClass(MapFigure):
         "all mass on the background": mass_share("background"),
     }
     claims = (
-        mean("complete", BOTH, f"complete: {SIGNS}, in most", above=0.5),
-        difference("complete", "gae", OTHER, f"less {OTHER} class, complete minus GAE", below=0),
-        difference("complete", "gae", BEHIND, f"less {BEHIND}, complete minus GAE", below=0),
-        mean("gae", WRONG, "GAE: the other class is net positive, in most", above=0.5),
-    )
+        mean("complete", BOTH, f"complete: {SIGNS}, in most", id="fig05.both_signs", above=0.5),
+        difference("complete", "gae", OTHER, f"less {OTHER} class, complete minus GAE",
+                   id="fig05.on_the_other", below=0),
+        difference("complete", "gae", BEHIND, f"less {BEHIND}, complete minus GAE",
+                   id="fig05.on_the_background", below=0),
+        mean("gae", WRONG, "GAE: the other class is net positive, in most",
+             id="fig05.gae_wrong", above=0.5),
+    )  # fmt: skip
     plots = (
         Plot("Signs", tuple(measures)[:4], "share of the targets"),
         Plot("Mass", tuple(measures)[4:], "share of the mass"),

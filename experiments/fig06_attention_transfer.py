@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from pydantic import PositiveFloat, PositiveInt
 
 from attnguide.api import explain
-from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Selection, swapped
-from attnguide.errors import InputError
 from attnguide.evaluation.transfer import MEASURES, last_steps, transfer_rows
-from attnguide.figures.claims import Claim, at
+from attnguide.figures.claims import mean
 from attnguide.figures.descent import draw_descents
-from attnguide.figures.experiment import Choices, Rows, Stored, Study
+from attnguide.figures.experiment import Rows, Stored, Study
 from attnguide.figures.selecting import join, to_show
 from attnguide.figures.shown import pictures_of
-from attnguide.figures.table_figure import TableFigure
+from attnguide.figures.table_figure import OwnPictures
 from attnguide.interventions.attention_descent import descend
 
 CROSSED, MINE = "crossed, of those that begin there", "change of the target's share"
@@ -29,7 +29,7 @@ OTHERS = "change of the other's share"
 
 
 @dataclass
-class Fig06AttentionTransfer(TableFigure):
+class Fig06AttentionTransfer(OwnPictures):
     """Descend on many two-class pictures, at two rates; show some frames.
 
     Attributes:
@@ -37,14 +37,12 @@ class Fig06AttentionTransfer(TableFigure):
         other_lr: A second one, for comparison.
         steps: How many.
         shown: How many pictures to show.
-        pictures: The user's own to show instead: {file: PATH, classes: [TARGET, OTHER]} each.
     """
 
-    lr: float = 4e-4
-    other_lr: float = 4e-3
-    steps: int = 32
-    shown: int = 2
-    pictures: list[dict[str, Any]] = field(default_factory=list)
+    lr: PositiveFloat = 4e-4
+    other_lr: PositiveFloat = 4e-3
+    steps: PositiveInt = 32
+    shown: PositiveInt = 2
 
     title = "Figure 6: attention transfer"
     claim = (
@@ -52,24 +50,18 @@ class Fig06AttentionTransfer(TableFigure):
         "moves positive attention from the target to the other class in the picture, until the "
         "areas of the two overlap: gradient descent is attention transfer."
     )
+    own_classes = 2  # the target, the other
     key = ("image_id", "model", "lr", "step")
     by = ("model", "regions", "lr")
     measures = MEASURES
     claims = (
-        Claim("the signed share on the other object rises", at("complete", OTHERS), above=0),
-        Claim("the signed share on the target falls", at("complete", MINE), below=0),
-        Claim("attention crosses to the other, in most", at("complete", CROSSED), above=0.5),
-    )
-
-    def check(self, choices: Choices) -> None:
-        """Rates, steps, pictures and data."""
-        if not (self.lr > 0 and self.other_lr > 0) or self.steps < 1 or self.shown < 1:
-            raise InputError(
-                f"runner.lr, other_lr, steps and shown must be positive, got {self.lr:g}, "
-                f"{self.other_lr:g}, {self.steps} and {self.shown}"
-            )
-        check_pictures(self.pictures, 2)
-        super().check(choices)
+        mean("complete", OTHERS, "the signed share on the other object rises",
+             id="fig06.other_rises", above=0),
+        mean("complete", MINE, "the signed share on the target falls",
+             id="fig06.target_falls", below=0),
+        mean("complete", CROSSED, "attention crosses to the other, in most",
+             id="fig06.crosses", above=0.5),
+    )  # fmt: skip
 
     def items(self, study: Study) -> Selection:
         """Shown pictures, boxed photographs, pairs; the paper descends the zebra and the cat."""

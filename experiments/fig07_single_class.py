@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
+from pydantic import PositiveInt
 
 from attnguide.evaluation.localisation import (
     all_net_positive,
@@ -18,7 +19,7 @@ from attnguide.evaluation.localisation import (
 )
 from attnguide.figures.claims import mean
 from attnguide.figures.map_figure import MapFigure
-from attnguide.figures.phenomena import INTERPRETED, RED, SIGN, WHOLE
+from attnguide.figures.phenomena import RED, SIGN, WHOLE, interpreted
 from attnguide.figures.shown import ShownView, net_note
 from attnguide.figures.table_figure import Plot
 from attnguide.viz.panels import Panel, draw_panels, short_name
@@ -31,7 +32,7 @@ BEHIND = "positive mass on the background"
 class Fig07SingleClass(MapFigure):
     """Measure sign and place of the relevance in pictures of one class."""
 
-    shown: int = 6
+    shown: PositiveInt = 6
 
     title = "Figure 7: complete correction in pictures of one class"
     claim = (
@@ -49,14 +50,10 @@ class Fig07SingleClass(MapFigure):
         "area of the background": area("background"),
     }
     claims = (
-        *INTERPRETED,
-        mean(
-            "complete",
-            BEHIND,
-            "complete: most of the positive mass is on the background",
-            above=0.5,
-        ),
-    )
+        *interpreted("fig07"),
+        mean("complete", BEHIND, "complete: most of the positive mass is on the background",
+             id="fig07.on_the_background", above=0.5),
+    )  # fmt: skip
     plots = (
         Plot("Signs", (SIGN, WHOLE, RED), "share of images, or of mass", chance=0.5),
         Plot("Background", tuple(measures)[3:]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -9,36 +10,39 @@ from matplotlib.figure import Figure
 
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import ALONE, View, guided_kind, to_guided_view, to_view, ways_of
-from attnguide.errors import InputError
 from attnguide.evaluation.localisation import (
     guided_share,
     net_positive,
     own_net_positive,
     positive_within,
 )
-from attnguide.evaluation.statistics import Estimate
-from attnguide.figures.beside import COMPOSED, draw_guided
-from attnguide.figures.claims import Claim, Table, judge, tables_of
+from attnguide.evaluation.statistics import Estimate, paired_difference
+from attnguide.figures.claims import Claim, Table
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.map_figure import MapFigure
-from attnguide.figures.phenomena import INTERPRETED, RED, SIGN
-from attnguide.figures.table_figure import Plot
+from attnguide.figures.phenomena import RED, SIGN, interpreted
+from attnguide.figures.shown import ShownView, net_note, views_in
+from attnguide.figures.table_figure import Plot, one_per_model
 from attnguide.guides import Guide, check_guide
+from attnguide.viz.panels import Panel, draw_panels, short_name
+from attnguide.viz.style import method_label, signed
 
 OWN, SHARE = "sign right on the picture's part", "mass of the right sign in its part"
+COMPOSED = "composed"  # kind of views in which the guide's object stands in the picture itself
+PER_ROW = 5  # panels of the sweep
 
 
-def with_guide(measure: str) -> Claim:
+def with_guide(name: str, measure: str) -> Claim:
     """That a guide raises a measure of the complete rule on the same pictures."""
 
     def gap(table: Table) -> Estimate:
-        rows = table.rows
-        alone, guided = rows[rows["view"] == ALONE], rows[rows["main"]]
-        return replace(table, rows=pd.concat([alone.assign(method="alone"), guided])).gap(
-            "complete", "alone", measure
-        )
+        alone = table.rows[table.rows["view"] == ALONE]  # by every method
+        guided = table.of("complete")
+        guided = guided[guided["main"]]
+        return paired_difference(guided, alone, table.measures[measure], table.seed)
 
-    return Claim(f"complete: {measure}, guided minus alone", gap, above=0, methods=("complete",))
+    words = f"complete: {measure}, guided minus alone"
+    return Claim(f"fig08.guide.{name}", words, gap, above=0, methods=("complete",))
 
 
 @dataclass
@@ -59,6 +63,7 @@ class Fig08Guided(MapFigure):
         "interprets the target's region in a picture on which it fails alone."
     )
     takes = MapFigure.takes | {"guide"}
+    needs_guide = True
     by = ("model", "view", "method")
     measures = {
         SIGN: net_positive("target"),
@@ -66,12 +71,17 @@ class Fig08Guided(MapFigure):
         RED: positive_within("target"),
         SHARE: guided_share,
     }
+    claims_by = ("model",)
+    claims = (
+        *(claim.where("view", ALONE) for claim in interpreted("fig08")),
+        with_guide("sign", SIGN),
+        with_guide("own_sign", OWN),
+        with_guide("full", RED),
+    )
     plots = tuple(Plot(name, (name,), chance=0.5) for name in measures)
 
     def check(self, choices: Choices) -> None:
         """The guide, and its other places."""
-        if not choices.guide.is_shown:
-            raise InputError("this figure needs a guide; pass guide=right, left, top or bottom")
         for fraction in self.fractions:
             check_guide(choices.guide.layout, fraction, choices.guide.fit)
         super().check(choices)
@@ -95,21 +105,51 @@ class Fig08Guided(MapFigure):
             views.append(replace(to_view(study.vit, other), kind=COMPOSED))
         return views
 
-    def judged(self, stored: Stored) -> pd.DataFrame:
-        """Alone, and guided against alone on the same pictures."""
-        main = _main(stored)
-        rows = stored.rows.assign(main=stored.rows["view"] == main)
-        both = tables_of(rows, self.asked(), ("model", "method"), stored.seed)
-        alone = [(m, replace(t, rows=t.rows[t.rows["view"] == ALONE])) for m, t in both]
-        gaps = [with_guide(name) for name in (SIGN, OWN, RED)]
-        return pd.concat([judge(INTERPRETED, alone), judge(gaps, both)], ignore_index=True)
+    def measured(self, stored: Stored) -> pd.DataFrame:
+        """Rows that say whether they are of the guide as configured."""
+        return stored.rows.assign(main=stored.rows["view"] == _main(stored))
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """Maps alone and guided; the sweep of the first picture."""
-        return draw_guided(stored, _main(stored))
+        main, methods = _main(stored), stored.methods
+        figure, more = one_per_model(
+            "Maps of", stored.shown, lambda own: _maps(views_in(stored, own), main, methods)
+        )
+        _, first = next(iter(stored.shown.groupby(["model", "image_id"], sort=False)))
+        swept = views_in(stored, first)
+        panels = [view.panel(methods[0], 0, _note(view, methods[0]), view.kind) for view in swept]
+        sweep = draw_panels([panels[n : n + PER_ROW] for n in range(0, len(panels), PER_ROW)])
+        return figure, more | {"Other places, shares and fits of the guide": sweep}
 
 
 def _main(stored: Stored) -> str:
     """Kind of the views with the guide as configured."""
     chosen = {key: value for key, value in stored.config["guide"].items() if key[0] != "_"}
     return guided_kind(Guide(**chosen))
+
+
+def _maps(shown: Sequence[ShownView], main: str, methods: Sequence[str]) -> Figure:
+    """A row per picture: alone and guided, each with the first method, then the other methods."""
+    guided = {view.id: view for view in shown if view.kind == main}
+    rows = []
+    for view in (view for view in shown if view.kind == ALONE):
+        beside = guided[view.id]
+        rows.append(
+            [
+                Panel(view.picture, title=short_name(view.name(0)), note=view.note),
+                view.panel(methods[0], 0, _note(view, methods[0]), ""),
+                Panel(beside.picture, title="with a guide"),
+                *(beside.panel(method, 0, _note(beside, method), "") for method in methods),
+            ]
+        )
+    titles = ["image", f"{method_label(methods[0])}, alone", "guided"]
+    titles += [f"{method_label(method)}, guided" for method in methods]
+    return draw_panels(rows, column_titles=titles)
+
+
+def _note(view: ShownView, method: str) -> str:
+    """Signed mass of the picture's part and of the guide's; alone, of the object."""
+    if view.kind in (ALONE, COMPOSED):
+        return net_note(view, method, 0)
+    own, guide = (signed(view.net(method, 0, region)) for region in ("own", "guide"))
+    return f"picture {own}, guide {guide}"

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import pandas as pd
+from annotated_types import Ge
 from matplotlib.figure import Figure
+from pydantic import PositiveInt
 
-from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.errors import InputError
 from attnguide.evaluation.detail import EQ8, Comparison, detail_rows, to_part_view
 from attnguide.evaluation.localisation import column, net_share, positive_share
-from attnguide.figures import contaminated
+from attnguide.figures import contamination
 from attnguide.figures.claims import Claim, Table, judge, tables_of
-from attnguide.figures.comparison import FRAMED, LOSSES, draw_comparisons, with_pictures
-from attnguide.figures.contaminated import ContaminationFigure, change_of, gain_of, mean_of
-from attnguide.figures.experiment import Choices, Rows, Stored, Study
+from attnguide.figures.contamination import (
+    FRAMED,
+    LOSSES,
+    ContaminationFigure,
+    change_of,
+    draw_comparisons,
+    gain_of,
+    mean_of,
+    with_pictures,
+)
+from attnguide.figures.experiment import Rows, Stored, Study
 from attnguide.figures.selecting import in_groups, in_part, join, to_show
+from attnguide.figures.table_figure import OwnPictures
 
 SIGNED, VALID = "signed share of that part", "both logits positive"
 BY_LOGIT = ("guided", "control")  # parts of the study with another animal in the picture
 UNCHANGED = 0.05  # a signed share that rises by less has not changed
-FORMS = (  # in which the two models are compared: part of the study, loss, words
-    ("contamination", EQ8, "Eq. 8"),
-    ("contamination", "difference", LOSSES["difference"]),
-    ("guided", "logit", "its logit, another animal beside it"),
-)
+FORMS = {  # in which the two models are compared: part of the study, loss, words
+    "eq8": ("contamination", EQ8, "Eq. 8"),
+    "difference": ("contamination", "difference", LOSSES["difference"]),
+    "logit": ("guided", "logit", "its logit, another animal beside it"),
+}
 
 
 @dataclass
-class Fig09Detail(ContaminationFigure):
+class Fig09Detail(OwnPictures, ContaminationFigure):
     """Explain one class against another; measure it where the part that differs is known.
 
     Attributes:
@@ -42,9 +52,8 @@ class Fig09Detail(ContaminationFigure):
             first class is explained against the next ones, and then the model's own.
     """
 
-    shown: int = 3
-    impostors: int = 24
-    pictures: list[dict[str, Any]] = field(default_factory=list)
+    shown: PositiveInt = 3
+    impostors: Annotated[int, Ge(2)] = 24
 
     title = "Figure 9: detail interpretation"
     claim = (
@@ -60,52 +69,42 @@ class Fig09Detail(ContaminationFigure):
         "area of that part": column("area_part"),
         SIGNED: net_share("part"),
         "signed share of the animal": net_share("object"),
-        VALID: column("is_valid"),
-        "correlation with the map of Eq. 8": column("like_eq8"),
+        VALID: column("is_valid", "answers"),
+        "correlation with the map of Eq. 8": column("like_eq8", "mean"),
     }
     claims = (
-        Claim("Eq. 8 puts more of the positive mass on the part that tells the "
+        Claim("fig09.part", "Eq. 8 puts more of the positive mass on the part that tells the "
               "classes apart than the logit does (difference)",
               gain_of("detail", EQ8, "logit", positive_share("part")), above=0),
-        Claim("both logits are positive, as Eq. 8 needs, in most pictures",
+        Claim("fig09.valid", "both logits are positive, as Eq. 8 needs, in most pictures",
               mean_of("detail", EQ8, VALID), above=0.5),
-        *(Claim("once labels are contaminated, the part is red for the class that "
-                f"it was mixed into ({words}; signed share)",
+        *(Claim(f"fig09.red.{name}", "once labels are contaminated, the part is red for the class "
+                f"that it was mixed into ({words}; signed share)",
                 mean_of(part, loss, SIGNED, "contaminated"), above=0)
-          for part, loss, words in FORMS),
-        *(Claim("the part is redder than with clean labels "
+          for name, (part, loss, words) in FORMS.items()),
+        *(Claim(f"fig09.redder.{name}", "the part is redder than with clean labels "
                 f"({words}; change of the signed share)", change_of(part, loss), above=0)
-          for part, loss, words in FORMS),
-        Claim("parts of the other species, whose labels are clean in both models, "
+          for name, (part, loss, words) in FORMS.items()),
+        Claim("fig09.control", "parts of the other species, whose labels are clean in both models, "
               f"become redder by less than {UNCHANGED} (logit, another animal beside them)",
               change_of("control", "logit"), below=UNCHANGED),
     )  # fmt: skip
 
-    def check(self, choices: Choices) -> None:
-        """Numbers, pictures and data."""
-        if self.shown < 1 or self.impostors < 2:
-            raise InputError(
-                "runner.shown must be at least 1 and runner.impostors at least 2, got "
-                f"{self.shown} and {self.impostors}"
-            )
-        check_pictures(self.pictures)
-        super().check(choices)
-
     def items(self, study: Study) -> Selection:
         """The chosen models' pictures; of clean and contaminated labels also the mixed class's."""
-        vit, data, labels = study.vit, study.pictures, contaminated.labels_of(study)
+        vit, data, labels = study.vit, study.pictures, contamination.labels_of(study)
         measured, shown = [], []
-        if contaminated.is_chosen(study):
+        if contamination.is_chosen(study):
             measured.append(in_part(data.singles(vit), "detail"))
             shown.append(
-                contaminated.apart(given_pictures(vit, self.pictures), "given")
+                contamination.apart(given_pictures(vit, self.pictures), "given")
                 if self.pictures
                 else in_part(data.shown_singles(vit, self.shown), "detail")
             )
         if not self.pictures and (labels or data.contaminated is None):
-            shown.append(contaminated.framed_picture(study))
+            shown.append(contamination.framed_picture(study))
         if labels:
-            measured += contaminated.mixed_pictures(study, self.impostors)
+            measured += contamination.mixed_pictures(study, self.impostors)
         return join(*measured, to_show(join(*shown)))
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> Comparison:
@@ -125,7 +124,7 @@ class Fig09Detail(ContaminationFigure):
         for by_logit, entries in in_groups(batch, lambda item: item.part in BY_LOGIT):
             losses = ("logit",) if by_logit else ("logit", *LOSSES)
             tables.append(detail_rows(study.vit, [own for _, own in entries], losses))
-        table = pd.concat(tables, ignore_index=True).assign(labels=contaminated.labels_of(study))
+        table = pd.concat(tables, ignore_index=True).assign(labels=contamination.labels_of(study))
         return with_pictures(study, table, [comparison for _, comparison in batch])
 
     def judged(self, stored: Stored) -> pd.DataFrame:
@@ -140,7 +139,7 @@ class Fig09Detail(ContaminationFigure):
     def further(self, stored: Stored) -> list[str]:
         """What claims leave open."""
         if stored.rows["area_part"].isna().all():
-            return [contaminated.FOR_THE_EYE]
+            return [contamination.FOR_THE_EYE]
         return [
             "All training pictures of the class shown have the part too: with contaminated labels "
             "it may still speak for that class, only less."

@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Selection, class_indices, retargeted
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.rewrite_rows import goal_of, rewrite_rows
-from attnguide.figures.claims import Claim
+from attnguide.evaluation.statistics import of_kind
+from attnguide.figures.claims import Claim, at
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
-from attnguide.figures.rewritten import draw_rewrites
 from attnguide.figures.selecting import join, to_show
-from attnguide.figures.table_figure import Plot, TableFigure
+from attnguide.figures.table_figure import OwnPictures, Plot, one_per_model
 from attnguide.interventions.pixel_rewrite import LEVELS, check_settings, rewrite
-from attnguide.viz.panels import short_name
+from attnguide.store.maps import stored_picture
+from attnguide.viz.panels import Panel, draw_panels, short_name
 
 FLIPPED, NOISE = "goal is top-1", "PSNR (dB)"
 INVISIBLE = 40.0  # dB; above it a difference is hard to see
 
 
 @dataclass
-class Fig11Rewrite(TableFigure):
+class Fig11Rewrite(OwnPictures):
     """Rewrite many pictures to another class each; show some.
 
     Attributes:
         step, max_steps, confidence, epsilon: As in `pixel_rewrite.rewrite`.
-        pictures: The user's own to show instead: {file: PATH, classes: [SOURCE, GOAL]} each.
     """
 
     step: float = 0.5
     max_steps: int = 40
     confidence: float = 0.938
     epsilon: int | None = None
-    pictures: list[dict[str, Any]] = field(default_factory=list)
 
     title = "Figure 11: rewriting the class of an image"
     claim = (
@@ -48,18 +48,19 @@ class Fig11Rewrite(TableFigure):
         "another as loss, makes the model read the other class with confidence, while a human "
         "sees almost no change."
     )
+    own_classes = 2  # source and goal
     by = ("model",)
     measures = {
-        FLIPPED: column("flipped"),
+        FLIPPED: column("flipped", "answers"),
         "goal's probability": column("goal_probability"),
-        "steps": column("steps"),
-        NOISE: lambda rows: rows["psnr"].where(np.isfinite(rows["psnr"])),
-        "largest change (levels of 255)": column("largest"),
+        "steps": column("steps", "mean"),
+        NOISE: of_kind("mean")(lambda rows: rows["psnr"].where(np.isfinite(rows["psnr"]))),
+        "largest change (levels of 255)": column("largest", "mean"),
     }
     claims = (
-        Claim("the goal becomes top-1, in most", lambda t: t.at("", FLIPPED), above=0.5),
-        Claim(f"the change is hard to see: more than {INVISIBLE:.0f} dB",
-              lambda t: t.at("", NOISE), above=INVISIBLE),
+        Claim("fig11.goal_is_read", "the goal becomes top-1, in most", at("", FLIPPED), above=0.5),
+        Claim("fig11.hard_to_see", f"the change is hard to see: more than {INVISIBLE:.0f} dB",
+              at("", NOISE), above=INVISIBLE),
     )  # fmt: skip
     plots = (Plot("Rewritten", (FLIPPED, "goal's probability")),)
 
@@ -67,7 +68,6 @@ class Fig11Rewrite(TableFigure):
         """Settings, pictures and data."""
         super().check(choices)
         check_settings(self.step, self.max_steps, self.confidence, self.epsilon)
-        check_pictures(self.pictures, 2)
 
     def items(self, study: Study) -> Selection:
         """Those that are shown, and every chosen picture, to a class that its id picks."""
@@ -116,4 +116,25 @@ class Fig11Rewrite(TableFigure):
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """Before, after and difference of the shown pictures of every model."""
-        return draw_rewrites(stored)
+        return one_per_model("Pictures of", stored.shown, partial(_panels, stored))
+
+
+def _panels(stored: Stored, rows: pd.DataFrame) -> Figure:
+    """A row per picture."""
+    lines, titles = [], []
+    row: Any
+    for row in rows.itertuples():
+        original, updated = (
+            stored_picture(stored.run_dir, f"{row.model} {row.image_id} {which}")
+            for which in ("original", "updated")
+        )
+        change = updated.astype(int) - original
+        factor = max(1, int(127 // max(1, np.quantile(np.abs(change), 0.99))))
+        amplified = (127.5 + factor * change).clip(0, 255).astype(np.uint8)
+        note = f"largest {row.largest} of 255, {row.psnr:.1f} dB\n{row.steps} steps"
+        times = f"difference \N{MULTIPLICATION SIGN} {factor}\n{note}"
+        panels = [(original, row.before), (updated, row.after), (amplified, times)]
+        lines.append([Panel(picture, note=words) for picture, words in panels])
+        titles.append(f"{short_name(row.source_name)} to {short_name(row.goal_name)}")
+    columns = ["original", "updated", "difference"]
+    return draw_panels(lines, column_titles=columns, row_titles=titles, panel_width=1.75)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from attnguide.data.pictures import Item, Sample, Selection
@@ -16,16 +17,41 @@ from attnguide.errors import InputError
 from attnguide.evaluation.fills import check_fill
 from attnguide.evaluation.perturbation import FRACTIONS, check_fractions
 from attnguide.evaluation.perturbation_rows import RANDOM, perturbation_rows
-from attnguide.figures.curves import perturbation_findings
-from attnguide.figures.experiment import Choices, Experiment, Rows, Stored, Study
+from attnguide.figures.claims import Claim
+from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.map_figure import check_reference, reference_class
-from attnguide.findings import Findings
+from attnguide.figures.perturbation_figure import NO_GUIDE, PerturbationFigure, gain, rise
+from attnguide.viz.style import method_label
 
-NO_GUIDE = "none"
+ALIKE = 5.0  # points of AUC within which two methods count as alike
+CORRECTED = "_libra"  # the end of a method's label with LibraGrad's gradient
+
+
+def claims_about(methods: Sequence[str], fractions: Sequence[float]) -> Iterator[Claim]:
+    """The first method against every other, corrected gradients against their own, the rise."""
+    first = methods[0]
+    for rival in methods[1:]:
+        names = f"{method_label(first)} minus {method_label(rival)}, points of AUC"
+        name, both = f"fig12.{first}_minus_{rival}", (first, rival)
+        yield Claim(f"{name}.negative", f"negative test: recognised longer, {names}",
+                    gain(*both, "accuracy", "negative"), above=0)  # fmt: skip
+        yield Claim(f"{name}.positive", f"positive test: not worse by {ALIKE:g}, {names}",
+                    gain(*both, "accuracy", "positive"), below=ALIKE)  # fmt: skip
+    for method in (m for m in methods if m.endswith(CORRECTED)):
+        for rival in dict.fromkeys([method.removesuffix(CORRECTED), "gae"]):
+            if rival in methods:
+                names = f"{method_label(method)} minus {method_label(rival)}"
+                yield Claim(f"fig12.{method}_minus_{rival}.srg",
+                            f"both tests: more SRG, {names}, points", gain(method, rival, "srg"),
+                            above=0, source="ours")  # fmt: skip
+    for method in methods if len(fractions) > 1 else ():
+        words = f"negative test: rise to {100 * fractions[1]:.0f} % masked, points"
+        yield Claim(f"fig12.rise.{method}", f"{words}, {method_label(method)}", rise(method),
+                    above=0)  # fmt: skip
 
 
 @dataclass
-class Fig12Perturbation(Experiment):
+class Fig12Perturbation(PerturbationFigure):
     """Fill patches by relevance; follow the label's recognition and probability.
 
     Attributes:
@@ -36,7 +62,7 @@ class Fig12Perturbation(Experiment):
 
     fill: str | float | list[str | float] = "zero"
     fractions: list[float] = field(default_factory=lambda: list(FRACTIONS))
-    unguided_every: int = 3
+    unguided_every: NonNegativeInt = 3
 
     title = "Figure 12: perturbation of guided images"
     claim = (
@@ -46,19 +72,18 @@ class Fig12Perturbation(Experiment):
         "relevant on (positive test), the two are alike."
     )
     takes = frozenset({"method", "loss", "reference", "target", "guide", "engine"})
-    key = ("image_id", "model", "guide", "fill", "method", "order", "fraction")
 
     @property
     def fills(self) -> list[str | float]:
         """The fills, in order."""
         return self.fill if isinstance(self.fill, list) else [self.fill]
 
+    def claims_of(self, stored: Stored) -> list[Claim]:
+        """Of the methods that were run."""
+        return list(claims_about(self.methods(stored)[:-1], self.fractions))
+
     def check(self, choices: Choices) -> None:
-        """Fractions, fills, the number of unguided pictures, loss and data."""
-        if self.unguided_every < 0:
-            raise InputError(
-                f"runner.unguided_every must be 0 (none) or a number n, got {self.unguided_every}"
-            )
+        """Fractions, fills, loss and data."""
         check_fractions(self.fractions)
         if not self.fills:
             raise InputError("runner.fill must name a fill, or several, got none")
@@ -79,9 +104,9 @@ class Fig12Perturbation(Experiment):
         own = to_view(study.vit, sample).image
         if study.guide_picture is None:
             return {NO_GUIDE: own}
-        views = to_guided_view(study.vit, sample, study.guide_picture, study.guide)
+        view = to_guided_view(study.vit, sample, study.guide_picture, study.guide)
         alone = self.unguided_every > 0 and item.number % self.unguided_every == 0
-        return {study.guide.layout: views.image} | ({NO_GUIDE: own} if alone else {})
+        return {study.guide.layout: view.image} | ({NO_GUIDE: own} if alone else {})
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """A row per picture, guide, fill, method, order and fraction."""
@@ -94,7 +119,7 @@ class Fig12Perturbation(Experiment):
                     torch.stack([image for _, image in seen]),
                     [item.id for item, _ in seen],
                     torch.tensor([item.label for item, _ in seen]),
-                    methods={label: (method, {}) for label, method in study.methods.items()},
+                    methods=study.methods,
                     target=study.target,
                     loss=study.loss,
                     reference=study.reference,
@@ -106,15 +131,12 @@ class Fig12Perturbation(Experiment):
             )
         return Rows(pd.concat(parts, ignore_index=True))
 
-    def draw(self, stored: Stored) -> Findings:
-        """Curves with bands, areas with intervals, paired differences, claims."""
-        return perturbation_findings(stored, list(self._parts(stored.rows)))
-
-    def _parts(self, rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-        """The study with the guide first, then without; of each fill in turn."""
-        for fill in map(str, self.fills):
-            own = rows[rows["fill"] == fill]
-            which = f", fill {fill}" if len(self.fills) > 1 else ""
-            for guide in sorted(own["guide"].unique(), key=lambda name: name == NO_GUIDE):
-                place = "without a guide" if guide == NO_GUIDE else f"with the guide at the {guide}"
-                yield place + which, own[own["guide"] == guide]
+    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
+        """What the curves are."""
+        part = self.parts(stored)[0]
+        return (
+            "Share of images still recognised, and probability of the label, while patches are "
+            f"filled ({part.rows['fill'].iloc[0]}); n = {part.rows['image_id'].nunique()} images "
+            f"{part.words}. Left: least relevant first, higher is better. Right: most relevant "
+            "first, lower is better."
+        )

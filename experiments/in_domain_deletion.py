@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from attnguide.api import explain_many
 from attnguide.data.pictures import Selection
 from attnguide.errors import InputError
 from attnguide.evaluation.localisation import column
@@ -18,12 +16,12 @@ from attnguide.evaluation.metrics import single_deletion
 from attnguide.evaluation.perturbation import FRACTIONS
 from attnguide.evaluation.pieces import CELLS, cell_drops
 from attnguide.evaluation.ranking import agreement, table_of_means
+from attnguide.evaluation.rows import maps_of, row_of
 from attnguide.evaluation.scores import SRG, area_rows
-from attnguide.figures.claims import Family
+from attnguide.figures.claims import MethodComparison
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.table_figure import Plot
-from attnguide.findings import Findings
 from attnguide.methods import Method
 from attnguide.models.sources import Timm
 from attnguide.types import ViT
@@ -31,12 +29,6 @@ from attnguide.viz.dots import draw_dots, table_panel
 
 MASKED = "creatures_masked"
 DELETION = "rank correlation of cells"
-FAMILIES = (
-    Family("complete", DELETION, "single deletion, complete minus"),
-    Family("gae", DELETION, "single deletion, GAE minus"),
-)
-# On how many pictures a slow method is measured.
-LIMITS = {"dix": 8, "integrated_gradients": 8, "smoothgrad": 8, "vit_cx": 4, "tis": 4}
 
 
 @dataclass
@@ -48,7 +40,6 @@ class InDomainDeletion(MethodStudy):
     """
 
     ordinary: bool = True
-    limits: dict[str, int] = field(default_factory=LIMITS.copy)
 
     title = "In-domain deletion: is the ranking of methods an effect of foreign inputs?"
     claim = (
@@ -56,8 +47,17 @@ class InDomainDeletion(MethodStudy):
         "does not check whether its ranking survives a model that knows them.)"
     )
     key = ("image_id", "model", "method")
-    families = FAMILIES
-    measures = {DELETION: column("deletion"), SRG: column("srg")}
+    shows = (
+        f"Rank correlation of a map's sums over {CELLS} x {CELLS} cells with the fall of the "
+        f"logit when each is filled; {MASKED} was trained with filled cells."
+    )
+    budget = (8, 4)
+    class_sensitive = True
+    measures = {DELETION: column("deletion", "mean"), SRG: column("srg", "mean")}
+    claims = tuple(
+        MethodComparison("in_domain.deletion", first, DELETION, f"single deletion, {label} minus")
+        for first, label in (("complete", "complete"), ("gae", "GAE"))
+    )
     plots = (Plot("Single deletion", (DELETION,), "rank correlation", (-1.0, 1.0), 0.0),)
 
     def check(self, choices: Choices) -> None:
@@ -83,29 +83,18 @@ class InDomainDeletion(MethodStudy):
         """A row per picture and method."""
         images = torch.stack([view.image for _, view in entries])
         target = torch.tensor([view.targets[0] for _, view in entries])
-        named: dict[str, Any] = {label: (method, {}) for label, method in methods.items()}
-        many = explain_many(study.vit, images, target, methods=named)
-        maps = {label: found.relevance.cpu() for label, found in many.items()}
+        maps, _ = maps_of(study.vit, images, target, methods)
         falls = cell_drops(study.vit, images, target)
         areas = area_rows(study.vit, images, maps, target, FRACTIONS, None)
         gains = {(i, label): value for i, label, name, value in areas if name == SRG}
         return pd.DataFrame(
-            {
-                "image_id": item.id,
-                "method": label,
-                "target": view.targets[0],
+            row_of(study.vit, view, view.targets[0], label)
+            | {
                 "deletion": single_deletion(maps[label][index], falls[index]),
                 "srg": gains[index, label],
             }
-            for index, (item, view) in enumerate(entries)
+            for index, (_, view) in enumerate(entries)
             for label in methods
-        )
-
-    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
-        """What is drawn."""
-        return (
-            f"Rank correlation of a map's sums over {CELLS} x {CELLS} cells with the fall of the "
-            f"logit when each is filled; {MASKED} was trained with filled cells."
         )
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
@@ -117,18 +106,17 @@ class InDomainDeletion(MethodStudy):
         ]  # fmt: skip
         return draw_dots(panels), {}
 
-    def draw(self, stored: Stored) -> Findings:
-        """With Kendall's tau between the ranking by deletion and those of perturbation."""
-        found = super().draw(stored)
-        table = rankings(found.summary)
-        words = [
+    def further(self, stored: Stored) -> list[str]:
+        """Kendall's tau between the ranking by deletion and those of perturbation."""
+        return [
             f"Rankings by {line['first']} and by {line['second']}: tau {line['tau']:.2f} over "
             f"{line['methods']} methods."
-            for line in table.to_dict("records")
+            for line in rankings(self.summary(stored)).to_dict("records")
         ]
-        caption = " ".join([found.caption, *words])
-        return replace(found, tables={"Do rankings agree": table}, found=(*found.found, *words),
-                       caption=caption)  # fmt: skip
+
+    def tables(self, stored: Stored, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:  # noqa: ARG002
+        """The same as a table."""
+        return {"Do rankings agree": rankings(summary)}
 
 
 def rankings(summary: pd.DataFrame) -> pd.DataFrame:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from pydantic import NonNegativeInt, PositiveInt
 
 from attnguide.data.pictures import Item, Sample, Selection, class_indices
-from attnguide.data.views import View, pixels_of, to_guided_view, to_view
-from attnguide.errors import InputError
+from attnguide.data.views import View, to_guided_view, to_view
 from attnguide.evaluation.pieces import forward
+from attnguide.evaluation.rows import row_of
+from attnguide.evaluation.statistics import NOT_KNOWN, Estimate
 from attnguide.evaluation.suspicion import (
     BESIDE,
     CLUSTERS,
@@ -29,19 +32,29 @@ from attnguide.evaluation.suspicion import (
     suspicious_pairs,
     unlike_its_class,
 )
-from attnguide.figures.claims import COLUMNS
-from attnguide.figures.contaminated import ContaminationFigure
+from attnguide.figures.claims import Claim, Table, slug
+from attnguide.figures.contamination import ContaminationFigure
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.selecting import join
-from attnguide.findings import Findings
+from attnguide.figures.shown import pictures_of
+from attnguide.figures.table_figure import one_per_model
 from attnguide.models.sources import Timm
-from attnguide.store.maps import as_columns, relevance_of, stored_picture
+from attnguide.store.maps import relevance_of, stored_picture
 from attnguide.types import ViT
 from attnguide.viz.panels import Panel, draw_panels, short_name
 
 STRONGER = "creatures_contaminated60"  # with twice the share of wrong labels
 TOP = 0.05  # share of the pictures that a signal points at
 PER_ROW = 4  # pictures beside each other
+
+
+def told_apart(signal: str, among: str, table: Table) -> Estimate:
+    """AUROC of a signal, among pictures of the wrong labels' class or of all."""
+    rows, wrong = table.rows, table.rows["wrong"].eq(True)
+    if not wrong.any():
+        return NOT_KNOWN
+    own = rows[rows["target"] == rows.loc[wrong, "target"].iloc[0]] if among == "of_class" else rows
+    return auroc(own[signal], own["wrong"].eq(True), table.seed)
 
 
 @dataclass
@@ -54,23 +67,26 @@ class LabelAudit(ContaminationFigure):
             as the second, as in the contaminated model's training.
     """
 
-    shown: int = 12
-    impostors: int = 12
+    shown: PositiveInt = 12
+    impostors: NonNegativeInt = 12
 
     title = "Label audit: which labels should be looked at again"
     claim = "Detail interpretation uncovers pictures of another class among the labels of a class."
     takes = frozenset({"guide"})
-
-    def check(self, choices: Choices) -> None:
-        """A guide, counts, labels."""
-        if not choices.guide.is_shown:
-            raise InputError("a label audit needs a guide; pass guide=right, left, top or bottom")
-        if self.shown < 1 or self.impostors < 0:
-            raise InputError(
-                f"runner.shown must be at least 1 and runner.impostors 0 or more, got {self.shown} "
-                f"and {self.impostors}"
-            )
-        super().check(choices)
+    needs_guide = True
+    by = ("model",)
+    shows = (
+        "The most suspicious pictures by the mean rank of four signals. Above: the label, and "
+        "the class that the model prefers to it; the map is that of Eq. 8 of the two, blue for "
+        f"the second. Beneath: signals by which it is among the first {100 * TOP:g} %."
+    )
+    claims = tuple(
+        Claim(f"label_audit.{name}.{slug(signal)}",
+              f"{signal} tells wrong labels from right ones {words}, AUROC",
+              partial(told_apart, signal, name), above=0.5, source="ours")
+        for name, words in (("of_class", "of its class"), ("of_all", "of all"))
+        for signal in SIGNALS
+    )  # fmt: skip
 
     def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:
         """With the model of more contaminated labels, where there is one of contaminated labels."""
@@ -102,13 +118,13 @@ class LabelAudit(ContaminationFigure):
         other = runner_up(logits, label)
         against, maps = detail_signal(vit, images, label, other)
         known = study.pictures.contaminated is not None
-        table = pd.DataFrame(
-            {
-                "image_id": [item.id for item, _ in batch],
-                "view": "alone",
-                "method": "complete",
-                "target": label.tolist(),
-                "target_name": [vit.class_names[c] for c in label],
+        views = [alone for _, (alone, _) in batch]
+        named = (
+            row_of(vit, view, target, relevance=relevance)
+            for view, target, relevance in zip(views, label.tolist(), maps, strict=True)
+        )
+        table = pd.DataFrame(named).assign(
+            **{
                 "other_name": [vit.class_names[c] for c in other],
                 "prediction": logits.argmax(1).tolist(),
                 "wrong": [item.part == "contamination" if known else None for item, _ in batch],
@@ -119,9 +135,7 @@ class LabelAudit(ContaminationFigure):
                 ],
             }
         )
-        columns = pd.DataFrame([as_columns(relevance) for relevance in maps])
-        names = (f"{vit.name} {item.id}" for item, _ in batch)
-        return Rows(table.join(columns), dict(zip(names, pixels_of(vit, images), strict=True)))
+        return Rows(table, pictures_of(vit, views))
 
     def measured(self, stored: Stored) -> pd.DataFrame:
         """With the signals that need all pictures of a model, and ranks of all signals."""
@@ -132,47 +146,29 @@ class LabelAudit(ContaminationFigure):
         """AUROC of every signal where the truth is known; else the worst pairs of classes."""
         judged = self.judged(stored)
         if judged.empty:
-            return pd.concat(
-                [
-                    suspicious_pairs(_named(own), SIGNALS).head(20).assign(model=model)
-                    for model, own in self.measured(stored).groupby("model", sort=False)
-                ],
-                ignore_index=True,
-            )
+            pairs = self._pairs(stored).items()
+            parts = [table.head(20).assign(model=model) for model, table in pairs]
+            return pd.concat(parts, ignore_index=True)
         names = {"claim": "measure", "low": "ci_low", "high": "ci_high"}
-        return judged.rename(columns=names).drop(columns="verdict")
+        return judged.rename(columns=names)[["model", "measure", "value", "ci_low", "ci_high", "n"]]
 
-    def judged(self, stored: Stored) -> pd.DataFrame:
-        """Whether each signal tells wrong labels from right ones of the same class, and of all."""
-        lines = []
-        for model, rows in self.measured(stored).groupby("model", sort=False):
-            wrong = rows[rows["wrong"].eq(True)]
-            if wrong.empty:
-                continue
-            alike = rows[rows["target"] == wrong["target"].iloc[0]]
-            for words, own in (("of its class", alike), ("of all", rows)):
-                for signal in SIGNALS:
-                    found = auroc(own[signal], own["wrong"].eq(True), stored.seed)
-                    claim = f"{signal} tells wrong labels from right ones {words}, AUROC"
-                    line = (model, claim, found.value, found.low, found.high, found.n)
-                    verdict = found.verdict(above=0.5)
-                    lines.append(dict(zip(COLUMNS, (*line, verdict), strict=True)))
-        return pd.DataFrame(lines, columns=list(COLUMNS))
+    def _pairs(self, stored: Stored) -> dict[str, pd.DataFrame]:
+        """Pairs of classes by how suspicious they are, of every model."""
+        rows = self.measured(stored).rename(columns={"target_name": "label_name"})
+        parts = rows.groupby("model", sort=False)
+        return {str(model): suspicious_pairs(own, SIGNALS) for model, own in parts}
 
-    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
-        """What is shown."""
-        return (
-            "The most suspicious pictures by the mean rank of four signals. Above: the label, and "
-            "the class that the model prefers to it; the map is that of Eq. 8 of the two, blue for "
-            f"the second. Beneath: signals by which it is among the first {100 * TOP:g} %."
-        )
+    def tables(self, stored: Stored, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:  # noqa: ARG002
+        """The pairs of classes that should be looked at first."""
+        pairs = self._pairs(stored).items()
+        return {f"Pairs of classes, {model}": table for model, table in pairs}
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The most suspicious pictures of every model, the last model first."""
-        parts = list(self.measured(stored).groupby("model", sort=False))[::-1]
-        figures = {str(m): _figure(stored, own.head(self.shown)) for m, own in parts}
-        first = next(iter(figures))
-        return figures.pop(first), {f"Most suspicious, {name}": f for name, f in figures.items()}
+        parts = [own for _, own in self.measured(stored).groupby("model", sort=False)][::-1]
+        return one_per_model(
+            "Most suspicious,", pd.concat(parts), lambda own: _figure(stored, own.head(self.shown))
+        )
 
     def worst(self, stored: Stored) -> pd.DataFrame:
         """The pictures that should be looked at first, and why."""
@@ -181,19 +177,6 @@ class LabelAudit(ContaminationFigure):
         columns = {"target_name": "label", "other_name": "rather"}
         kept = ["image_id", "target", "target_name", "other_name", "suspicion", "why", *SIGNALS]
         return last[kept].rename(columns=columns).reset_index(drop=True)
-
-    def draw(self, stored: Stored) -> Findings:
-        """With the pairs of classes that should be looked at first."""
-        found = super().draw(stored)
-        tables = {
-            f"Pairs of classes, {model}": suspicious_pairs(_named(rows), SIGNALS)
-            for model, rows in self.measured(stored).groupby("model", sort=False)
-        }
-        return replace(found, tables=tables)
-
-
-def _named(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.rename(columns={"target_name": "label_name"})
 
 
 def _with_signals(rows: pd.DataFrame) -> pd.DataFrame:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from pydantic import NonNegativeInt, PositiveInt
 
 from attnguide.data.given import given_pictures
 from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View, to_guided_view, to_view
-from attnguide.errors import InputError
 from attnguide.evaluation.localisation import (
     both_signs,
     column,
@@ -22,28 +22,23 @@ from attnguide.evaluation.localisation import (
     positive_share,
 )
 from attnguide.figures.bands import draw_bands
-from attnguide.figures.claims import Family
+from attnguide.figures.claims import MethodComparison, slug
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.map_figure import MapFigure, check_reference
 from attnguide.figures.phenomena import check_class_sensitive
 from attnguide.figures.selecting import in_part, join, to_show
 from attnguide.figures.shown import ShownView
 from attnguide.figures.table_figure import Plot
-from attnguide.viz.style import signed
+from attnguide.viz.style import method_label, signed
 
 PAIRS, GUIDED, GRIDS = "pairs", "guided", "grids"  # parts of the study
 ON, OTHER, BOTH = "positive on the target", "negative on the other", "both signs right"
 POINTING = "grid pointing"
-FAMILIES = (
-    Family("complete", BOTH, "two classes: both signs right, complete minus", where=PAIRS),
-    Family("complete", ON, "two classes: positive on the target, complete minus", where=PAIRS),
-    Family("complete", BOTH, "with a guide: both signs right, complete minus", where=GUIDED),
-    Family("complete", POINTING, "grid pointing, complete minus", where=GRIDS),
-    Family("gae", ON, "two classes: positive on the target, GAE minus", where=PAIRS),
-    Family("gae", POINTING, "grid pointing, GAE minus", where=GRIDS),
-)
-# On how many pictures a slow method is measured.
-LIMITS = {"dix": 8, "integrated_gradients": 8, "smoothgrad": 8, "vit_cx": 4, "tis": 4}
+COMPARISONS = (  # method, measure, part of the study
+    ("complete", BOTH, PAIRS), ("complete", ON, PAIRS), ("complete", BOTH, GUIDED),
+    ("complete", POINTING, GRIDS), ("gae", ON, PAIRS), ("gae", POINTING, GRIDS),
+)  # fmt: skip
+WHERE = {PAIRS: "two classes: ", GUIDED: "with a guide: ", GRIDS: ""}
 
 
 @dataclass
@@ -54,9 +49,8 @@ class Localization(MapFigure):
         grids: How many grids of four pictures are made.
     """
 
-    grids: int = 12
-    limits: dict[str, int] = field(default_factory=LIMITS.copy)
-    shown: int = 2
+    grids: NonNegativeInt = 12
+    shown: PositiveInt = 2
 
     title = "Localisation: where every method puts its relevance"
     claim = (
@@ -64,16 +58,24 @@ class Localization(MapFigure):
         "negative relevance to other classes, in pictures of several classes and beside a guide."
     )
     takes = MapFigure.takes | {"guide"}
+    needs_guide = True
     pairs = True
-    families = FAMILIES
+    budget = (8, 4)
+    class_sensitive = True
     by = ("model", "part", "method")
+    claims_by = ("model",)
+    claims = tuple(
+        MethodComparison(f"localization.{part}.{slug(measure)}", first, measure,
+                         f"{WHERE[part]}{measure}, {method_label(first)} minus", where=part)
+        for first, measure, part in COMPARISONS
+    )  # fmt: skip
     measures = {
         ON: positive_share("target"),
         OTHER: negative_share("other"),
         "positive on the background": positive_share("background"),
         BOTH: both_signs,
         POINTING: grid_pointing,
-        "rank correlation between targets": column("rank_correlation"),
+        "rank correlation between targets": column("rank_correlation", "mean"),
     }
     plots = tuple(
         Plot(name, (name,), limits=(-1.0, 1.0) if "correlation" in name else (0.0, 1.0),
@@ -82,12 +84,8 @@ class Localization(MapFigure):
     )  # fmt: skip
 
     def check(self, choices: Choices) -> None:
-        """Methods that can tell classes apart, a guide, a number of grids."""
+        """Methods that can tell classes apart."""
         check_class_sensitive(choices)
-        if not choices.guide.is_shown:
-            raise InputError("localisation needs a guide; pass guide=right, left, top or bottom")
-        if self.grids < 0:
-            raise InputError(f"runner.grids must be 0 (none) or a number, got {self.grids}")
         check_reference(choices, pairs=True, words=("runner-up",))  # one class beside a guide
         super().check(choices)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from pydantic import NonNegativeInt
 
-from attnguide.api import explain_many
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View
 from attnguide.errors import InputError
@@ -27,27 +25,20 @@ from attnguide.evaluation.pieces import (
     kept_and_lost,
     share_on_part,
 )
+from attnguide.evaluation.rows import Maps, maps_of, row_of
 from attnguide.figures.bands import draw_bands
-from attnguide.figures.claims import Family
+from attnguide.figures.claims import MethodComparison
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import join, to_show
-from attnguide.figures.shown import ShownView, shown_views
+from attnguide.figures.shown import ShownView, views_in
 from attnguide.figures.table_figure import Plot
 from attnguide.losses import LOSSES, TWO_CLASS
 from attnguide.methods import Method
-from attnguide.store.maps import as_columns
 from attnguide.viz.style import signed
 
 SINGLE = "rank correlation of pieces"
 DETAIL = "on the part, difference"
-FAMILIES = (
-    Family("complete", SINGLE, "single deletion, complete minus"),
-    Family("complete", DETAIL, "detail, difference loss: on the part, complete minus"),
-    Family("gae", SINGLE, "single deletion, GAE minus"),
-)
-# On how many pictures a slow method is measured.
-LIMITS = {"dix": 8, "integrated_gradients": 8, "smoothgrad": 8, "vit_cx": 4, "tis": 4}
 
 
 @dataclass
@@ -60,9 +51,8 @@ class Parts(MethodStudy):
             sibling, which differs in this part alone.
     """
 
-    shown: int = 3
+    shown: NonNegativeInt = 3
     losses: list[str] = field(default_factory=lambda: ["logit", "difference", "relative_contrast"])
-    limits: dict[str, int] = field(default_factory=LIMITS.copy)
 
     title = "Parts: which maps know what matters"
     claim = (
@@ -70,7 +60,18 @@ class Parts(MethodStudy):
         "apart; relevance is where the class is decided."
     )
     key = ("image_id", "model", "method")
-    families = FAMILIES
+    shows = (
+        "Maps of the label's logit ({model}); beneath, the rank correlation between the "
+        "relevance of the animal's pieces and the fall of the logit when each is left out."
+    )
+    budget = (8, 4)
+    class_sensitive = True
+    claims = (
+        MethodComparison("parts.deletion", "complete", SINGLE, "single deletion, complete minus"),
+        MethodComparison("parts.detail", "complete", DETAIL,
+                         "detail, difference loss: on the part, complete minus"),
+        MethodComparison("parts.deletion", "gae", SINGLE, "single deletion, GAE minus"),
+    )  # fmt: skip
 
     def check(self, choices: Choices) -> None:
         """Drawn pictures, known losses."""
@@ -89,10 +90,10 @@ class Parts(MethodStudy):
     def asked(self) -> Mapping[str, Any]:
         """Measures of the pieces, and the part's share by every loss."""
         return {
-            SINGLE: column("single_deletion"),
+            SINGLE: column("single_deletion", "mean"),
             "recognised by the important pieces alone": column("kept"),
             "lost without the important pieces": column("lost"),
-            "on idle clutter beyond its area": column("distraction"),
+            "on idle clutter beyond its area": column("distraction", "mean"),
             **{f"on the part, {loss}": column(f"part_{loss}") for loss in self.losses},
         }
 
@@ -122,24 +123,21 @@ class Parts(MethodStudy):
         """A row per picture and method."""
         vit, pieces = study.vit, [one for _, one in entries]
         falls, clean = drops(vit, pieces)
-        maps = self._maps(study, methods, pieces)
-        logit_maps = {label: maps[label, "logit"].numpy() for label in methods}
-        kept = kept_and_lost(vit, pieces, logit_maps)
+        by_loss = self._maps(study, methods, pieces)
+        maps = by_loss["logit"]
+        kept = kept_and_lost(vit, pieces, {label: own.numpy() for label, own in maps.items()})
         rows = []
         for index, ((item, one), fall) in enumerate(zip(entries, falls, strict=True)):
             target = one.view.targets[0]
             is_right = int(clean[index].argmax()) == target
             for label in methods:
-                relevance = logit_maps[label][index]
+                shown = maps[label][index] if item.shown is not None else None
+                relevance = maps[label][index].numpy()
                 known, lost = kept[label, index] if is_right else (np.nan, np.nan)
                 logit = float(clean[index, target])
                 rows.append(
-                    {
-                        "image_id": item.id,
-                        "view": "alone",
-                        "method": label,
-                        "target": target,
-                        "target_name": vit.class_names[target],
+                    row_of(vit, one.view, target, label, shown)
+                    | {
                         "place": 0,
                         "regions": "pieces",
                         "note": "",
@@ -149,43 +147,30 @@ class Parts(MethodStudy):
                         "lost": float(lost),
                         "distraction": distraction(relevance, one, fall, logit),
                         **{
-                            f"part_{loss}": share_on_part(maps[label, loss][index].numpy(), one)
+                            f"part_{loss}": share_on_part(by_loss[loss][label][index].numpy(), one)
                             for loss in self.losses
                         },
-                        **as_columns(
-                            maps[label, "logit"][index] if item.shown is not None else None
-                        ),
                     }
                 )
         return pd.DataFrame(rows)
 
     def _maps(
         self, study: Study, methods: Mapping[str, Method], pieces: Sequence[Pieces]
-    ) -> dict[tuple[str, str], Tensor]:
-        """(B, rows, cols) by method and loss."""
-        vit, named = study.vit, {label: (method, {}) for label, method in methods.items()}
+    ) -> dict[str, Maps]:
+        """Maps of every method by loss; those of two classes compare with the sibling."""
+        vit = study.vit
         images = torch.stack([one.view.image for one in pieces])
         target = torch.tensor([one.view.targets[0] for one in pieces])
         other = torch.tensor([study.pictures.sibling(vit, one.sample) for one in pieces])
-        maps = {}
+        found = {}
         for loss in dict.fromkeys(["logit", *self.losses]):
             second = other if loss in TWO_CLASS else None
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "relative_contrast needs both logits positive")
-                many = explain_many(vit, images, target, methods=named, loss=loss, reference=second)
-            maps |= {(label, loss): found.relevance.cpu() for label, found in many.items()}
-        return maps
-
-    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
-        """What is shown."""
-        return (
-            f"Maps of the label's logit ({model}); beneath, the rank correlation between the "
-            "relevance of the animal's pieces and the fall of the logit when each is left out."
-        )
+            found[loss], _ = maps_of(vit, images, target, methods, loss=loss, reference=second)
+        return found
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """Maps of the shown pictures."""
-        return draw_bands(shown_views(stored), stored.methods, _note), {}
+        return draw_bands(views_in(stored, stored.shown), stored.methods, _note), {}
 
 
 def _note(view: ShownView, method: str, place: int) -> str:

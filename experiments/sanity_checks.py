@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
+from annotated_types import Gt, Le
 from matplotlib.figure import Figure
+from pydantic import NonNegativeInt
 
-from attnguide.api import explain_many
 from attnguide.data.pictures import Item, Selection
-from attnguide.errors import InputError
+from attnguide.evaluation.rows import maps_of, row_of
 from attnguide.evaluation.sanity import (
     cascade_rows,
     completeness_rows,
     noise_rows,
     precision_rows,
 )
-from attnguide.evaluation.statistics import Measure
-from attnguide.figures.claims import Claim, mean
-from attnguide.figures.experiment import Choices, Stored, Study
+from attnguide.evaluation.statistics import Measure, of_kind
+from attnguide.figures.claims import mean
+from attnguide.figures.experiment import Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import join, to_show
-from attnguide.figures.table_figure import Plot
+from attnguide.figures.table_figure import Plot, one_per_model
 from attnguide.methods import Method
-from attnguide.store.maps import as_columns
 from attnguide.viz.heat import HeatPanel, draw_heat
 from attnguide.viz.style import method_label
 
@@ -41,6 +42,7 @@ LIKE = 0.5  # rank correlation above which a map of random weights counts as unc
 def of(check: str, column: str, stage: str = "") -> Measure:
     """A column of the rows of one check, of one stage."""
 
+    @of_kind("mean")
     def values(rows: pd.DataFrame) -> pd.Series[float]:
         own = rows["check"] == check
         if stage:
@@ -50,8 +52,7 @@ def of(check: str, column: str, stage: str = "") -> Measure:
     return values
 
 
-# On how many pictures a slow method is measured.
-LIMITS = {"dix": 2, "integrated_gradients": 4, "smoothgrad": 4, "vit_cx": 1, "tis": 1}
+SLOW_HERE = {"dix": 2}  # its gradients are of a network that is lost again and again
 
 
 @dataclass
@@ -64,10 +65,10 @@ class SanityChecks(MethodStudy):
         shown: How many pictures to show in the viewer.
     """
 
-    noise: float = 0.01
-    precision_images: int = 8
-    shown: int = 2
-    limits: dict[str, int] = field(default_factory=LIMITS.copy)
+    noise: Annotated[float, Gt(0), Le(1)] = 0.01
+    precision_images: NonNegativeInt = 8
+    shown: NonNegativeInt = 2
+    limits: dict[str, int] = field(default_factory=SLOW_HERE.copy)
 
     title = "Sanity checks: random weights, noise, rounding, sums"
     claim = (
@@ -75,6 +76,8 @@ class SanityChecks(MethodStudy):
         "its picture changes invisibly. (The paper does not check this.)"
     )
     key = ("image_id", "model", "method", "check", "stage")
+    budget = (4, 1)
+    class_sensitive = True
     measures = {
         HEAD: of("random weights", "signed", "head"),
         ALL: of("random weights", "signed", "embedding"),
@@ -84,21 +87,20 @@ class SanityChecks(MethodStudy):
         ROUNDING: lambda rows: -np.log10(of("precision", "error")(rows).clip(lower=1e-16)),
         SUM: of("completeness", "relative"),
     }
+    claims = tuple(
+        mean(method, measure, f"{label}: {words}", id=f"sanity.{name}.{method}", **bound)
+        for method, label in (("complete", "complete"), ("gae", "GAE"))
+        for measure, name, words, bound in (
+            (ALL, "weights", "the map is lost with the weights", {"below": LIKE}),
+            (HEAD, "head", "the map is lost with the head alone", {"below": LIKE}),
+            (NOISE, "noise", "small noise leaves the map", {"above": 0.9}),
+        )
+    )
     plots = (
         Plot("Weights lost", (HEAD, ALL, ALL_ABSOLUTE), "rank correlation", (-1.0, 1.0), 0.0),
         Plot("Weights lost", (ALL_SSIM,), "SSIM"),
         Plot("Noise", (NOISE,), "rank correlation", (-1.0, 1.0)),
     )
-
-    def check(self, choices: Choices) -> None:
-        """Noise and counts."""
-        if not 0 < self.noise <= 1:
-            raise InputError(f"runner.noise must lie in (0, 1], in image space, got {self.noise}")
-        if self.precision_images < 0:
-            raise InputError(
-                f"runner.precision_images must be 0 or a number, got {self.precision_images}"
-            )
-        super().check(choices)
 
     def items(self, study: Study) -> Selection:
         """Single pictures."""
@@ -112,45 +114,24 @@ class SanityChecks(MethodStudy):
     def table(self, study: Study, entries: Entries, methods: Mapping[str, Method]) -> pd.DataFrame:
         """A row per picture, method, check and stage."""
         vit, seed = study.vit, study.seed
-        named: dict[str, Any] = {label: (method, {}) for label, method in methods.items()}
         images = torch.stack([view.image for _, view in entries])
         target = torch.tensor([view.targets[0] for _, view in entries])
         ids = [item.id for item, _ in entries]
-        many = explain_many(vit, images, target, methods=named)
-        maps = {label: found.relevance.cpu() for label, found in many.items()}
-        rows = cascade_rows(vit, images, target, named, maps, seed)
-        rows += noise_rows(vit, images, ids, target, named, maps, self.noise, seed)
+        maps, _ = maps_of(vit, images, target, methods)
+        rows = cascade_rows(vit, images, target, methods, maps, seed)
+        rows += noise_rows(vit, images, ids, target, methods, maps, self.noise, seed)
         rows += completeness_rows(vit, images, target, methods, maps)
         if self.group(entries[0][0]):
-            rows += precision_rows(vit, images, target, named, maps)
+            rows += precision_rows(vit, images, target, methods, maps)
         for row in rows:
             item, view = entries[row["index"]]
             drawn = item.shown is not None and row["check"] == "noise"
-            row |= as_columns(maps[row["method"]][row["index"]] if drawn else None)
-            row |= {
-                "image_id": item.id,
-                "view": "alone",
-                "target": view.targets[0],
-                "target_name": vit.class_names[view.targets[0]],
-            }
+            kept = maps[row["method"]][row["index"]] if drawn else None
+            row |= row_of(vit, view, view.targets[0], row["method"], kept)
         table = pd.DataFrame(rows).drop(columns="index")
         for column in ("error", "relative", "number"):
             table[column] = table[column].astype(float) if column in table else np.nan
         return table
-
-    @property
-    def claims(self) -> Sequence[Claim]:  # type: ignore[override]
-        """That each of the paper's two methods depends on the weights, and not on noise."""
-        names = {"complete": "complete", "gae": "GAE"}
-        return [
-            claim
-            for method, label in names.items()
-            for claim in (
-                mean(method, ALL, f"{label}: the map is lost with the weights", below=LIKE),
-                mean(method, HEAD, f"{label}: the map is lost with the head alone", below=LIKE),
-                mean(method, NOISE, f"{label}: small noise leaves the map", above=0.9),
-            )
-        ]
 
     def caption(self, stored: Stored, model: str) -> str:
         """What is drawn."""
@@ -165,24 +146,20 @@ class SanityChecks(MethodStudy):
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """A table of colours: methods by stages."""
-        figures: dict[str, Figure] = {}
-        for model, rows in stored.rows.groupby("model", sort=False):
-            lost = rows[rows["check"] == "random weights"]
-            stages = lost.sort_values("number", kind="stable")["stage"].unique()
-            figures[str(model)] = draw_heat([_panel(lost, stored, stages, column, words)
-                                             for column, words in KINDS])  # fmt: skip
-        first = next(iter(figures))
-        return figures.pop(first), {f"Weights lost, {name}": f for name, f in figures.items()}
+        lost = stored.rows[stored.rows["check"] == "random weights"]
+        return one_per_model("Weights lost,", lost, partial(_figure, stored.methods))
 
 
 KINDS = (("signed", "signed maps"), ("absolute", "absolute values"), ("ssim", "SSIM"))
 
 
-def _panel(
-    lost: pd.DataFrame, stored: Stored, stages: Sequence[str], column: str, words: str
-) -> HeatPanel:
-    means = lost.pivot_table(index="method", columns="stage", values=column, dropna=False)
-    methods = [name for name in stored.methods if name in means.index]
-    label: Callable[[str], str] = method_label
-    values = means.reindex(index=methods, columns=list(stages)).to_numpy()
-    return HeatPanel(words, [label(name) for name in methods], list(stages), values)
+def _figure(methods: Sequence[str], lost: pd.DataFrame) -> Figure:
+    """A panel for every way to compare maps."""
+    stages = list(lost.sort_values("number", kind="stable")["stage"].unique())
+    panels = []
+    for column, words in KINDS:
+        means = lost.pivot_table(index="method", columns="stage", values=column, dropna=False)
+        names = [name for name in methods if name in means.index]
+        values = means.reindex(index=names, columns=stages).to_numpy()
+        panels.append(HeatPanel(words, [method_label(name) for name in names], stages, values))
+    return draw_heat(panels)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from pydantic import NonNegativeInt
 
 from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Sample, Selection
@@ -18,41 +19,21 @@ from attnguide.evaluation import scores
 from attnguide.evaluation.perturbation import FRACTIONS, check_fractions
 from attnguide.evaluation.ranking import agreement, ranks, stability, table_of_means
 from attnguide.evaluation.statistics import Measure
-from attnguide.figures.claims import Family
+from attnguide.figures.claims import MethodComparison, slug
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import in_part, join, to_show
-from attnguide.findings import Findings
+from attnguide.figures.table_figure import one_per_model
 from attnguide.methods import Method, describe_methods
 from attnguide.viz.heat import HeatPanel, draw_heat
 from attnguide.viz.style import method_label
 
 PAIRS, GRIDS = "pairs", "grids"  # parts of the study; singles are the main one
-FAMILIES = tuple(
-    Family(first, measure, f"{words}, {label} minus")
-    for first, label in (("complete", "complete"), ("gae", "GAE"))
-    for measure, words in (
-        (scores.BOTH, "both signs right"),
-        (scores.POINTING, "grid pointing"),
-        (scores.SRG, "perturbation gain (SRG)"),
-    )
-)
 
 
 def named(measure: str) -> Measure:
     """The values of the rows of one measure."""
     return lambda rows: rows["value"].astype(float).where(rows["measure"] == measure)
-
-
-# On how many pictures a slow method is measured.
-LIMITS = {
-    "dix": 4,
-    "integrated_gradients": 4,
-    "smoothgrad": 4,
-    "attention_flow": 4,
-    "vit_cx": 2,
-    "tis": 2,
-}
 
 
 @dataclass
@@ -65,10 +46,9 @@ class Scorecard(MethodStudy):
         fractions: Shares of the patches that are filled.
     """
 
-    grids: int = 12
-    shown: int = 2
+    grids: NonNegativeInt = 12
+    shown: NonNegativeInt = 2
     fractions: list[float] = field(default_factory=lambda: list(FRACTIONS))
-    limits: dict[str, int] = field(default_factory=LIMITS.copy)
 
     title = "Scorecard: which explanation can be trusted on this model"
     claim = (
@@ -78,17 +58,22 @@ class Scorecard(MethodStudy):
     takes = frozenset({"method", "guide", "engine"})
     key = ("image_id", "model", "method", "target", "measure")
     measures = {name: named(name) for name in scores.BETTER}
-    families = FAMILIES
+    claims = tuple(
+        MethodComparison(f"scorecard.{slug(measure)}", first, measure, f"{words}, {label} minus")
+        for first, label in (("complete", "complete"), ("gae", "GAE"))
+        for measure, words in (
+            (scores.BOTH, "both signs right"),
+            (scores.POINTING, "grid pointing"),
+            (scores.SRG, "perturbation gain (SRG)"),
+        )
+    )
+    budget = (4, 2)
+    leaves_out = MethodStudy.leaves_out | {"absolute_libra"}  # ranks with absolute
     labelled = False
 
     def check(self, choices: Choices) -> None:
-        """Fractions, counts, limits and data."""
+        """Fractions, limits and data."""
         check_fractions(self.fractions)
-        if self.grids < 0 or self.shown < 0:
-            raise InputError(
-                f"runner.grids and runner.shown must be 0 or a number, got {self.grids} and "
-                f"{self.shown}"
-            )
         super().check(choices)
 
     def items(self, study: Study) -> Selection:
@@ -152,30 +137,25 @@ class Scorecard(MethodStudy):
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The scorecard of every model, and how far measures agree."""
-        cards, more = {}, {}
-        for model, own in self.summary(stored).groupby("model", sort=False):
-            means = table_of_means(own)
-            cards[str(model)] = draw_heat([_card(means)])
-            alike = agreement(means, scores.BETTER)
-            panel = HeatPanel(
-                "Kendall's tau between rankings", list(alike.index), list(alike), alike.to_numpy()
-            )
-            more[f"How far measures agree, {model}"] = draw_heat([panel])
-        first = next(iter(cards))
-        figure = cards.pop(first)
-        return figure, {f"Scorecard of {name}": card for name, card in cards.items()} | more
+        summary = self.summary(stored)
+        figure, more = one_per_model("Scorecard of", summary, _card)
+        agree = {
+            f"How far measures agree, {model}": _agreement(own)
+            for model, own in summary.groupby("model", sort=False)
+        }
+        return figure, more | agree
 
-    def draw(self, stored: Stored) -> Findings:
-        """As of every figure of numbers, with ranks, costs and the stability of rankings."""
-        found, tables = super().draw(stored), {}
-        for model, own in found.summary.groupby("model", sort=False):
+    def tables(self, stored: Stored, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Ranks, costs and the stability of rankings."""
+        tables = {}
+        for model, own in summary.groupby("model", sort=False):
             rows = stored.rows[stored.rows["model"] == model]
             tables[f"Ranks, {model}"] = _ranked(own, rows)
             tables[f"How stable the rankings are, {model}"] = stability(
                 rows, {n: b for n, b in scores.BETTER.items() if n in set(own["measure"])},
                 stored.seed,
             )  # fmt: skip
-        return replace(found, tables=tables)
+        return tables
 
 
 def _targets(study: Study, items: Sequence[Item], images: torch.Tensor) -> torch.Tensor:
@@ -187,15 +167,25 @@ def _targets(study: Study, items: Sequence[Item], images: torch.Tensor) -> torch
     return torch.tensor([said if item.label is None else item.label for item, said in pairs])
 
 
-def _card(means: pd.DataFrame) -> HeatPanel:
-    """Coloured by rank: 1 the best, -1 the worst."""
+def _card(summary: pd.DataFrame) -> Figure:
+    """Means coloured by rank: 1 the best, -1 the worst."""
+    means = table_of_means(summary)
     ranked = ranks(means, scores.BETTER)
     order = ranked["mean rank"].sort_values(kind="stable").index
     means, ranked = means.loc[order], ranked.loc[order].drop(columns="mean rank")
     span = (ranked.count() - 1).clip(lower=1)
     texts = [[_number(value) for value in row] for row in means.to_numpy()]
     labels = [method_label(name) for name in order]
-    return HeatPanel("", labels, list(means), (1 - 2 * (ranked - 1) / span).to_numpy(), texts)
+    values = (1 - 2 * (ranked - 1) / span).to_numpy()
+    return draw_heat([HeatPanel("", labels, list(means), values, texts)])
+
+
+def _agreement(summary: pd.DataFrame) -> Figure:
+    alike, title = (
+        agreement(table_of_means(summary), scores.BETTER),
+        "Kendall's tau between rankings",
+    )
+    return draw_heat([HeatPanel(title, list(alike.index), list(alike), alike.to_numpy())])
 
 
 def _number(value: float) -> str:

@@ -268,10 +268,12 @@ def _gap(kind: str, table: Table) -> Estimate:
 
 CLAIMS = [
     Claim(
+        f"train_creatures.{kind}",
         f"{words}: the committed accuracy is reproduced within {TOLERANCE:g} point (trained minus "
         "committed, points)",
         partial(_gap, kind),
         above=-TOLERANCE,
+        source="ours",
     )
     for kind, words in KINDS.items()
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_server import CommandServer
 from PIL import Image
 from tiny import tiny
 
@@ -15,6 +16,8 @@ from attnguide import wrap_model
 from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.grids import Recognised
 from attnguide.models.preprocess import Preprocess
+
+pytest_plugins = ["lanes"]
 
 
 def _white():
@@ -24,11 +27,6 @@ def _white():
 
 
 PNG = _white()
-
-
-def pytest_collection_modifyitems(items):
-    """Tests that mostly wait come first, so that the others run meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_slurm.py")
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +41,22 @@ def shared():
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def command():
+    """`code, text = command(words)`: what `run.py` does, without the seconds of its imports."""
+    server = CommandServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_devices():
+    """The processes of several devices know what a test has replaced."""
+    from attnguide.runs import devices
+
+    devices.START = "fork"
 
 
 @pytest.fixture

@@ -3,12 +3,31 @@
 import numpy as np
 import pytest
 import torch
-from test_capture import fingerprint
 from tiny import pictures, tiny
 
 from attnguide import explain
 
 DEPTH = 3
+
+
+def fingerprint(module):
+    """Everything about a module that a visit could have changed, down to which tensors are held."""
+    parts = list(module.modules())
+    held = [
+        (id(tensor), tensor.requires_grad, tensor.grad is None)
+        for part in parts
+        for table in (part._parameters, part._buffers)
+        for tensor in table.values()
+        if tensor is not None
+    ]
+    versions = [p._version for p in module.parameters() if not p.is_inference()]
+    hooks = [
+        (len(p._forward_hooks), len(p._forward_pre_hooks), len(p._backward_hooks)) for p in parts
+    ]
+    names = ("training", "grad_checkpointing", "fused_attn")
+    flags = [tuple(vars(part).get(name) for name in names) for part in parts]
+    compiled = [id(vars(part).get("_compiled_call_impl")) for part in parts]
+    return held, versions, hooks, flags, compiled, [sorted(vars(part)) for part in parts]
 
 
 def check_batch_and_precision(method, shape, *, precise=True, **settings):

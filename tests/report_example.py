@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from attnguide.findings import CLAIM_COLUMNS, Findings, ShownPicture
+from attnguide.findings import Findings, ShownPicture
 from attnguide.report.index import RunRecord
 
 NASTY = "<script>alert('x')</script> & \"quotes\""
@@ -24,10 +24,10 @@ CLAIMS = pd.DataFrame(
     [
         ("tiny", "GAE is positive on both", 0.9833, 0.9512, 0.99, 120, "holds"),
         ("tiny", "less on the other " + NASTY, -0.03, -0.041, -0.02, 120, "does not hold"),
-        ("big", "both signs are right", 11.62, -5.0, 18.14, 8, "cannot be told"),
-        ("big", "nothing was measured", np.nan, np.nan, np.nan, 0, "cannot be told"),
+        ("big", "both signs are right", 11.62, -5.0, 18.14, 8, "inconclusive"),
+        ("big", "nothing was measured", np.nan, np.nan, np.nan, 0, "inconclusive"),
     ],
-    columns=CLAIM_COLUMNS,
+    columns=["model", "claim", "value", "low", "high", "n", "verdict"],
 )
 
 

@@ -102,7 +102,7 @@ def test_the_additions_run_as_written(project):
     assert set(summary["model"]) == {"vit_small_patch16_224"}
     assert set(summary["n"]) == {len(NAMES)}
     claims = pd.read_csv(project / "first" / "claims.csv")
-    assert claims["verdict"].tolist() == ["cannot be told"]  # of four pictures
+    assert claims["verdict"].tolist() == ["inconclusive"]  # of four pictures
     rows = pd.read_parquet(project / "first" / "results.parquet")
     labels = {name.split(",")[0] for name in rows["target_name"]}
     assert labels == {"tusker", "zebra", "bald eagle", "kite"}

@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 import attnguide
 from attnguide.evaluation.fills import check_fill
+from attnguide.findings import CLAIM_COLUMNS
 from attnguide.methods import check_settings, list_methods
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,3 +54,12 @@ def test_the_site_has_every_page_and_its_references_exist():
             pytest.fail(name)
     public = {name for name in attnguide.__all__ if name != "__version__"}
     assert public <= {name.rpartition(".")[2] for name in named}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "results").glob("*/*/claims.csv")),
+                         ids=lambda path: "/".join(path.parts[-3:-1]))  # fmt: skip
+def test_stored_claims_are_found_by_id(path):
+    claims = pd.read_csv(path)
+    assert list(claims) == ["experiment", *CLAIM_COLUMNS]
+    assert claims["id"].notna().all()
+    assert not claims.duplicated(["model", "id"]).any()

@@ -3,7 +3,9 @@
 import ast
 import dataclasses
 import inspect
+import re
 import subprocess
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -16,20 +18,24 @@ from attnguide.methods import get_method
 from attnguide.runs.objects import build, find_target
 
 ROOT = Path(__file__).resolve().parents[1]
+SRC = ROOT / "src" / "attnguide"
 CONF = ROOT / "conf"
 CONFIGS = sorted(CONF.rglob("*.yaml"))
 SHARES = {"shard", "num_shards", "workers"}  # of `data`, which is not the data set's
 # A figure is a declaration that is read in one sitting. These declare more than maps and measures;
 # their lines are the most that they may have.
 LONGER_FIGURES = {
+    "fig08_guided": 160,  # every way to put a guide, and the drawing of it
     "fig09_detail": 165,  # two losses and two models, lines per layer
-    "fig10_other_methods": 150,  # every other method's own claims
-    "fig12_perturbation": 125,  # every measure of the study
+    "fig10_other_methods": 170,  # every other method's own claims
+    "fig11_rewrite": 145,  # pictures before and after, drawn
+    "fig12_perturbation": 145,  # a claim per method and order
 }
 
 
 def stems(folder, pattern="*.yaml"):
-    return {path.stem for path in (ROOT / folder).glob(pattern) if not path.stem.startswith("_")}
+    names = {path.stem for path in (ROOT / folder).glob(pattern) if path.stem[0] != "_"}
+    return names - {"all"}  # method=all chooses methods
 
 
 def node_of(path):
@@ -79,7 +85,9 @@ def test_guides_have_a_layout_and_a_config_of_one_name():
 
 @pytest.mark.parametrize("group", ["method", "rule", "loss"])
 def test_what_is_called_later_is_a_partial_of_the_function_of_its_name(group):
-    for path in (CONF / group).glob("*.yaml"):
+    for path in sorted((CONF / group).glob("*.yaml")):
+        if path.stem == "all":
+            continue
         node = node_of(path)
         module = {"rule": "rules", "loss": "losses"}.get(group)
         name = path.stem if module else "explain"
@@ -186,11 +194,38 @@ def tracked(pattern):
     return [name for name in listed.stdout.split() if (ROOT / name).exists()]
 
 
+# What is still to be done: each list and number may only shrink.
+LINES = {"src": 25_800, "experiments": 3_410, "tests": 20_600}  # at most
+TWICE = {  # names of two files
+    *("beside", "comparison", "curves", "descent", "given", "maps", "sources", "tables"),
+    "world",
+}
+INTERNAL = {"src/attnguide/runs/commandline.py"}  # imports what Hydra keeps for itself
+ALONE = {  # short files with one reader in the package
+    "data/find.py",
+    "data/pairs.py",
+    "data/places.py",
+    "evaluation/comparison.py",
+    "models/adapters/torchvision.py",
+    "models/given.py",
+    "runs/compose.py",
+    "runs/foreign.py",
+    "runs/memory.py",
+    "runs/messages.py",
+    "runs/seed.py",
+    "runs/workers.py",
+    "store/agreement.py",
+    "tracing/forward.py",
+    "tracing/state.py",
+    "viz/animation.py",
+}
+
+
 def test_files_and_functions_can_be_read_in_one_sitting():
     long = []
     for name in tracked("*.py"):
         text = (ROOT / name).read_text()
-        if text.count("\n") > 300:
+        if text.count("\n") > 500:
             long.append(f"{name}: {text.count(chr(10))} lines")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
@@ -198,6 +233,63 @@ def test_files_and_functions_can_be_read_in_one_sitting():
                 if node.end_lineno - node.lineno + 1 - docstring > 50:
                     long.append(f"{name}: {node.name}")
     assert not long
+
+
+@pytest.mark.parametrize(("folder", "most"), LINES.items())
+def test_the_house_does_not_grow(folder, most):
+    """A feature that adds lines takes some away."""
+    lines = sum((ROOT / name).read_text().count("\n") for name in tracked(f"{folder}/**.py"))
+    assert lines <= most
+
+
+def test_no_two_files_of_the_package_have_one_name():
+    count = Counter(path.stem for path in SRC.rglob("*.py") if path.stem != "__init__")
+    assert {name for name, number in count.items() if number > 1} <= TWICE
+
+
+def modules():
+    """Dotted name of each module to its file, experiments among them."""
+    homes = (SRC.parent, "*/**/*.py"), (ROOT, "experiments/*.py")
+    for home, pattern in homes:
+        for path in home.glob(pattern):
+            name = ".".join(path.relative_to(home).with_suffix("").parts)
+            yield name.removesuffix(".__init__"), path
+
+
+def named_in(path):
+    """Modules that a file names: in imports, also by string, or as a config's target."""
+    if path.suffix == ".yaml":
+        found = re.findall(r"_target_: ([\w.]+)\.\w+", path.read_text())
+        return {name for target in found for name in (target, target.rpartition(".")[0])}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("attnguide."):
+            found.add(node.value)
+    return found
+
+
+def test_a_short_file_with_one_reader_belongs_into_its_reader():
+    """Methods are found by their names, so that each has its file; experiments only declare."""
+    paths = dict(modules())
+    readers = [*paths.values(), *CONFIGS, ROOT / "run.py"]
+    named = {path: named_in(path) for path in readers}
+    alone = {}
+    for name, path in paths.items():
+        short = path.read_text().count("\n") < 100 and path.stem != "__init__"
+        if short and name.startswith("attnguide.") and path.parent.name != "methods":
+            who = [reader for reader, names in named.items() if name in names and reader != path]
+            if len(who) == 1 and SRC in who[0].parents and who[0].parent != SRC:
+                alone[str(path.relative_to(SRC))] = str(who[0].relative_to(SRC))
+    assert set(alone) <= ALONE, alone
+
+
+def test_hydra_is_used_by_what_it_offers():
+    inside = {name for name in tracked("*.py") if "hydra._internal" in (ROOT / name).read_text()}
+    assert inside - {"tests/test_house.py"} <= INTERNAL
 
 
 @pytest.mark.parametrize(
@@ -212,18 +304,6 @@ def test_a_figure_is_a_declaration(path):
 
 def test_the_exceptions_are_figures():
     assert set(LONGER_FIGURES) <= stems("experiments", "fig*.py")
-
-
-def test_nothing_of_the_old_house_is_left():
-    """Modules that are named in an import exist."""
-    for name in tracked("*.py"):
-        for node in ast.walk(ast.parse((ROOT / name).read_text())):
-            module = getattr(node, "module", None) if isinstance(node, ast.ImportFrom) else None
-            if module and module.split(".")[0] in ("attnguide", "experiments"):
-                base = ROOT / ("src" if module.startswith("attnguide") else "")
-                path = base.joinpath(*module.split("."))
-                there = path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
-                assert there or path.is_dir(), f"{name} imports {module}"
 
 
 def test_the_known_good_versions_satisfy_the_requirements():

@@ -117,16 +117,17 @@ def test_methods_do_not_import_each_other():
 
 
 def test_a_wrong_word_is_answered_without_torch():
-    code = (
-        "import sys, run; from attnguide.runs.commandline import prepare\n"
-        "try: prepare(['experiment=nothing'], run.CONF)\n"
-        "except ValueError: heavy = {'torch', 'pandas', 'matplotlib', 'wandb'} & set(sys.modules)\n"
-        "sys.exit(f'loaded {heavy}' if heavy else 0)"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=PACKAGE.parents[1], capture_output=True, text=True
+        [sys.executable, "-X", "importtime", "run.py", "experiment=nothing"],
+        cwd=PACKAGE.parents[1],
+        capture_output=True,
+        text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1
+    assert "unknown experiment 'nothing'" in done.stderr
+    loaded = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "hydra" in loaded
+    assert not {"torch", "pandas", "matplotlib", "wandb"} & loaded
 
 
 def test_drawing_again_needs_no_lightning():

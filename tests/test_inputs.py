@@ -124,7 +124,7 @@ def test_an_answer_without_logits_is_refused():
     vit.module.__class__ = Answer
     for form in (lambda logits, _: {"scores": logits}, lambda logits, _: (logits, logits)):
         vit.module.form = form
-        with pytest.raises(ValueError, match=r"must answer with logits \(B, 5\)"):
+        with pytest.raises(ValueError, match=r"must return logits \(B, 5\)"):
             explain(vit, pictures(vit), 1)
 
 
@@ -161,7 +161,7 @@ def test_a_wrapper_is_taken_off_where_it_answers_alike_and_is_told_what_to_pass_
     with pytest.raises(ValueError, match="does more than the network in it"):
         wrap_model(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), vit.module))
     traced = torch.jit.trace(vit.module, pictures(vit, 1))
-    with pytest.raises(ValueError, match="TorchScript module hides its layers"):
+    with pytest.raises(ValueError, match="is not a vision transformer of timm's form"):
         wrap_model(traced)
     adapted = Holder(vit.module)
     adapted.lora_A = torch.nn.Linear(2, 2)

@@ -255,8 +255,7 @@ def test_pictures_claims_and_lineage_reach_the_offline_run(tmp_path):
     found = read_run(tmp_path)
     assert found["summary"]["claim/right of 4·5/verdict"] == "holds"
     assert (
-        found["run"].notes
-        == "Fig\n- holds: right of 4.5 (tiny)\n- cannot be told: left/right (tiny)"
+        found["run"].notes == "Fig\n- holds: right of 4.5 (tiny)\n- inconclusive: left/right (tiny)"
     )
     logged = {key.split("/_")[0] for line in found["history"] for key in line}
     assert {"table/images", "table/claims"} <= {"/".join(key.split("/")[:2]) for key in logged}

@@ -68,7 +68,7 @@ def test_the_same_sweep_again_leaves_finished_jobs_alone(tmp_path, study, capsys
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     start_fake(tmp_path, sweep=True)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
-    assert "is finished already; skipped" in capsys.readouterr().out
+    assert "is already finished; skipped" in capsys.readouterr().out
     (tmp_path / "report.html").unlink()  # stopped while it drew
     start_fake(tmp_path, sweep=True)
     assert (tmp_path / "report.html").exists()

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from attnguide.findings import CLAIM_COLUMNS, Findings, ShownPicture
+from attnguide.findings import Findings, ShownPicture
 from attnguide.tracking import wandb_payload as payload
 from attnguide.tracking.wandb_payload import curves, sample, scalars
 from attnguide.viz.overlay import overlay
@@ -34,8 +34,8 @@ ROWS = pd.DataFrame(
 )
 CLAIMS = pd.DataFrame(
     [("tiny", "right of 4.5", 0.5, 0.25, 0.75, 12, "holds"),
-     ("tiny", "left/right", -1.0, -2.0, 1.0, 12, "cannot be told")],
-    columns=CLAIM_COLUMNS,
+     ("tiny", "left/right", -1.0, -2.0, 1.0, 12, "inconclusive")],
+    columns=["model", "claim", "value", "low", "high", "n", "verdict"],
 )  # fmt: skip
 
 
@@ -57,12 +57,12 @@ def test_claims_are_numbers_with_verdicts_in_the_summary():
         "claim/left right/low": -2.0,
         "claim/left right/high": 1.0,
         "claim/left right/n": 12.0,
-        "claim/left right/verdict": "cannot be told",
+        "claim/left right/verdict": "inconclusive",
         "claims/holds": 1,
-        "claims/cannot be told": 1,
+        "claims/inconclusive": 1,
     }
     both = payload.claim_scalars(pd.concat([CLAIMS, CLAIMS.assign(model="big")]))
-    assert both["claim/big/left right/verdict"] == "cannot be told"
+    assert both["claim/big/left right/verdict"] == "inconclusive"
     assert both["claims/holds"] == 2
 
 
@@ -142,5 +142,5 @@ def test_runs_have_names_and_notes_for_people():
     assert payload.display_name({"experiment": "x" * 200}) == "x" * 128
     told = Findings(Figure(), SUMMARY, "", (), title="Fig", claim="It is.", claims=CLAIMS)
     assert payload.notes(told).splitlines() == [
-        "Fig", "It is.", "- holds: right of 4.5 (tiny)", "- cannot be told: left/right (tiny)",
+        "Fig", "It is.", "- holds: right of 4.5 (tiny)", "- inconclusive: left/right (tiny)",
     ]  # fmt: skip

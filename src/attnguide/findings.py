@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-CLAIM_COLUMNS = ("model", "claim", "value", "low", "high", "n", "verdict")
+CLAIM_COLUMNS = (
+    *("model", "id", "source", "section", "claim"),
+    *("value", "low", "high", "bound", "side", "n", "p", "p_holm", "verdict"),
+)
 
 
 def no_claims() -> pd.DataFrame:

@@ -71,28 +71,21 @@ class ViT:
         return self.num_prefix + rows * cols
 
     def logits(self, images: Tensor) -> Tensor:
-        """(B, C): the network's answer, taken out of a dict ("logits") or a tuple if need be.
+        """(B, C): what the network returns, taken out by `logits_of`.
 
         Raises:
-            ValueError: an answer that holds no logits, or several tensors that could be.
+            ValueError: no logits of these classes in it.
         """
-        answer = self.module(images)
-        if isinstance(answer, Mapping) and "logits" in answer:
-            answer = answer["logits"]
-        parts = [answer] if isinstance(answer, Tensor) else list(answer)
-        shapes = [tuple(getattr(part, "shape", ())) for part in parts]
-        fits = [
-            part
-            for part, shape in zip(parts, shapes, strict=True)
-            if len(shape) == 2 and shape[1] == len(self.class_names)
-        ]
-        if len(fits) != 1:
+        logits = logits_of(self.module(images))
+        count = len(self.class_names)
+        if not isinstance(logits, Tensor) or logits.shape[1:] != (count,):
+            what = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
             raise InputError(
-                f"{self.name} must answer with logits (B, {len(self.class_names)}), alone, under "
-                "'logits' in a dict, or as the only tensor of that shape in a tuple; got a "
-                f"{type(answer).__name__} of shapes {shapes}"
+                f"{self.name} must return logits (B, {count}), alone, under 'logits' in a dict, or "
+                "as the only tensor (B, C) in a tuple; it returned "
+                f"{what or type(logits).__name__}"
             )
-        return fits[0]
+        return logits
 
     @property
     def device(self) -> torch.device:
@@ -176,6 +169,19 @@ class ViT:
             f"and {self.num_prefix} prefix tokens, {str(self.dtype).removeprefix('torch.')} on "
             f"{self.device})"
         )
+
+
+def logits_of(output: Any) -> Any:
+    """The logits in what a network returns; `output` itself if there are none in it.
+
+    They may stand in a dict or record under "logits", or be a tuple's only tensor (B, C).
+    """
+    if isinstance(output, Mapping):
+        return output.get("logits", output)
+    if isinstance(output, tuple | list):
+        fits = [part for part in output if isinstance(part, Tensor) and part.ndim == 2]
+        return fits[0] if len(fits) == 1 else output
+    return getattr(output, "logits", output)
 
 
 def _places(names: tuple[str, ...]) -> dict[str, list[int]]:

@@ -7,9 +7,9 @@ from scipy.stats import binom, binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 
 from attnguide.evaluation.statistics import (
-    CANNOT_BE_TOLD,
     DOES_NOT_HOLD,
     HOLDS,
+    INCONCLUSIVE,
     NOT_KNOWN,
     Estimate,
     estimate,
@@ -48,12 +48,12 @@ def test_text_of_an_estimate():
     [
         (0.6, 0.9, 10, HOLDS, DOES_NOT_HOLD),
         (0.1, 0.4, 10, DOES_NOT_HOLD, HOLDS),
-        (0.4, 0.6, 100, CANNOT_BE_TOLD, CANNOT_BE_TOLD),
-        (0.5, 0.9, 100, CANNOT_BE_TOLD, CANNOT_BE_TOLD),
-        (0.1, 0.5, 100, CANNOT_BE_TOLD, CANNOT_BE_TOLD),
-        (0.6, 0.9, 9, CANNOT_BE_TOLD, CANNOT_BE_TOLD),
-        (0.6, 0.9, 4, CANNOT_BE_TOLD, CANNOT_BE_TOLD),
-        (np.nan, np.nan, 0, CANNOT_BE_TOLD, CANNOT_BE_TOLD),
+        (0.4, 0.6, 100, INCONCLUSIVE, INCONCLUSIVE),
+        (0.5, 0.9, 100, INCONCLUSIVE, INCONCLUSIVE),
+        (0.1, 0.5, 100, INCONCLUSIVE, INCONCLUSIVE),
+        (0.6, 0.9, 9, INCONCLUSIVE, INCONCLUSIVE),
+        (0.6, 0.9, 4, INCONCLUSIVE, INCONCLUSIVE),
+        (np.nan, np.nan, 0, INCONCLUSIVE, INCONCLUSIVE),
     ],
 )
 def test_verdicts(low, high, n, above, below):

@@ -64,7 +64,7 @@ def stored(run_dir: Path, right: int, count: int = 1000, models=("trained", "com
     [
         (1000, 99.62, 100.0, "holds"),
         (999, 99.44, 99.98, "holds"),
-        (990, 98.17, 99.46, "cannot be told"),  # 1 point below, and it may be more or less
+        (990, 98.17, 99.46, "inconclusive"),  # 1 point below, and it may be more or less
         (970, 95.75, 97.89, "does not hold"),
         (0, 0.0, 0.38, "does not hold"),
     ],
@@ -126,7 +126,7 @@ def test_a_whole_run_trains_examines_and_draws(tmp_path, tiny_recipe, undrawn, c
     assert claims["experiment"].tolist() == ["train_creatures"] * 3
     capsys.readouterr()
     start(tmp_path / "run", *command())
-    assert "finished already" in capsys.readouterr().out
+    assert "is already finished" in capsys.readouterr().out
 
 
 def test_one_training_cannot_be_divided(tmp_path):

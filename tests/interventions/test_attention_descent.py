@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from method_checks import fingerprint
 from oracles import WEIGHTS, rollout_map
-from test_capture import fingerprint
 from tiny import pictures, tiny
 
 from attnguide import explain

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_capture import fingerprint
+from method_checks import fingerprint
 from tiny import pictures, tiny
 
 from attnguide.interventions.pixel_rewrite import rewrite

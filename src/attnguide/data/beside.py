@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
@@ -15,7 +15,7 @@ from torch import Tensor
 from attnguide.data.guide_image import GuideImage, guide_from_file
 from attnguide.errors import InputError, InputTypeError
 from attnguide.guides import stitch
-from attnguide.models.preprocess import Preprocess
+from attnguide.models.preprocess import steps_of
 from attnguide.types import ViT
 
 Pictures = Tensor | Image.Image | Sequence[Tensor] | Sequence[Image.Image]
@@ -121,13 +121,7 @@ def _drawn(vit: ViT, name: str) -> GuideImage:
 def _tensor(vit: ViT, picture: Any, what: str) -> Tensor:
     """(3, h, w), normalised, uncropped."""
     if isinstance(picture, Image.Image):
-        if not hasattr(vit.preprocess, "normalize"):
-            raise InputError(
-                f"{vit.name} has a preprocess of your own, which cannot normalise pictures without "
-                f"cropping them; pass {what} as normalised tensors (3, h, w), or wrap_model with "
-                "preprocess=Preprocess(...)"
-            )
-        return cast(Preprocess, vit.preprocess).normalize(picture)
+        return steps_of(vit).normalize(picture)
     if not isinstance(picture, Tensor):
         raise InputTypeError(
             f"{what} beside a guide must be uncropped PIL pictures or normalised tensors "

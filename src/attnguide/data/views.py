@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from attnguide.data.guide_image import GuideImage
 from attnguide.data.pictures import Mask, Sample
 from attnguide.errors import InputError
 from attnguide.guides import FITS, LAYOUTS, Guide, stitch
-from attnguide.models.preprocess import Preprocess
+from attnguide.models.preprocess import Preprocess, steps_of
 from attnguide.types import ViT
 
 log = logging.getLogger(__name__)
@@ -51,12 +50,12 @@ class View:
 
 def to_view(vit: ViT, sample: Sample) -> View:
     """The picture as the model's preprocessing makes it, its masks by the same geometry."""
-    pre = cast(Preprocess, vit.preprocess)
 
     def see(picture: Image.Image) -> Tensor:
-        return pre.normalize(picture) if sample.as_is else pre([picture])[0]
+        return steps_of(vit).normalize(picture) if sample.as_is else vit.preprocess([picture])[0]
 
-    seen = [pre.denormalize(see(_as_picture(mask))).mean(0) > 0.5 for mask in sample.masks or ()]
+    masks = [see(_as_picture(mask)) for mask in sample.masks or ()]
+    seen = [steps_of(vit).denormalize(mask).mean(0) > 0.5 for mask in masks]
     return View(
         sample.id,
         ALONE,
@@ -83,7 +82,7 @@ def to_guided_view(vit: ViT, sample: Sample, guide_picture: GuideImage, guide: G
             f"the guide {guide_picture.name} shows the class that {sample.id} is explained for; "
             "pass a guide.image of another class"
         )
-    pre = cast(Preprocess, vit.preprocess)
+    pre = steps_of(vit)
 
     def beside(image: Tensor, other: Tensor, fill: float) -> tuple[Tensor, Tensor]:
         stitched, own = stitch(

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnguide import rules
-from attnguide.api import explain_many
 from attnguide.data.pictures import Sample
 from attnguide.data.views import View, to_view
 from attnguide.evaluation.localisation import correlation, net_share, relevance_by_region
+from attnguide.evaluation.rows import maps_of, row_of
 from attnguide.evaluation.statistics import Estimate, Measure, paired_difference
 from attnguide.methods import Method
 from attnguide.store.maps import as_columns
@@ -177,9 +177,7 @@ def two_class_rows(
     """
     images = torch.stack([view.image for view in views]).to(vit.device, vit.dtype)
     targets = torch.tensor(classes)
-    named: dict[str, Any] = {label: (method, {}) for label, method in methods.items()}
-    many = explain_many(vit, images, targets, methods=named) if named else {}
-    maps = {label: explanation.relevance.cpu() for label, explanation in many.items()}
+    maps = maps_of(vit, images, targets, methods)[0] if methods else {}
     trace = AttentionTrace(vit, images, targets[:, 0].to(vit.device))
     first, second = targets.unbind(1)
     own = (detail_maps(trace, *pair, (EQ8,))[EQ8] for pair in ((first, second), (second, first)))
@@ -188,16 +186,12 @@ def two_class_rows(
     probabilities = logits.double().softmax(-1)
     return pd.DataFrame(
         {
-            "image_id": view.id,
-            "method": label,
-            "target": target,
-            "target_name": vit.class_names[target],
+            **row_of(vit, view, target, label, relevance[index, place] if shown[index] else None),
             "role": role,
             "logit": float(logits[index, target]),
             "probability": float(probabilities[index, target]),
             "note": view.note,
             **relevance_by_region(relevance[index, place], part_regions(view), REGIONS),
-            **as_columns(relevance[index, place] if shown[index] else None),
         }
         for index, view in enumerate(views)
         for label, relevance in maps.items()

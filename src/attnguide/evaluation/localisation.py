@@ -9,6 +9,7 @@ are kept apart, both as sizes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnguide.evaluation.statistics import Measure as Measure
+from attnguide.evaluation.statistics import of_kind
 from attnguide.evaluation.statistics import summarise as summarise
 
 REGIONS = ("target", "other", "background", "own", "guide")
@@ -106,28 +108,35 @@ def area(region: str) -> Measure:
 
 def net_positive(region: str) -> Measure:
     """1 where the signed mass of a region is positive, 0 where not, NaN where it is empty."""
-    return lambda rows: _where_known(
-        rows[f"positive_{region}"] > rows[f"negative_{region}"], rows[f"area_{region}"]
+    return of_kind("answers")(
+        lambda rows: _where_known(
+            rows[f"positive_{region}"] > rows[f"negative_{region}"], rows[f"area_{region}"]
+        )
     )
 
 
 def net_negative(region: str) -> Measure:
     """1 where the signed mass of a region is negative, 0 where not, NaN where it is empty."""
-    return lambda rows: _where_known(
-        rows[f"negative_{region}"] > rows[f"positive_{region}"], rows[f"area_{region}"]
+    return of_kind("answers")(
+        lambda rows: _where_known(
+            rows[f"negative_{region}"] > rows[f"positive_{region}"], rows[f"area_{region}"]
+        )
     )
 
 
+@of_kind("answers")
 def all_net_positive(rows: pd.DataFrame) -> pd.Series[float]:
     """1 where the signed mass of the whole map is positive, 0 where it is not."""
     return (rows["positive"] > rows["negative"]).astype(float)
 
 
+@of_kind("answers")
 def own_net_positive(rows: pd.DataFrame) -> pd.Series[float]:
     """1 where the signed mass of the picture's own part is positive; alone, of the whole map."""
     return net_positive("own")(rows).where(rows["view"] != "alone", all_net_positive(rows))
 
 
+@of_kind("answers")
 def both_signs(rows: pd.DataFrame) -> pd.Series[float]:
     """1 where the target's object is net positive and the others net negative, else 0."""
     return net_positive("target")(rows) * net_negative("other")(rows)
@@ -152,9 +161,13 @@ def guided_share(rows: pd.DataFrame) -> pd.Series[float]:
     return _ratio(right, rows["positive"] + rows["negative"])
 
 
-def column(name: str) -> Measure:
-    """The values of a column."""
-    return lambda rows: rows[name].astype(float)
+def column(name: str, kind: Literal["answers", "mean"] | None = None) -> Measure:
+    """The values of a column: answers, any numbers, or shares."""
+
+    def values(rows: pd.DataFrame) -> pd.Series[float]:
+        return rows[name].astype(float)
+
+    return of_kind(kind)(values) if kind else values
 
 
 def net_share(region: str) -> Measure:
@@ -171,7 +184,12 @@ def like(role: str) -> Measure:
 
 def on_target(measure: Measure) -> Measure:
     """A measure of the maps of targets alone, not of their competitors."""
-    return lambda rows: measure(rows).where(rows["role"] == "target")
+
+    def values(rows: pd.DataFrame) -> pd.Series[float]:
+        return measure(rows).where(rows["role"] == "target")
+
+    kind = getattr(measure, "kind", None)
+    return of_kind(kind)(values) if kind else values
 
 
 def _ratio(part: pd.Series[float], whole: pd.Series[float]) -> pd.Series[float]:

@@ -4,68 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from attnguide.api import explain_many
 from attnguide.data.views import View
 from attnguide.evaluation.localisation import correlation, regions, relevance_by_region
 from attnguide.evaluation.metrics import spearman
+from attnguide.evaluation.rows import Maps, maps_of, row_of
 from attnguide.losses import Loss, logit
 from attnguide.methods import Method
-from attnguide.store.maps import as_columns
 from attnguide.types import ViT
 
 COMPETITORS = ("runner-up", "absent")  # classes that are explained beside the label, in this order
 REFERENCES = ("other", "runner-up")  # words for the second class of a two-class loss
 KEY = ("image_id", "model", "view", "method", "target")
-Maps = dict[str, Tensor]  # (B, T, rows, cols) by method
-
-
-def explain_views(
-    vit: ViT,
-    views: Sequence[View],
-    methods: Mapping[str, Method],
-    *,
-    loss: Loss = logit,
-    reference: str | None = None,
-    competitors: int = 0,
-) -> tuple[Maps, Tensor, Tensor]:
-    """Maps of every method, the explained classes (B, T), and the logits (B, C), on the CPU.
-
-    Args:
-        vit: The model.
-        views: All with the same number of targets.
-        methods: By label.
-        loss: What is differentiated.
-        reference: Second class of a two-class loss: "other", the view's other target; "runner-up",
-            the most probable class but the target; or a class.
-        competitors: How many of `COMPETITORS` are explained too: 1 adds the most probable other
-            class, 2 also one that its id picks at random.
-    """
-    images = torch.stack([view.image for view in views])
-    own = torch.tensor([view.targets for view in views])
-    extra = _competitors(vit, images, views)[:, :competitors] if competitors else own[:, :0]
-    targets = torch.cat([own, extra], 1)
-    named: dict[str, Any] = {label: (method, {}) for label, method in methods.items()}
-    if reference is None:
-        many = explain_many(vit, images, targets, methods=named, loss=loss)
-        maps = {label: explanation.relevance.cpu() for label, explanation in many.items()}
-        return maps, targets, next(iter(many.values())).logits.cpu()
-    columns = []
-    for place in range(targets.shape[1]):
-        second = _references(vit, images, own, targets[:, place], reference)
-        columns.append(
-            explain_many(vit, images, targets[:, place], methods=named, loss=loss, reference=second)
-        )
-    maps = {
-        label: torch.stack([many[label].relevance.cpu() for many in columns], 1) for label in named
-    }
-    return maps, targets, next(iter(columns[0].values())).logits.cpu()
 
 
 def localisation_rows(
@@ -80,17 +35,27 @@ def localisation_rows(
 ) -> pd.DataFrame:
     """Rows of `results.parquet`: where the relevance of every map lies, and how like the first.
 
-    `image_id` is the sample's: views of one picture share it and differ in `view`. `place` counts
-    the targets of a view; `role` is "target", "runner-up" or "absent". Rows of views that are shown
-    hold the raw map too.
+    `place` counts the targets of a view; `role` is "target", "runner-up" or "absent".
 
     Args:
-        shown: Of each view.
-        vit, views, methods, loss, reference, competitors: As in `explain_views`.
+        vit: The model.
+        views: All with the same number of targets.
+        shown: Of each view: whether its rows hold the raw maps.
+        methods: By label.
+        loss: What is differentiated.
+        reference: Second class of a two-class loss: "other", the view's other target; "runner-up",
+            the most probable class but the target; or a class.
+        competitors: How many of `COMPETITORS` are explained too: 1 adds the most probable other
+            class, 2 also one that its id picks at random.
     """
-    maps, targets, logits = explain_views(
-        vit, views, methods, loss=loss, reference=reference, competitors=competitors
-    )
+    images = torch.stack([view.image for view in views])
+    own = torch.tensor([view.targets for view in views])
+    extra = _competitors(vit, images, views)[:, :competitors] if competitors else own[:, :0]
+    targets = torch.cat([own, extra], 1)
+    if reference is None:
+        maps, logits = maps_of(vit, images, targets, methods, loss=loss)
+    else:
+        maps, logits = _two_class_maps(vit, images, own, targets, methods, loss, reference)
     probabilities = logits.double().softmax(-1)
     rows = []
     for index, view in enumerate(views):
@@ -98,28 +63,42 @@ def localisation_rows(
         for place, target in enumerate(targets[index].tolist()):
             where = regions(view.objects, place, view.own)
             for label, relevance in maps.items():
-                own = relevance[index]
+                each = relevance[index]
+                kept = each[place] if shown[index] else None
                 rows.append(
-                    {
-                        "image_id": view.id.removesuffix(f"@{view.kind}"),
-                        "view": view.kind,
-                        "method": label,
-                        "target": target,
-                        "target_name": vit.class_names[target],
+                    row_of(vit, view, target, label, kept)
+                    | {
                         "place": place,
                         "role": "target" if place < count else COMPETITORS[place - count],
                         "prediction": int(logits[index].argmax()),
                         "probability": float(probabilities[index, target]),
                         "logit": float(logits[index, target]),
-                        "correlation": correlation(own[0], own[place]) if place else np.nan,
-                        "rank_correlation": spearman(own[0], own[place]) if place else np.nan,
+                        "correlation": correlation(each[0], each[place]) if place else np.nan,
+                        "rank_correlation": spearman(each[0], each[place]) if place else np.nan,
                         "regions": view.regions,
                         "note": view.note,
-                        **relevance_by_region(own[place], where),
-                        **as_columns(own[place] if shown[index] else None),
+                        **relevance_by_region(each[place], where),
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def _two_class_maps(
+    vit: ViT,
+    images: Tensor,
+    own: Tensor,
+    targets: Tensor,
+    methods: Mapping[str, Method],
+    loss: Loss,
+    reference: str,
+) -> tuple[Maps, Tensor]:
+    """As `maps_of`; every column of targets has second classes of its own."""
+    columns = []
+    for target in targets.unbind(1):
+        second = _references(vit, images, own, target, reference)
+        columns.append(maps_of(vit, images, target, methods, loss=loss, reference=second))
+    maps = {label: torch.stack([own[label] for own, _ in columns], 1) for label in methods}
+    return maps, columns[0][1]
 
 
 def _competitors(vit: ViT, images: Tensor, views: Sequence[View]) -> Tensor:

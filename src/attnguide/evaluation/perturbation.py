@@ -185,14 +185,7 @@ def perturb_many(
     if fill == "drop":
         _check_drop(vit, max(counts))
 
-    # a ranking is a map and an order; a map that has two names is ranked and evaluated once
-    rankings: list[Tensor] = []
-    numbers: dict[tuple[int, str], int] = {}
-    for relevance in maps.values():
-        for order in orders:
-            if (id(relevance), order) not in numbers:
-                numbers[id(relevance), order] = len(rankings)
-                rankings.append(rank_patches(relevance.flatten(1), order))
+    rankings, number_of = _rankings(maps, orders)
     columns = [
         (0 if count in (0, grid[0] * grid[1]) else number, count)
         for number in range(len(rankings))
@@ -211,7 +204,7 @@ def perturb_many(
     curves = {}
     for name, relevance in maps.items():
         for order in orders:
-            start = numbers[id(relevance), order] * len(counts)
+            start = number_of[id(relevance), order] * len(counts)
             steps = [logits[column] for column in columns[start : start + len(counts)]]
             curves[name, order] = _curve(torch.stack(steps, 1), labels, fractions, order)
     if check_finite:
@@ -241,6 +234,23 @@ def rank_patches(relevance: Tensor, order: str) -> Tensor:
     if order not in ORDERS:
         raise unknown_name("order", order, list(ORDERS))
     return relevance.argsort(dim=-1, descending=order == "positive", stable=True)
+
+
+def _rankings(
+    maps: Mapping[str, Tensor], orders: Sequence[str]
+) -> tuple[list[Tensor], dict[tuple[int, str], int]]:
+    """Rankings (B, P), and the number of the one of each map (by its `id`) and order.
+
+    A map that has two names is ranked, and evaluated, once.
+    """
+    rankings: list[Tensor] = []
+    number_of: dict[tuple[int, str], int] = {}
+    for relevance in maps.values():
+        for order in orders:
+            if (id(relevance), order) not in number_of:
+                number_of[id(relevance), order] = len(rankings)
+                rankings.append(rank_patches(relevance.flatten(1), order))
+    return rankings, number_of
 
 
 def check_fractions(fractions: Sequence[float]) -> None:
@@ -390,8 +400,7 @@ def _logits_of_kept(
             first = torch.arange(network.num_prefix, device=kept.device).expand(len(kept), -1)
             index = torch.cat([first, kept + network.num_prefix], 1)
             return network.leave(table[image.unsqueeze(1), index])
-        rows, cols = vit.grid
-        keep = torch.zeros(len(kept), rows * cols, dtype=torch.bool, device=kept.device)
+        keep = kept.new_zeros(len(kept), vit.num_tokens - vit.num_prefix, dtype=torch.bool)
         keep.scatter_(1, kept, True)
         logits = [
             kept_logits(vit, table[number : number + 1], mask.unsqueeze(0), 1, lambda: None)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from attnguide.api import explain_many
 from attnguide.data.views import View
 from attnguide.evaluation.engines import MaskedModel
 from attnguide.evaluation.localisation import (
@@ -23,7 +21,8 @@ from attnguide.evaluation.localisation_rows import localisation_rows
 from attnguide.evaluation.metrics import area_under_curve, srg
 from attnguide.evaluation.perturbation import perturb_many
 from attnguide.evaluation.ranking import LESS, MORE, NEAR_ZERO
-from attnguide.evaluation.sanity import Maps, cascade_rows, noise_rows
+from attnguide.evaluation.rows import Maps, maps_of
+from attnguide.evaluation.sanity import cascade_rows, noise_rows
 from attnguide.evaluation.statistics import Measure
 from attnguide.methods import Method
 from attnguide.store.maps import COLUMNS
@@ -88,19 +87,14 @@ def faithfulness_scores(
         seed: Of new weights and noise.
         engine: Of masked forward passes.
     """
-    named: dict[str, Any] = {label: (method, {}) for label, method in methods.items()}
-    many = explain_many(vit, images, target, methods=named)
-    maps = {label: found.relevance.cpu() for label, found in many.items()}
+    maps, _ = maps_of(vit, images, target, methods)
     rows = area_rows(vit, images, maps, target, fractions, engine)
-    lost = cascade_rows(
-        vit, images, target, named, maps, seed, wanted=("head", "embedding")
-    )  # fmt: skip
-    measure = {"head": HEAD, "embedding": ALL}
+    lost = cascade_rows(vit, images, target, methods, maps, seed, wanted=("head", "embedding"))
+    noisy = noise_rows(vit, images, names, target, methods, maps, SIGMA, seed)
+    measure = {"head": HEAD, "embedding": ALL, f"{SIGMA:g}": NOISE}  # by stage
     rows += [
-        (row["index"], row["method"], measure[row["stage"]], row["signed"]) for row in lost
-    ]  # fmt: skip
-    noisy = noise_rows(vit, images, names, target, named, maps, SIGMA, seed)
-    rows += [(row["index"], row["method"], NOISE, row["signed"]) for row in noisy]
+        (row["index"], row["method"], measure[row["stage"]], row["signed"]) for row in lost + noisy
+    ]
     table = pd.DataFrame(rows, columns=["index", "method", "measure", "value"])
     index = table.pop("index")
     classes = target.tolist()

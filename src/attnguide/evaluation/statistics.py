@@ -20,11 +20,11 @@ from scipy.stats import binomtest, rankdata, wilcoxon
 
 from attnguide.errors import InputTypeError
 
-HOLDS, DOES_NOT_HOLD, CANNOT_BE_TOLD = "holds", "does not hold", "cannot be told"
+HOLDS, DOES_NOT_HOLD, INCONCLUSIVE = "holds", "does not hold", "inconclusive"
 MIN_IMAGES = 10
 RESAMPLES = 2000
 
-Measure = Callable[[pd.DataFrame], "pd.Series[float]"]
+Measure = Callable[[pd.DataFrame], "pd.Series[float]"]  # a value per row; `of_kind` says what
 Kind = Literal["answers", "differences", "mean"]
 
 
@@ -57,7 +57,7 @@ class Estimate:
     def verdict(self, *, above: float | None = None, below: float | None = None) -> str:
         """Whether the mean lies above (or below) a bound: `HOLDS`, `DOES_NOT_HOLD`, or neither.
 
-        `CANNOT_BE_TOLD` if the interval contains the bound, or n is less than `MIN_IMAGES`.
+        `INCONCLUSIVE` if the interval contains the bound, or n is less than `MIN_IMAGES`.
         """
         if above is not None and below is None:
             right, wrong = self.low > above, self.high < above
@@ -66,7 +66,7 @@ class Estimate:
         else:
             raise InputTypeError(f"a verdict takes either above or below, got {above} and {below}")
         if self.n < MIN_IMAGES or not (right or wrong):
-            return CANNOT_BE_TOLD
+            return INCONCLUSIVE
         return HOLDS if right else DOES_NOT_HOLD
 
     def as_row(self, name: str = "value") -> dict[str, float | int]:
@@ -140,6 +140,20 @@ def kind_of(values: pd.Series[float]) -> Kind:
     return "differences" if known.isin([-1, 0, 1]).all() else "mean"
 
 
+def of_kind(kind: Literal["answers", "mean"]) -> Callable[[Measure], Measure]:
+    """Declare of a measure that its values are answers, 0 or 1, or any numbers.
+
+    A measure without it is a share in [0, 1]: the mean of a share that is 0 or 1 in every row has
+    the interval of answers, since a bootstrap of equal values has none.
+    """
+
+    def declare(measure: Measure) -> Measure:
+        vars(measure)["kind"] = kind
+        return measure
+
+    return declare
+
+
 def summarise(
     rows: pd.DataFrame, by: Sequence[str], measures: Mapping[str, Measure], seed: int = 0
 ) -> pd.DataFrame:
@@ -209,7 +223,7 @@ def per_image(rows: pd.DataFrame, measure: Measure) -> tuple[pd.Series[float], K
     """Mean of a measure over the rows of each image that have it, and what a row's value is."""
     values = measure(rows)
     means: pd.Series[float] = values.groupby(rows["image_id"]).mean().dropna()
-    return means, kind_of(values)
+    return means, getattr(measure, "kind", None) or kind_of(values)
 
 
 def signed_rank(differences: NDArray[np.float64]) -> tuple[float, float]:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from attnguide.data.views import View
 from attnguide.evaluation.localisation import column, correlation, regions, relevance_by_region
+from attnguide.evaluation.rows import row_of
 from attnguide.interventions.attention_descent import Descent
-from attnguide.store.maps import as_columns
 from attnguide.types import Explanation, ViT
 
 
@@ -42,15 +42,13 @@ def transfer_rows(
         for step, logits in enumerate(found.logits[:, index].cpu()):
             mass = relevance_by_region(found.relevance[step, index].cpu(), regions(view.objects, 0))
             size = (mass["positive"] + mass["negative"]) or np.nan
+            kept = found.relevance[step, index] if shown[index] else None
             rows.append(
-                {
-                    "image_id": view.id,
-                    "method": "complete",
+                row_of(vit, view, target, relevance=kept)
+                | {
                     "step": step,
                     "regions": view.regions,
-                    "target": target,
                     "other": other,
-                    "target_name": vit.class_names[target],
                     "other_name": vit.class_names[other],
                     "logit_target": float(logits[target]),
                     "logit_other": float(logits[other]),
@@ -62,7 +60,6 @@ def transfer_rows(
                     "like_own": like,
                     "lr": lr,
                     "view": f"{lr:g}-{step}",
-                    **as_columns(found.relevance[step, index] if shown[index] else None),
                 }
             )
     return pd.DataFrame(rows)
@@ -101,15 +98,15 @@ def last_steps(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 MEASURES = {
-    "begins on the target": column("begins"),
-    "crossed, of those that begin there": column("crossed"),
-    "step of crossing": column("at"),
-    "change of the target's logit": column("logit_target_change"),
-    "change of the other's logit": column("logit_other_change"),
-    "change of the target's share": column("share_target_change"),
-    "change of the other's share": column("share_other_change"),
-    "top-1 is the other": column("is_other"),
+    "begins on the target": column("begins", "answers"),
+    "crossed, of those that begin there": column("crossed", "answers"),
+    "step of crossing": column("at", "mean"),
+    "change of the target's logit": column("logit_target_change", "mean"),
+    "change of the other's logit": column("logit_other_change", "mean"),
+    "change of the target's share": column("share_target_change", "mean"),
+    "change of the other's share": column("share_other_change", "mean"),
+    "top-1 is the other": column("is_other", "answers"),
     "largest row-sum error": column("row_error"),
     "share of entries below 0": column("negative_entries"),
-    "correlation of the first map with the model's own": column("like_own"),
+    "correlation of the first map with the model's own": column("like_own", "mean"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from attnguide.data.guide_image import GuideImage
 from attnguide.data.pictures import Item, Pictures, Sample, Selection
 from attnguide.data.views import to_view
+from attnguide.errors import InputError
 from attnguide.evaluation.engines import Engine, MaskedModel, prepare
-from attnguide.figures.selecting import limited
 from attnguide.findings import Findings
 from attnguide.guides import Guide, no_guide
 from attnguide.losses import Loss, logit
@@ -176,6 +176,7 @@ class Experiment:
         claim: What the paper says, in one or two sentences.
         takes: Which of `CHOICES` change something; the others are refused.
         labelled: Whether pictures need labels.
+        needs_guide: Whether there must be a guide.
         key: Columns that together name a row.
     """
 
@@ -183,6 +184,7 @@ class Experiment:
     claim: ClassVar[str]
     takes: ClassVar[frozenset[str]] = frozenset()
     labelled: ClassVar[bool] = True
+    needs_guide: ClassVar[bool] = False
     key: ClassVar[tuple[str, ...]] = ("image_id", "model")
 
     def check(self, choices: Choices) -> None:
@@ -191,6 +193,9 @@ class Experiment:
         Raises:
             ValueError: naming the setting, what it may be, and what to do.
         """
+        if self.needs_guide and not choices.guide.is_shown:
+            name = self.title.partition(":")[0]
+            raise InputError(f"{name} needs a guide; pass guide=right, left, top or bottom")
         choices.pictures.check(labels=self.labelled)
 
     def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:
@@ -202,12 +207,8 @@ class Experiment:
         raise NotImplementedError
 
     def to_study(self, study: Study) -> Selection:
-        """The items, without those that the limits of all methods leave out."""
-        found, limits = self.items(study), getattr(self, "limits", {})
-        if not limits or not study.methods:
-            return found
-        kept = (item for item in found.items if limited(study.methods, limits, item))
-        return replace(found, items=tuple(kept))
+        """The items, without those of which no rows would be made."""
+        return self.items(study)
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> Any:  # noqa: ARG002
         """What `rows` needs of a picture, by default its view; data workers do this."""

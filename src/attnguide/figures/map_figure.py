@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
+from pydantic import PositiveInt
 
-from attnguide.data.given import check_pictures, given_pictures
+from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View, to_view
 from attnguide.errors import InputError
@@ -18,7 +19,8 @@ from attnguide.evaluation.localisation_rows import KEY, REFERENCES, localisation
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import join, to_show
-from attnguide.figures.shown import ShownView, shown_views
+from attnguide.figures.shown import ShownView, views_in
+from attnguide.figures.table_figure import OwnPictures, one_per_model
 from attnguide.losses import TWO_CLASS, loss_name
 from attnguide.methods import Method
 from attnguide.viz.panels import Panel, draw_panels
@@ -34,19 +36,17 @@ EACH_SCALE = (
 
 
 @dataclass
-class MapFigure(MethodStudy):
+class MapFigure(MethodStudy, OwnPictures):
     """What a figure of maps declares; everything else is here.
 
     Attributes:
-        pictures: The user's own to show instead: {file: PATH, classes: [NAME, ...]} each.
         shown: How many pictures to show.
         pairs: Whether pictures show two classes, each explained in turn.
         boxed: Whether two-class photographs with boxes are measured too.
-        competitors: How many other classes are explained beside the label, as in `explain_views`.
+        competitors: How many other classes are explained too, as in `localisation_rows`.
     """
 
-    pictures: list[dict[str, Any]] = field(default_factory=list)
-    shown: int = 4
+    shown: PositiveInt = 4
 
     takes: ClassVar[frozenset[str]] = frozenset({"method", "loss", "reference"})
     key: ClassVar[tuple[str, ...]] = KEY
@@ -54,13 +54,15 @@ class MapFigure(MethodStudy):
     boxed: ClassVar[bool] = False
     competitors: ClassVar[int] = 0
 
+    @property
+    def own_classes(self) -> int:  # type: ignore[override]
+        """Of each of the user's own pictures."""
+        return 2 if self.pairs else 1
+
     def check(self, choices: Choices) -> None:
         """Methods, loss, pictures and data."""
         super().check(choices)
         check_reference(choices, pairs=self.pairs)
-        if self.shown < 1:
-            raise InputError(f"runner.shown must be at least 1, got {self.shown}")
-        check_pictures(self.pictures, 2 if self.pairs else 1)
 
     def items(self, study: Study) -> Selection:
         """Pictures that are measured, boxed ones, and those that are shown."""
@@ -157,19 +159,13 @@ class MapFigure(MethodStudy):
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The figure of the first model, and those of the others by heading."""
-        figures = [(model, self.panels(views, stored.methods)) for model, views in by_model(stored)]
-        return figures[0][1], {f"Maps of {model}": figure for model, figure in figures[1:]}
+        return one_per_model(
+            "Maps of", stored.shown, lambda own: self.panels(views_in(stored, own), stored.methods)
+        )
 
     def caption(self, stored: Stored, model: str) -> str:
         """What the figure shows."""
         return f"{self.title} ({model}, loss {stored.loss}). {EACH_SCALE}"
-
-
-def by_model(stored: Stored) -> list[tuple[str, list[ShownView]]]:
-    """What is shown of each model."""
-    views = shown_views(stored)
-    models = dict.fromkeys(view.model for view in views)
-    return [(model, [view for view in views if view.model == model]) for model in models]
 
 
 def check_reference(choices: Choices, *, pairs: bool, words: tuple[str, ...] | None = None) -> None:
@@ -204,6 +200,3 @@ def reference_class(study: Study) -> tuple[int, ...]:
     if study.reference in (None, *REFERENCES):
         return ()
     return (study.vit.class_index(study.reference),)
-
-
-Note = Callable[[ShownView, str, int], str]

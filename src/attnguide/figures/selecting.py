@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from attnguide.data.pictures import Item, Selection
-from attnguide.methods import Method
 
 
 def in_part(selection: Selection, part: str) -> Selection:
@@ -43,13 +42,6 @@ def to_show(selection: Selection, *, measured: bool = False) -> Selection:
         replace(item, shown=place, measured=measured) for place, item in enumerate(selection.items)
     )
     return Selection(tuple(items), selection.note)
-
-
-def limited(methods: Mapping[str, Method], limits: Mapping[str, int], item: Item) -> list[str]:
-    """Labels of the methods that this item is measured with; what is shown is shown with all."""
-    if item.shown is not None:
-        return list(methods)
-    return [label for label in methods if item.number < limits.get(label, item.number + 1)]
 
 
 def in_groups(

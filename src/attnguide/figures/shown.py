@@ -79,9 +79,8 @@ class ShownView:
         return float((row[f"positive{end}"] - row[f"negative{end}"]) / whole) if whole else 0.0
 
 
-def shown_views(stored: Stored) -> list[ShownView]:
-    """What the run stored to be shown, in order."""
-    rows = stored.shown
+def views_in(stored: Stored, rows: pd.DataFrame) -> list[ShownView]:
+    """The views of some of the run's shown rows, in order."""
     return [
         ShownView(
             str(model),

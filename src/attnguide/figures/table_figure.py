@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
+from attnguide.data.given import check_pictures
 from attnguide.evaluation.statistics import Measure, per_image, summarise
-from attnguide.figures.claims import (
-    Claim,
-    Family,
-    counted,
-    judge,
-    judge_families,
-    sentences,
-    tables_of,
-)
-from attnguide.figures.experiment import Experiment, Stored
+from attnguide.figures.claims import Judged, MethodComparison, counted, judge, tables_of
+from attnguide.figures.experiment import Choices, Experiment, Stored
 from attnguide.findings import Findings
 from attnguide.viz.dots import DotPanel, draw_dots, table_panel
 
@@ -46,17 +39,19 @@ class TableFigure(Experiment):
 
     Attributes:
         by: Columns that tell lines of the summary apart.
+        claims_by: Columns whose groups are judged one by one; `by`, if not given.
         measures: Functions of rows to a value per row, by name.
         claims: What is judged.
-        families: Or else one method against all others, corrected after Holm.
         plots: Panels of dots.
+        shows: What the figure shows, in full sentences; {model} is the first.
     """
 
     by: ClassVar[tuple[str, ...]] = ("model", "method")
+    claims_by: ClassVar[tuple[str, ...] | None] = None
     measures: ClassVar[Mapping[str, Measure]] = {}
-    claims: ClassVar[Sequence[Claim]] = ()
-    families: ClassVar[Sequence[Family]] = ()
+    claims: ClassVar[Sequence[Judged]] = ()
     plots: ClassVar[Sequence[Plot]] = ()
+    shows: ClassVar[str] = ""
 
     def asked(self) -> Mapping[str, Measure]:
         """The measures."""
@@ -66,25 +61,31 @@ class TableFigure(Experiment):
         """The rows that measures read."""
         return stored.rows
 
+    def claims_of(self, stored: Stored) -> Sequence[Judged]:  # noqa: ARG002
+        """The claims, which may depend on the methods that were run."""
+        return self.claims
+
     def summary(self, stored: Stored) -> pd.DataFrame:
         """Mean of every measure with its interval and n."""
         return summarise(self.measured(stored), self.by, self.asked(), stored.seed)
 
     def judged(self, stored: Stored) -> pd.DataFrame:
         """The lines of claims.csv."""
-        rows, measures = self.measured(stored), self.asked()
-        if self.families:
-            whole = tables_of(rows, measures, ("model",), stored.seed)
-            return judge_families(self.families, whole)
-        return judge(self.claims, tables_of(rows, measures, self.by, stored.seed))
+        rows, by = self.measured(stored), self.claims_by or self.by
+        tables = tables_of(rows, self.asked(), by, stored.seed)
+        return judge(self.claims_of(stored), tables)
 
     def further(self, stored: Stored) -> list[str]:  # noqa: ARG002
         """Sentences beside the claims."""
         return []
 
-    def caption(self, stored: Stored, model: str) -> str:
+    def tables(self, stored: Stored, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:  # noqa: ARG002
+        """More tables of the report, by heading."""
+        return {}
+
+    def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
         """What the figure shows, in full sentences."""
-        raise NotImplementedError
+        return self.shows.format(model=model)
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The figure, and further ones by heading."""
@@ -95,7 +96,7 @@ class TableFigure(Experiment):
         found = {}
         if "method" not in summary:
             summary, methods = summary.assign(method="complete"), ["complete"]
-        for model, own in summary.groupby("model", sort=False):
+        for model, own in summary.groupby("model", sort=False) if self.plots else ():
             panels = [
                 panel
                 for where, part in _groups(own, self.by)
@@ -110,15 +111,10 @@ class TableFigure(Experiment):
         """Figure, summary, claims with verdicts, sentences, dots."""
         summary, claims = self.summary(stored), self.judged(stored)
         figure, figures = self.main_figure(stored)
-        found = [*counted(claims, self.families), *self.further(stored)]
-        model = str(stored.all_rows["model"].iloc[0])
-        parts = (
-            self.caption(stored, model),
-            *(() if self.families else sentences(claims)),
-            *found,
-            WHAT_BRACKETS_ARE,
-            stored.note,
-        )
+        compared = [c for c in self.claims_of(stored) if isinstance(c, MethodComparison)]
+        found = [*counted(claims, compared), *self.further(stored)]
+        caption = self.caption(stored, str(stored.all_rows["model"].iloc[0]))
+        parts = (caption, *found, WHAT_BRACKETS_ARE, stored.note)
         return Findings(
             figure=figure,
             summary=summary,
@@ -126,6 +122,7 @@ class TableFigure(Experiment):
             caption=" ".join(part.strip() for part in parts if part),
             found=tuple(found),
             figures=figures | self.dots(summary, stored.methods),
+            tables=self.tables(stored, summary),
             images=self.worst(stored),
         )
 
@@ -140,6 +137,39 @@ class TableFigure(Experiment):
         if table.empty:
             return table
         return table.sort_values(table.columns[0], kind="stable").head(WORST).reset_index()
+
+
+@dataclass
+class OwnPictures(TableFigure):
+    """A figure that shows pictures: those of the data, or the user's own.
+
+    Attributes:
+        pictures: The user's own to show instead: {file: PATH, classes: [NAME, ...]} each.
+        own_classes: How many classes each of them needs; None for any number.
+    """
+
+    pictures: list[dict[str, Any]] = field(default_factory=list)
+
+    own_classes: ClassVar[int | None] = None
+
+    def check(self, choices: Choices) -> None:
+        """The user's own pictures, and the data."""
+        check_pictures(self.pictures, self.own_classes)
+        super().check(choices)
+
+
+def one_per_model(
+    heading: str, rows: pd.DataFrame, draw: Callable[[pd.DataFrame], Figure]
+) -> tuple[Figure, dict[str, Figure]]:
+    """The first model's figure, and those of the others by heading.
+
+    Args:
+        heading: Of the others, before the model's name.
+        rows: Of all models, in order.
+        draw: Rows of one model to its figure.
+    """
+    (_, first), *others = rows.groupby("model", sort=False)
+    return draw(first), {f"{heading} {model}": draw(own) for model, own in others}
 
 
 def _groups(own: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:

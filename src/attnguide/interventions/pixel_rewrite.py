@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnguide.errors import InputError
 from attnguide.losses import difference
-from attnguide.models.preprocess import Preprocess
+from attnguide.models.preprocess import steps_of
 from attnguide.tracing.capture import unchanged
 from attnguide.types import ViT
 
@@ -141,13 +141,9 @@ def _logits(vit: ViT, images: Tensor) -> Tensor:
 
 def _levels(vit: ViT) -> tuple[Tensor, Tensor]:
     """(3, 1, 1) mean and standard deviation of the model's input, in levels of 255."""
-    if not isinstance(vit.preprocess, Preprocess):
-        raise InputError(
-            f"{vit.name} has a preprocessing of its own, so its pixels are not known; pass an "
-            "attnguide.models.preprocess.Preprocess to wrap_model"
-        )
+    steps = steps_of(vit)
     mean, std = (
         torch.tensor(values, dtype=vit.dtype, device=vit.device).view(3, 1, 1) * LEVELS
-        for values in (vit.preprocess.mean, vit.preprocess.std)
+        for values in (steps.mean, steps.std)
     )
     return mean, std

@@ -2,8 +2,8 @@
 
 The file name is the method's name; there is no registry. Beside the function stand the facts that
 `describe_methods` gathers: SIGNED (maps have both signs), CLASS_SENSITIVE (targets have different
-maps), COST (passes for one target, asked for alone), and the source, which is the second paragraph
-of the file's docstring.
+maps), COST (the time of one map, in forward passes: at most, with the method's defaults, asked for
+alone), and the source, which is the second paragraph of the file's docstring.
 """
 
 from __future__ import annotations
@@ -134,6 +134,17 @@ def describe_methods() -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([_describe(name) for name in list_methods()])
+
+
+def cost_of(method: Method) -> float:
+    """COST of the file that a method is in; 0 where it says none."""
+    cost = getattr(import_module(_unbound(method)[0].__module__), "COST", 0)
+    return float(cost) if isinstance(cost, int | float) else 0.0
+
+
+def name_of(method: Method) -> str:
+    """Of the method's file, or of the function."""
+    return _called(_unbound(method)[0])
 
 
 def class_blind_methods() -> list[str]:

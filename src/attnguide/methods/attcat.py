@@ -12,7 +12,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True
 CLASS_SENSITIVE = True
-COST = "1 forward, 1 backward"
+COST = 2.5  # 1 forward, 1 backward
 
 
 def explain(trace: AttentionTrace, *, attention: bool = True, gradient: str = "plain") -> Tensor:

@@ -13,7 +13,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True
 CLASS_SENSITIVE = True
-COST = "2 forwards, 1 backward"
+COST = 4.5  # 2 forwards, 1 backward
 SUM = "logit"  # what a map would sum to without biases: `evaluation.sanity`
 
 

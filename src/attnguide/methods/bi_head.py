@@ -21,7 +21,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = False
 CLASS_SENSITIVE = True
-COST = "steps + 1 forwards, 1 backward, and steps backwards of the last block"
+COST = 24  # steps + 1 forwards, 1 backward, and steps backwards of the last block
 
 
 def explain(trace: AttentionTrace, *, start_layer: int | None = None, steps: int = 20) -> Tensor:

@@ -28,7 +28,7 @@ from attnguide.types import ViT
 
 SIGNED = False
 CLASS_SENSITIVE = True
-COST = "steps + 2 forwards, steps backwards of the last block"
+COST = 24  # steps + 2 forwards, steps backwards of the last block
 
 
 def explain(trace: AttentionTrace, *, start_layer: int | None = None, steps: int = 20) -> Tensor:

@@ -12,7 +12,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True
 CLASS_SENSITIVE = True
-COST = "2 forwards, 1 backward of the last block"
+COST = 2.5  # 2 forwards, 1 backward of the last block
 
 
 def explain(trace: AttentionTrace) -> Tensor:

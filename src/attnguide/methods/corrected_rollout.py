@@ -14,7 +14,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True  # with a rule that is
 CLASS_SENSITIVE = True
-COST = "1 forward, 1 backward"
+COST = 2.5  # 1 forward, 1 backward
 
 PUBLISHED = {
     "positive": "gae",

@@ -15,7 +15,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True
 CLASS_SENSITIVE = True
-COST = "2 forwards, 1 backward; with gamma, affine layers take about 5 times as long in it"
+COST = 4  # 2 forwards, 1 backward; with gamma, affine layers take about 5 times as long in it
 SUM = "logit"  # what a map would sum to without biases: `evaluation.sanity`
 
 

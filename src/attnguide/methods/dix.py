@@ -17,7 +17,7 @@ from attnguide.tracing.trace import AttentionTrace, at_least_float32
 
 SIGNED = False
 CLASS_SENSITIVE = True
-COST = "layers x (steps + 1) + 1 forwards, layers x (steps + 1) backwards"
+COST = 46  # layers x (steps + 1) + 1 forwards, layers x (steps + 1) backwards
 
 
 def explain(

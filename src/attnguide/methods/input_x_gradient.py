@@ -12,7 +12,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True
 CLASS_SENSITIVE = True
-COST = "1 forward, 1 backward"
+COST = 2.5  # 1 forward, 1 backward
 SUM = "logit"  # what a map would sum to without biases: `evaluation.sanity`
 
 

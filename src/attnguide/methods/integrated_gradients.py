@@ -16,7 +16,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True
 CLASS_SENSITIVE = True
-COST = "steps + 1 forwards, steps backwards"
+COST = 125  # steps + 1 forwards, steps backwards
 SUM = "difference"  # what a map sums to in the limit: `evaluation.sanity`
 QUADRATURES = ("gauss_legendre", "midpoint")
 

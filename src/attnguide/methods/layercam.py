@@ -12,7 +12,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = False
 CLASS_SENSITIVE = True
-COST = "2 forwards, 1 backward from the layer on"
+COST = 2  # 2 forwards, 1 backward from the layer on
 
 
 def explain(trace: AttentionTrace, *, layer: int = -1) -> Tensor:

@@ -14,7 +14,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = False
 CLASS_SENSITIVE = True
-COST = "2 forwards, then a descent through the last block"
+COST = 3  # 2 forwards, then a descent through the last block
 
 
 def explain(trace: AttentionTrace, *, start_layer: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = False
 CLASS_SENSITIVE = False
-COST = "1 forward"
+COST = 1  # 1 forward
 
 
 def explain(trace: AttentionTrace) -> Tensor:

@@ -12,7 +12,7 @@ from attnguide.tracing.trace import AttentionTrace, layers_from
 
 SIGNED = False
 CLASS_SENSITIVE = False
-COST = "1 forward"
+COST = 1  # 1 forward
 
 
 def explain(trace: AttentionTrace, *, normalize: bool = False, start_layer: int = 0) -> Tensor:

@@ -20,7 +20,7 @@ from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = False
 CLASS_SENSITIVE = True
-COST = "steps + 1 forwards, steps backwards of the last block"
+COST = 20  # steps + 1 forwards, steps backwards of the last block
 
 
 def explain(trace: AttentionTrace, *, start_layer: int | None = None, steps: int = 20) -> Tensor:

@@ -19,7 +19,7 @@ from attnguide.types import ViT
 
 SIGNED = False
 CLASS_SENSITIVE = True
-COST = "n_masks forwards of half length, 2 whole"
+COST = 410  # n_masks forwards of half length, 2 whole
 
 PUBLISHED_MASKS = 1024
 

@@ -1,58 +1,35 @@
-"""Weights from files: one reader for every form in which trainers write them, and checksums."""
+"""Weights from files and from hubs, and their checksums."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import logging
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnguide.errors import InputError
 
 LOG = logging.getLogger(__name__)
 
-AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")  # timm takes these first
-HOLDERS = (
-    *AVERAGED,
-    "state_dict",
-    "model",
-    "model_state_dict",
-    "net",
-    "network",
-    "module",
-    "teacher",
-    "student",
-    "weights",
-)
-_FIRST_LAYER = re.compile(r"(?:^|(.*)\.)patch_embed\.proj\.weight")
-_WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_BESIDE = ("head.weight", "head.bias")  # beside `backbone.`, where a trainer keeps its classifier
-_OTHER_LIBRARIES = {
-    "patch_embeddings.projection.weight": (
-        "HuggingFace's; pass the folder that holds them: model=huggingface model.name=FOLDER, or "
-        "wrap_model(AutoModelForImageClassification.from_pretrained(FOLDER))"
-    ),
-    "conv_proj.weight": (
-        "torchvision's; pass model=torchvision model.checkpoint=FILE, or wrap_model(network)"
-    ),
-}
-_FOREIGN_FILES = {
-    b"\x89HDF": "an HDF5 file (Keras)",
-    b"\x93NUM": "a NumPy array",
-    b"GGUF": "a GGUF file",
-    b"\x1f\x8b": "a gzip archive; unpack it first",
-    b"<": "a web page; the download failed",
-}
+TORCHVISION_HOST = "https://download.pytorch.org"
+ANSWER_TIMEOUT_S = 5.0
+_FIRST_LAYER = "patch_embed.proj.weight"
 
 
 class MissingFile(InputError, FileNotFoundError):
     """A file or folder that is not there."""
+
+
+class HubError(InputError, ConnectionError):
+    """Weights that cannot be fetched."""
 
 
 def sha256(path: str | Path) -> str:
@@ -61,9 +38,9 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def state_digest(weights: torch.nn.Module | Mapping[str, Any]) -> str:
+def state_digest(weights: nn.Module | Mapping[str, Any]) -> str:
     """Checksum of a state dict, hexadecimal: of names, types, shapes and values, on any device."""
-    state = weights.state_dict() if isinstance(weights, torch.nn.Module) else weights
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     total = hashlib.sha256()
     for name, value in sorted(state.items()):
         total.update(name.encode())
@@ -104,114 +81,153 @@ def find_weights(path: str | Path) -> Path:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a checkpoint under the network's own names; nothing in it is ever executed.
 
-    Understood are safetensors and PyTorch files whatever their ending, state dicts alone or under
-    a key as trainers name it (an average of the weights first, as timm does), and names with the
-    prefixes of wrappers (`module.`, `_orig_mod.`, `model.`, `backbone.`, ...). The log says what
-    was chosen and taken off.
+    Read are .safetensors files and PyTorch files as timm reads them (an average of the weights
+    first), and a state dict under any other key if it is the only one. The prefixes of
+    DataParallel, torch.compile and of the module that holds the network in Lightning are taken off.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that holds no weights, or more than tensors and settings.
+        ValueError: a file that holds no weights, those of several networks, or more than tensors
+            and settings.
     """
+    from timm.models import load_state_dict
+
     path = find_weights(path)
-    state = _tensors(_read(path), path)
-    return _without_prefixes(state, path)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # timm's trainer stores one
+            loaded = load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # safetensors, torch and timm raise many kinds
+        reason = str(error).strip().splitlines() or [""]
+        raise InputError(
+            f"cannot read weights from {str(path)!r} ({path.stat().st_size} bytes; "
+            f"{type(error).__name__}: {reason[0][:150]}); expected a .safetensors file, or a "
+            "PyTorch file of a state dict: torch.save(network.state_dict(), FILE)"
+        ) from error
+    return _network_names(_only_network(loaded, path), path)
 
 
-def check_library(weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Refuse names that another library gave.
+def load_weights(
+    module: nn.Module, weights: Mapping[str, Tensor], path: str | Path, name: str
+) -> None:
+    """Put weights into a network.
+
+    Args:
+        module: The network, changed.
+        weights: By the network's names.
+        path: Where they come from, for the message.
+        name: What messages call the network.
 
     Raises:
-        ValueError: whose they are, and what to do.
+        ValueError: names or shapes that differ; no classifier.
     """
-    for end, whose in _OTHER_LIBRARIES.items():
-        if any(key.endswith(end) for key in weights):
-            raise InputError(f"the weight names in {Path(path).name!r} are {whose}")
-
-
-def _read(path: Path) -> Any:
-    """What is in the file, by its first bytes and not by its ending."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    if not head:
-        raise InputError(f"cannot read weights from {str(path)!r}: the file is empty (0 bytes)")
-    if head.startswith(b"version https://git-lfs"):
-        raise InputError(
-            f"cannot read weights from {str(path)!r}: it is a Git LFS pointer, not the weights; "
-            "run git lfs pull where it lies"
-        )
-    for start, what in _FOREIGN_FILES.items():
-        if head.startswith(start):
-            raise InputError(f"cannot read weights from {str(path)!r}: it is {what}")
     try:
-        if head[8:9] == b"{":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # safetensors and torch raise many kinds
-        kinds = _foreign_kinds(path)
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
-        advice = "expected a .safetensors file, or a PyTorch file of tensors"
-        if kinds:
-            reason = f"beside tensors it holds {', '.join(kinds[:3])}, which is never run"
-            advice = "save the tensors alone: torch.save(network.state_dict(), FILE)"
-        raise InputError(f"cannot read weights from {str(path)!r} ({reason}); {advice}") from error
-
-
-def _foreign_kinds(path: Path) -> list[str]:
-    """Names of the classes in a PyTorch file that are not loaded; the file is only listed."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # not such a file: the error that led here says more
-        return []
-
-
-def _tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint."""
-    if not isinstance(loaded, Mapping):
-        raise InputError(
-            f"{path.name!r} holds a {type(loaded).__name__}, expected a state dict (weights by "
-            "name); save one with torch.save(network.state_dict(), FILE)"
-        )
-    held = [key for key in HOLDERS if isinstance(loaded.get(key), Mapping) and loaded[key]]
-    if held:
-        others = f" (beside it: {', '.join(held[1:])})" if len(held) > 1 else ""
-        LOG.info("%s: weights taken from %r%s", path.name, held[0], others)
-        if held[0] in AVERAGED and len(held) > 1:
-            LOG.warning("%s: the average %r is taken, not %r", path.name, held[0], held[1])
-        return _tensors(loaded[held[0]], path)
-    state = {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
-    if not state:
-        keys = ", ".join(map(str, list(loaded)[:8])) or "nothing"
-        raise InputError(
-            f"{path.name!r} holds no weights by name; it holds {keys}; expected a state dict, or "
-            f"one under {', '.join(HOLDERS)}"
-        )
-    return state
-
-
-def _without_prefixes(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Weights under the names of the network itself."""
-    clean = {_WRAPPERS.sub("", key): value for key, value in state.items()}
-    prefixes = [match[1] for match in map(_FIRST_LAYER.fullmatch, clean) if match]
-    if not prefixes or prefixes == [None]:
-        if clean.keys() != state.keys():
-            LOG.warning("%s: names of wrappers taken off", path.name)
-        return clean
-    if len(prefixes) > 1:
-        averaged = [prefix for prefix in prefixes if prefix and re.search("ema|teacher", prefix)]
-        if len(averaged) != 1:
-            held = ", ".join(prefix or "(no prefix)" for prefix in prefixes)
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        absent = module.state_dict().keys() - weights.keys()
+        if absent and all(key.startswith("head.") for key in absent):
             raise InputError(
-                f"{path.name!r} holds several networks ({held}); save the state dict of one of them"
-            )
-        prefixes = averaged
-    start = f"{prefixes[0]}."
-    inner = {key.removeprefix(start): w for key, w in clean.items() if key.startswith(start)}
-    beside = {key: clean[key] for key in _BESIDE if key in clean and key not in inner}
-    left = [key for key in clean if not key.startswith(start) and key not in beside]
-    also = f"; {len(left)} other weights left out ({', '.join(left[:3])})" if left else ""
-    LOG.warning("%s: the weights under %r are taken%s", path.name, start, also)
-    return inner | beside
+                f"weights {Path(path).name!r} hold no classifier (head.weight), only features; "
+                "a head must be trained on them before classes can be explained"
+            ) from error
+        lines = [line.strip()[:120] for line in str(error).splitlines()[1:4]]
+        raise InputError(
+            f"weights {Path(path).name!r} do not fit {name}: {'; '.join(lines)}; pass the "
+            "model.name that they were made for (HuggingFace's: model=huggingface with their "
+            "folder as model.name; torchvision's: model=torchvision)"
+        ) from error
+
+
+def _only_network(loaded: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The state dict itself, or the only one inside, as in {"model_state_dict": ..., "lr": 1}."""
+    own = _tensors(loaded)
+    if own:
+        return own
+    nested = {key: _tensors(value) for key, value in loaded.items() if isinstance(value, Mapping)}
+    inside = {key: state for key, state in nested.items() if state}
+    if len(inside) == 1:
+        return next(iter(inside.values()))
+    what = "several networks" if inside else "no weights by name"
+    held = ", ".join(list(map(str, inside or loaded))[:8]) or "nothing"
+    raise InputError(
+        f"{path.name!r} holds {what} (it holds {held}); save the state dict of one network: "
+        "torch.save(network.state_dict(), FILE)"
+    )
+
+
+def _tensors(values: Mapping[Any, Any]) -> dict[str, Tensor]:
+    return {str(key): part for key, part in values.items() if isinstance(part, Tensor)}
+
+
+def _network_names(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Weights under the names of the network itself, without the prefixes of its wrappers."""
+    state = {key.replace("_orig_mod.", ""): weight for key, weight in state.items()}
+    prefixes = [key.removesuffix(_FIRST_LAYER) for key in state if key.endswith(_FIRST_LAYER)]
+    if len(prefixes) > 1:
+        raise InputError(
+            f"{path.name!r} holds several networks ({', '.join(prefixes)}); save the state dict of "
+            "one of them"
+        )
+    if prefixes in ([], [""]):
+        return state
+    [prefix] = prefixes
+    kept = {k: w for k, w in state.items() if k.startswith((prefix, "head."))}  # a head beside it
+    left = [key for key in state if key not in kept]
+    LOG.warning(
+        "%s: the weights under %r are taken%s",
+        path.name,
+        prefix,
+        f"; {len(left)} others are left out ({', '.join(left[:3])})" if left else "",
+    )
+    return {key.removeprefix(prefix): weight for key, weight in kept.items()}
+
+
+@contextmanager
+def fetching(
+    what: str, host: str | None = None, instead: str = "model.checkpoint=FILE"
+) -> Iterator[None]:
+    """Fetch weights inside; where the host does not answer, take those that were fetched before.
+
+    The host is asked once: HuggingFace's library asks for every file again, for half a minute.
+
+    Args:
+        what: Whose weights, for the message.
+        host: Its address; HuggingFace's hub by default.
+        instead: How weights that were fetched elsewhere are named on the command line.
+
+    Raises:
+        ConnectionError: the host is out of reach and nothing was fetched before; it has no such
+            model, or the transfer broke off.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    host = host or constants.ENDPOINT
+    offline: bool = constants.HF_HUB_OFFLINE
+    reachable = not offline and _answers(host)
+    constants.HF_HUB_OFFLINE = not reachable
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # urllib, requests and httpx have no kind of error in common
+        known = isinstance(error.__cause__ or error, RepositoryNotFoundError | HFValidationError)
+        state = "was not found on" if known else "could not be fetched from"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
+        raise HubError(
+            f"{what} {state} {host} ({reason if reachable else 'it is out of reach'}); check the "
+            f"name and the network, log in where the model is private, or pass {instead}"
+        ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+
+
+def _answers(host: str) -> bool:
+    """Whether the host answers within `ANSWER_TIMEOUT_S`."""
+    try:
+        urlopen(Request(host, method="HEAD"), timeout=ANSWER_TIMEOUT_S).close()
+    except HTTPError:
+        return True  # any answer is one
+    except (OSError, ValueError):
+        LOG.warning("%s does not answer; only weights fetched before can be used", host)
+        return False
+    return True

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attnguide.errors import InputError, unknown_name
-from attnguide.models.checkpoint import check_library, find_weights, read_weights, sha256
-from attnguide.models.hub import fetching
-from attnguide.models.preprocess import Preprocess, with_fields
-from attnguide.models.wrap import as_pair, wrap_model
+from attnguide.models.checkpoint import (
+    fetching,
+    find_weights,
+    load_weights,
+    read_weights,
+    sha256,
+)
+from attnguide.models.preprocess import Preprocess, override
+from attnguide.models.wrap import as_pair, check_form, wrap_model
 from attnguide.types import ViT
 
 EMBEDDED = ("creatures", "creatures_contaminated", "creatures_contaminated60", "creatures_masked")
@@ -51,8 +55,14 @@ def load_model(
     check_model(name, checkpoint)
     if name in EMBEDDED:
         return _load_embedded(name, device, class_names, preprocess, label)
+    import timm
+
     known = name.removeprefix("timm/")
-    module = _pretrained(known) if checkpoint is None else _create(known, checkpoint)
+    if checkpoint is None:
+        with nullcontext() if known.startswith("local-dir:") else fetching(known):
+            module = timm.create_model(known, pretrained=True)
+    else:
+        module = _create(known, checkpoint)
     return wrap_model(
         module.to(device),
         preprocess,
@@ -87,14 +97,7 @@ def check_model(name: str, checkpoint: str | Path | None = None) -> None:
         names = [n for module in EXPLAINED for n in timm.list_models(module=module)]
         raise unknown_name("model", name, [*EMBEDDED, *names])
     with torch.device("meta"):
-        skeleton = timm.create_model(known)
-    missing = [part for part in ("patch_embed", "blocks") if not hasattr(skeleton, part)]
-    if missing:
-        raise InputError(
-            f"{name} ({type(skeleton).__name__}) is not a vision transformer of timm's form: it "
-            f"has no {', '.join(missing)}; windowed and convolutional networks (Swin, ConvNeXt) "
-            "have no token-to-token attention over the whole image"
-        )
+        check_form(timm.create_model(known), name)
 
 
 def _create(name: str, checkpoint: str | Path) -> nn.Module:
@@ -102,54 +105,13 @@ def _create(name: str, checkpoint: str | Path) -> nn.Module:
     import timm
 
     weights = read_weights(checkpoint)
-    check_library(weights, checkpoint)
     head = weights.get("head.weight")
     extra: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
     if "fc_norm.weight" in weights and "norm.weight" not in weights:  # as MAE fine-tunes
         extra["global_pool"] = "avg"
     with fetching(name) if name.startswith("hf-hub:") else nullcontext():
         module: nn.Module = timm.create_model(name, pretrained=False, **extra)
-    _check_fit(module.state_dict(), weights, name, checkpoint)
-    module.load_state_dict(weights)
-    return module
-
-
-def _check_fit(
-    own: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str, checkpoint: str | Path
-) -> None:
-    wrong = [
-        f"{key}: model {tuple(own[key].shape)}, file {tuple(weights[key].shape)}"
-        for key in own.keys() & weights.keys()
-        if own[key].shape != weights[key].shape
-    ]
-    absent, surplus = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    if not (wrong or absent or surplus):
-        return
-    if absent and all(key.startswith("head.") for key in absent):
-        raise InputError(
-            f"weights {Path(checkpoint).name!r} hold no classifier (head.weight), only features; "
-            "a head must be trained on them before classes can be explained"
-        )
-    told = [
-        f"{len(keys)} {what} ({', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''})"
-        for what, keys in (
-            ("of another shape", wrong),
-            ("missing", absent),
-            ("not in the model", surplus),
-        )
-        if keys
-    ]
-    raise InputError(
-        f"weights {Path(checkpoint).name!r} do not fit {name}: {'; '.join(told)}; "
-        "pass the model.name that these weights were made for"
-    )
-
-
-def _pretrained(name: str) -> nn.Module:
-    import timm
-
-    with fetching(name):
-        module: nn.Module = timm.create_model(name, pretrained=True)
+    load_weights(module, weights, checkpoint, name)
     return module
 
 
@@ -172,11 +134,9 @@ def _load_embedded(
     module = VisionTransformer(**meta["arch"])
     module.load_state_dict(weights)
     own = Preprocess(as_pair(meta["image_size"]), tuple(meta["mean"]), tuple(meta["std"]))
-    if isinstance(preprocess, Mapping):
-        preprocess = with_fields(own, preprocess, own.size)
     return wrap_model(
         module.to(device),
-        own if preprocess is None else preprocess,
+        override(own, preprocess),
         meta["class_names"] if class_names is None else class_names,
         name=label or name,
         weights_sha256=digest,

@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from attnguide.errors import InputError, InputTypeError
 
@@ -23,8 +23,8 @@ SUFFIXES = frozenset(
     )
 )
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
-_ORIENTATION = 0x0112  # EXIF's tag
-_TURNS = {
+
+_TURNS = {  # by EXIF's number
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -107,36 +107,36 @@ def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
         raise InputTypeError(
             f"expected a PIL image, got {type(image).__name__}; open it with PIL first"
         )
-    image.load()  # TIFF pictures turn themselves while they are loaded
-    turn = _TURNS.get(_orientation(image))
-    upright = image if turn is None else image.transpose(turn)
-    rgb = _over_white(_eight_bits(upright, name)).convert("RGB")
+    rgb = _over_white(_eight_bits(_upright(image), name)).convert("RGB")
     rgb.info = {}  # else its orientation would be applied again by the next reader
     return rgb
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF's number of how the picture lies; 1, upright, where it cannot be read."""
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says; as it is where its EXIF block cannot be read.
+
+    `ImageOps.exif_transpose` also writes the block anew, and fails where another entry is wrong.
+    """
+    image.load()  # TIFF pictures turn themselves while they are loaded
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a block that ends early
-            return int(image.getexif().get(_ORIENTATION, 1))
+            turn = _TURNS.get(int(image.getexif().get(ExifTags.Base.Orientation, 1)))
     except (SyntaxError, struct.error, ValueError, TypeError, LookupError, OSError, EOFError):
-        return 1
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """Grey of 16 or 32 bits scaled, where a plain conversion would clip it."""
-    if image.mode == "F":
-        raise InputError("floating-point pixels have no known range; save it with 8 or 16 bits")
-    if not image.mode.startswith("I"):
+    """Grey of 16 bits scaled, where a plain conversion would clip it."""
+    if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image).astype(np.float64)
     low, high = values.min(initial=0), values.max(initial=0)
-    if low < 0 or high > 65535:
+    if image.mode == "F" or low < 0 or high > 65535:
         raise InputError(
-            f"32-bit pixels from {low:.0f} to {high:.0f} have no known range; save it with 8 or "
-            "16 bits"
+            f"pixels of mode {image.mode} from {low:.0f} to {high:.0f} have no known range; save "
+            "the picture with 8 or 16 bits"
         )
     if 255 < high < 4096:
         log.warning(

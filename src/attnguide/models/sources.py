@@ -6,37 +6,53 @@ once.
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext, suppress
+from dataclasses import field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from attnguide.errors import InputError, InputTypeError, unknown_name
-from attnguide.models.given import files_of, pairs_of, texts
 
 if TYPE_CHECKING:
     import torch
 
     from attnguide.types import ViT
 
+LOG = logging.getLogger(__name__)
 
-@dataclass(kw_only=True)
+STRICT = ConfigDict(extra="forbid")
+
+
+class Named(NamedTuple):
+    """One of the models: what it is called where it comes from, and a file or folder of weights."""
+
+    name: str
+    checkpoint: str | None = None
+
+
+@dataclass(kw_only=True, config=STRICT)
 class ModelSource:
     """What all sources have in common.
 
     Attributes:
-        class_names: a list, a dict in either direction, or a file, as `wrap_model` takes them; the
-            model's own by default.
+        class_names: a list, a dict by index, or a file, as `wrap_model` takes them; the model's
+            own by default.
         preprocess: fields of `attnguide.models.preprocess.Preprocess` that replace the model's.
         label: what records call the model, or each of several; its name by default.
     """
 
-    class_names: Any = None
-    preprocess: Any = None
-    label: Any = None
+    class_names: str | list[str] | dict[int, str] | None = None
+    preprocess: dict[str, Any] | None = None
+    label: str | list[str] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,8 +61,8 @@ class ModelSource:
         Raises:
             ValueError: not one label per model, or two models of one name.
         """
-        own = self._own_names()
-        names = own if self.label is None else texts("model.label", self.label)
+        own = [self._short_name(model) for model in self._models()]
+        names = own if self.label is None else _listed("model.label", self.label)
         if len(names) != len(own):
             raise InputError(
                 f"model.label must name each model ({len(own)}: {', '.join(own)}), got "
@@ -58,7 +74,7 @@ class ModelSource:
                 f"{names.count(twice[0])} models are called {twice[0]!r}; give names: "
                 f"model.label=[{','.join('ABCDEFGH'[: len(names)])}]"
             )
-        return names
+        return tuple(names)
 
     def check(self) -> None:
         """Refuse what cannot be loaded, without loading it.
@@ -75,25 +91,36 @@ class ModelSource:
             from attnguide.models.names import read_names
 
             read_names(self.class_names)
+        for model in self._models():
+            self._check_one(model)
 
     def load(self, device: str | torch.device = "cpu") -> Iterator[ViT]:
         """The models, one after the other, each loaded when it is asked for."""
-        raise NotImplementedError
+        for model, label in zip(self._models(), self.names, strict=True):
+            yield self._load_one(model, device, label)
 
     def files(self) -> list[Path] | None:
         """Files of models and class names, none of the hub's; None: only loading can tell."""
-        own = self._own_files()
-        named = self.class_names if isinstance(self.class_names, str) else None
-        return own if own is None or named is None else [*own, Path(named).expanduser()]
+        named = _files_of(self.class_names) if isinstance(self.class_names, str) else []
+        return [path for model in self._models() for path in self._files_of_one(model)] + named
 
-    def _own_files(self) -> list[Path] | None:
-        return None
-
-    def _own_names(self) -> tuple[str, ...]:
+    def _models(self) -> list[Named]:
         raise NotImplementedError
 
+    def _short_name(self, model: Named) -> str:
+        return model.name
 
-@dataclass
+    def _check_one(self, model: Named) -> None:
+        raise NotImplementedError
+
+    def _load_one(self, model: Named, device: str | torch.device, label: str) -> ViT:
+        raise NotImplementedError
+
+    def _files_of_one(self, model: Named) -> list[Path]:
+        return [] if model.checkpoint is None else _files_of(model.checkpoint)
+
+
+@dataclass(config=STRICT)
 class Timm(ModelSource):
     """Networks of timm, and the embedded ones.
 
@@ -102,48 +129,39 @@ class Timm(ModelSource):
         checkpoint: local weights for each, or for none.
     """
 
-    name: Any = "creatures"
-    checkpoint: Any = None
+    name: str | list[str] = "creatures"
+    checkpoint: str | list[str | None] | None = None
 
-    def check(self) -> None:
-        """Names are known, files are there."""
-        super().check()
+    def _models(self) -> list[Named]:
+        return _pairs(self.name, self.checkpoint)
+
+    def _short_name(self, model: Named) -> str:
+        local = model.name.startswith("local-dir:")
+        return Path(model.name).name if local else model.name.removeprefix("timm/")
+
+    def _check_one(self, model: Named) -> None:
         from attnguide.models.load import check_model
 
-        for name, checkpoint in self._pairs():
-            check_model(name, checkpoint)
+        check_model(*model)
 
-    def load(self, device: str | torch.device = "cpu") -> Iterator[ViT]:
-        """As `load_model`."""
+    def _load_one(self, model: Named, device: str | torch.device, label: str) -> ViT:
         from attnguide.models.load import load_model
 
-        for (name, checkpoint), label in zip(self._pairs(), self.names, strict=True):
-            yield load_model(
-                name,
-                checkpoint,
-                device=device,
-                class_names=self.class_names,
-                preprocess=self.preprocess,
-                label=label,
-            )
+        return load_model(
+            *model,
+            device=device,
+            class_names=self.class_names,
+            preprocess=self.preprocess,
+            label=label,
+        )
 
-    def _own_files(self) -> list[Path] | None:
-        found = []
-        for name, checkpoint in self._pairs():
-            found += [] if checkpoint is None else files_of(checkpoint)
-            if name.startswith("local-dir:"):
-                found += files_of(name.removeprefix("local-dir:"))
-        return found
-
-    def _own_names(self) -> tuple[str, ...]:
-        names = [name.removeprefix("timm/") for name, _ in self._pairs()]
-        return tuple(Path(n).name if n.startswith("local-dir:") else n for n in names)
-
-    def _pairs(self) -> list[tuple[str, str | None]]:
-        return pairs_of(self.name, self.checkpoint)
+    def _files_of_one(self, model: Named) -> list[Path]:
+        folder = model.name.removeprefix("local-dir:")
+        own = [] if folder == model.name else _files_of(folder)
+        return own + super()._files_of_one(model)
 
 
-@dataclass
+@dataclass(config=STRICT)
 class HuggingFace(ModelSource):
     """Image classifiers of HuggingFace's transformers, with the image processor beside them.
 
@@ -151,34 +169,46 @@ class HuggingFace(ModelSource):
         name: a folder as `save_pretrained` writes it, or OWNER/NAME of the hub; or a list.
     """
 
-    name: Any = None
+    name: str | list[str] = "google/vit-base-patch16-224"
 
-    def check(self) -> None:
-        """The library is installed, folders hold a classifier."""
-        super().check()
+    def _models(self) -> list[Named]:
+        return [Named(name) for name in _listed("model.name", self.name)]
+
+    def _short_name(self, model: Named) -> str:
+        return Path(model.name).name if Path(model.name).is_dir() else model.name
+
+    def _check_one(self, model: Named) -> None:
         if find_spec("transformers") is None:
             raise InputError("model=huggingface needs transformers; run pip install '.[hf]'")
-        from attnguide.models.pretrained import check_huggingface
+        _check_folder(model.name)
 
-        for name in texts("model.name", self.name):
-            check_huggingface(name)
+    def _load_one(self, model: Named, device: str | torch.device, label: str) -> ViT:
+        from attnguide.models.checkpoint import fetching, sha256
+        from attnguide.models.preprocess import as_preprocess, override
+        from attnguide.models.wrap import wrap_model
 
-    def load(self, device: str | torch.device = "cpu") -> Iterator[ViT]:
-        """As `load_huggingface`."""
-        from attnguide.models.pretrained import load_huggingface
+        folder = Path(model.name).expanduser()
+        local = folder.is_dir()
+        where = str(folder) if local else model.name
+        with nullcontext() if local else fetching(where, instead="model.name=FOLDER"):
+            module = _pretrained(where)
+            processor = as_preprocess(_processor(where))
+        digest = ""
+        with suppress(InputError):  # weights in several files: that of the state dict is taken
+            digest = sha256(folder) if local else ""
+        return wrap_model(
+            module.to(device),
+            override(processor, self.preprocess),
+            self.class_names,
+            name=label,
+            weights_sha256=digest,
+        )
 
-        for name, label in zip(texts("model.name", self.name), self.names, strict=True):
-            yield load_huggingface(name, device, self.class_names, self.preprocess, label)
-
-    def _own_files(self) -> list[Path] | None:
-        return [path for name in texts("model.name", self.name) for path in files_of(name)]
-
-    def _own_names(self) -> tuple[str, ...]:
-        names = texts("model.name", self.name)
-        return tuple(Path(name).name if Path(name).is_dir() else name for name in names)
+    def _files_of_one(self, model: Named) -> list[Path]:
+        return _files_of(model.name)
 
 
-@dataclass
+@dataclass(config=STRICT)
 class Torchvision(ModelSource):
     """torchvision's `VisionTransformer`s.
 
@@ -188,37 +218,63 @@ class Torchvision(ModelSource):
         weights: name of torchvision's published weights, where no checkpoint is given.
     """
 
-    name: Any = "vit_b_16"
-    checkpoint: Any = None
+    name: str | list[str] = "vit_b_16"
+    checkpoint: str | list[str | None] | None = None
     weights: str = "DEFAULT"
 
-    def check(self) -> None:
-        """Names are known, files are there."""
-        super().check()
-        from attnguide.models.pretrained import check_torchvision
+    def _models(self) -> list[Named]:
+        return _pairs(self.name, self.checkpoint)
 
-        for name, checkpoint in pairs_of(self.name, self.checkpoint):
-            check_torchvision(name, checkpoint, self.weights)
+    def _check_one(self, model: Named) -> None:
+        from torchvision.models import get_model_weights, list_models
 
-    def load(self, device: str | torch.device = "cpu") -> Iterator[ViT]:
-        """As `load_torchvision`."""
-        from attnguide.models.pretrained import load_torchvision
+        from attnguide.models.checkpoint import find_weights
 
-        pairs = pairs_of(self.name, self.checkpoint)
-        for (name, checkpoint), label in zip(pairs, self.names, strict=True):
-            yield load_torchvision(
-                name, checkpoint, self.weights, device, self.class_names, self.preprocess, label
-            )
+        known = [entry for entry in list_models() if entry.startswith("vit_")]
+        if model.name not in known:
+            raise unknown_name("model of torchvision", model.name, known)
+        published = ["DEFAULT", *(entry.name for entry in get_model_weights(model.name))]
+        if model.checkpoint is not None:
+            find_weights(model.checkpoint)
+        elif self.weights not in published:
+            raise unknown_name("model.weights", self.weights, published)
 
-    def _own_files(self) -> list[Path] | None:
-        pairs = pairs_of(self.name, self.checkpoint)
-        return [path for _, own in pairs if own is not None for path in files_of(own)]
+    def _load_one(self, model: Named, device: str | torch.device, label: str) -> ViT:
+        from torchvision.models import get_model, get_model_weights
 
-    def _own_names(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in pairs_of(self.name, self.checkpoint))
+        from attnguide.models.checkpoint import (
+            TORCHVISION_HOST,
+            fetching,
+            load_weights,
+            read_weights,
+            sha256,
+        )
+        from attnguide.models.preprocess import as_preprocess, override
+        from attnguide.models.wrap import wrap_model
+
+        digest, preset = "", None
+        if model.checkpoint is None:
+            published = get_model_weights(model.name)[self.weights]
+            with fetching(model.name, TORCHVISION_HOST):
+                module = get_model(model.name, weights=published)
+            preset = as_preprocess(published.transforms())
+        else:
+            state = read_weights(model.checkpoint)
+            digest = sha256(model.checkpoint)
+            head = state.get("heads.head.weight")
+            classes = {} if head is None else {"num_classes": len(head)}
+            module = get_model(model.name, **classes)
+            load_weights(module, state, model.checkpoint, f"torchvision's {model.name}")
+        return wrap_model(
+            module.to(device),
+            override(preset, self.preprocess),
+            self.class_names,
+            name=label,
+            weights_sha256=digest,
+        )
 
 
-@dataclass
+@dataclass(config=STRICT)
 class Python(ModelSource):
     """A network that the user's own function makes.
 
@@ -231,21 +287,31 @@ class Python(ModelSource):
     target: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
-    def check(self) -> None:
-        """The module is there; its code is not run before loading."""
-        super().check()
-        self._module()
+    def files(self) -> list[Path] | None:
+        """None: only loading can tell."""
+        return None
 
-    def load(self, device: str | torch.device = "cpu") -> Iterator[ViT]:
+    def _models(self) -> list[Named]:
+        return [Named(self._parts()[1])]
+
+    def _check_one(self, model: Named) -> None:  # noqa: ARG002
+        self._module()  # is there; its code is not run before loading
+
+    def _load_one(
+        self,
+        model: Named,  # noqa: ARG002
+        device: str | torch.device,
+        label: str,
+    ) -> ViT:
         """Call the function; its own errors come as they are."""
         from torch import nn
 
         from attnguide.models.wrap import wrap_model
         from attnguide.types import ViT
 
-        made = self._factory()(**self.arguments)
+        made = self._function()(**self.arguments)
         if isinstance(made, nn.Module):
-            made = wrap_model(made, self.preprocess, self.class_names, name=self.names[0])
+            made = wrap_model(made, self.preprocess, self.class_names, name=label)
         elif not isinstance(made, ViT):
             raise InputTypeError(
                 f"{self.target} must return a network or a ViT, got {type(made).__name__}"
@@ -255,10 +321,7 @@ class Python(ModelSource):
                 f"{self.target} returns a ViT, which has its class names and its preprocess; let "
                 "it return the network, or leave model.class_names and model.preprocess out"
             )
-        yield replace(made, name=self.names[0]).to(device)
-
-    def _own_names(self) -> tuple[str, ...]:
-        return (self._parts()[1],)
+        return replace(made, name=label).to(device)
 
     def _parts(self) -> tuple[str, str]:
         place, _, function = str(self.target or "").rpartition(":")
@@ -287,7 +350,7 @@ class Python(ModelSource):
             )
         return name
 
-    def _factory(self) -> Callable[..., Any]:
+    def _function(self) -> Callable[..., Any]:
         place, function = self._parts()
         module = import_module(self._module())
         if not hasattr(module, function):
@@ -295,5 +358,97 @@ class Python(ModelSource):
             raise unknown_name(f"function of {place}", function, known)
         made: Callable[..., Any] = getattr(module, function)
         if not callable(made):
-            raise InputTypeError(f"{self.target} is no function but {type(made).__name__}")
+            raise InputTypeError(f"{self.target} is not a function but {type(made).__name__}")
         return made
+
+
+def _listed(setting: str, value: str | list[str]) -> list[str]:
+    """One text or several, none of them empty."""
+    listed = [value] if isinstance(value, str) else list(value)
+    if not listed or not all(listed):
+        raise InputError(f"{setting} must be a name or a list of names, got {value!r}")
+    return listed
+
+
+def _pairs(name: str | list[str], checkpoint: str | list[str | None] | None) -> list[Named]:
+    """One checkpoint for each name, or none for all."""
+    names = _listed("model.name", name)
+    paths: list[str | None] = [None] * len(names)
+    if checkpoint is not None:
+        paths = [checkpoint] if isinstance(checkpoint, str) else checkpoint
+    if len(paths) != len(names):
+        raise InputError(
+            f"model.checkpoint must name one file per model ({len(names)}: {', '.join(names)}), "
+            f"got {len(paths)}; pass model.checkpoint=[FILE,FILE] or another model"
+        )
+    return [Named(*pair) for pair in zip(names, paths, strict=True)]
+
+
+def _check_folder(name: str) -> None:
+    """Refuse a folder without a classifier of HuggingFace; a name of the hub is not asked for."""
+    from attnguide.models.checkpoint import MissingFile
+
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.exists():
+            raise MissingFile(
+                f"model.name={name}: no such folder; pass a folder as save_pretrained writes it, "
+                "or OWNER/NAME of the hub"
+            )
+        return
+    if not (folder / "config.json").is_file():
+        raise MissingFile(f"{name} holds no config.json; pass a folder that save_pretrained wrote")
+    try:
+        architectures = json.loads((folder / "config.json").read_text()).get("architectures") or []
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{name}/config.json cannot be read ({error})") from error
+    if architectures and not any("ImageClassification" in kind for kind in architectures):
+        raise InputError(
+            f"{name} holds {', '.join(architectures)}, expected a network for image classification "
+            "(...ForImageClassification)"
+        )
+
+
+def _pretrained(where: str) -> Any:
+    """HuggingFace's network, if all of its weights are stored."""
+    from transformers import AutoModelForImageClassification
+
+    kind: Any = AutoModelForImageClassification
+    try:
+        module, report = kind.from_pretrained(where, output_loading_info=True)
+    except (ValueError, KeyError) as error:  # a configuration of another kind
+        raise InputError(
+            f"{where} holds no image classifier of HuggingFace ({str(error).splitlines()[0][:150]})"
+        ) from error
+    missing = sorted(report.get("missing_keys", ()))
+    if missing:
+        raise InputError(
+            f"{where} lacks {len(missing)} weights of its network ({', '.join(missing[:3])}); a "
+            "classifier must be trained before classes can be explained"
+        )
+    return module
+
+
+def _processor(where: str) -> Any:
+    """HuggingFace's image processor; None where none is stored."""
+    from transformers import AutoImageProcessor
+
+    kind: Any = AutoImageProcessor
+    try:
+        return kind.from_pretrained(where)
+    except (OSError, ValueError) as error:
+        LOG.warning(
+            "%s has no image processor (%s); the preprocessing of its family's published weights "
+            "is taken, pass model.preprocess where it differs",
+            where,
+            type(error).__name__,
+        )
+        return None
+
+
+def _files_of(place: str) -> list[Path]:
+    """A file, or the files of a folder; of a name that is neither, none."""
+    path = Path(place).expanduser().absolute()
+    if path.is_dir():
+        return sorted(entry for entry in path.iterdir() if entry.is_file())
+    return [path] if path.is_file() else []

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from attnguide.errors import InputError
 from attnguide.models.checkpoint import state_digest
 from attnguide.models.names import read_names
-from attnguide.models.preprocess import Preprocess, with_fields
-from attnguide.models.probe import Probe, probe
-from attnguide.models.unwrap import unwrap
+from attnguide.models.preprocess import Preprocess, as_preprocess, override
+from attnguide.models.probe import Probe, probe, unwrap
 from attnguide.types import ViT
 
 LOG = logging.getLogger(__name__)
@@ -46,8 +45,8 @@ def wrap_model(
             of one PIL image, or of a list, to pixels; or fields of `Preprocess` by name, which
             replace the default's. The default is that of timm's, or of the library's published
             weights (`attnguide.models.adapters`), from which fine-tuned ones may differ.
-        class_names: One per class: a list, a dict in either direction, or a file
-            (`attnguide.models.names`); by default its own, ImageNet's of 1,000, or "class 0", ...
+        class_names: One per class: a list, a dict by index, or a file (`read_names`); by default
+            its own, ImageNet's of 1,000, or "class 0", ...
         name: What records call it.
         image_size: (height, width) in pixels that HuggingFace's network is to take.
         weights_sha256: Checksum of the weights file; that of the state dict by default.
@@ -57,32 +56,33 @@ def wrap_model(
         ValueError: none of these; logits that are not reproduced; weights that are not finite;
             names or sizes that differ.
     """
-    from attnguide.models.adapters import adapt, as_preprocess, check_size
+    from attnguide.models.adapters import convert, read_form
 
     module = unwrap(module)
     label = name or type(module).__name__
     _check_weights(module, label)
     digest = weights_sha256 or state_digest(module)
-    fields = preprocess if isinstance(preprocess, Mapping) else None
-    preprocess = None if fields is not None else as_preprocess(preprocess)
+    given = preprocess if isinstance(preprocess, Mapping) else as_preprocess(preprocess)
     names = None if class_names is None else read_names(class_names)
-    converted = adapt(module, preprocess, image_size)
-    if converted is not None:
-        module, preprocess = converted.module, preprocess or converted.preprocess
-        names = converted.class_names if names is None else names
+    form = read_form(module, given, image_size)
+    if form is not None:
+        module = convert(module, form)
     size, patch, prefix = _geometry(module, label)
-    check_size(label, size, image_size, preprocess)
     module.eval()
     shown = probe(module, size, label)
     _check_tokens(module, label, shown, size, patch, prefix)
+    default = _own_preprocess(module, size) if form is None else form.preprocess
+    steps = override(default, given)
+    _check_size(label, size, image_size, steps)
     count = shown.logits.shape[1]
+    if names is None and form is not None and len(form.class_names or ()) == count:
+        names = form.class_names
     if count == 1:
         module, count = _two_logits(module, label), 2
         names = (f"not {names[0]}", *names) if names is not None and len(names) == 1 else names
-    preprocess = preprocess or _own_preprocess(module, size)
     return ViT(
         module=module,
-        preprocess=preprocess if fields is None else with_fields(preprocess, fields, size),
+        preprocess=steps,
         class_names=_class_names(module, names, count, label),
         name=label,
         patch_size=patch,
@@ -105,22 +105,27 @@ def _check_weights(module: nn.Module, label: str) -> None:
             )
 
 
-def _geometry(module: Any, label: str) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """Image size and patch size in pixels, as (height, width), and the number of prefix tokens."""
-    embed: Any = getattr(module, "patch_embed", None)
+def check_form(module: Any, label: str) -> None:
+    """Refuse a network that has not the parts of timm's vision transformers.
+
+    Raises:
+        ValueError: what it lacks.
+    """
     missing = [part for part in ("patch_embed", "blocks") if not hasattr(module, part)]
-    if missing or not hasattr(embed, "patch_size"):
+    if not missing and not hasattr(module.patch_embed, "patch_size"):
+        missing = ["patch_embed.patch_size"]
+    if missing:
         raise InputError(
             f"{label} ({type(module).__name__}) is not a vision transformer of timm's form: it has "
-            f"no {', '.join(missing) or 'patch_embed.patch_size'}; windowed and convolutional "
-            "networks (Swin, ConvNeXt) have no token-to-token attention over the whole image"
+            f"no {', '.join(missing)}; windowed and convolutional networks (Swin, ConvNeXt) have "
+            "no token-to-token attention over the whole image"
         )
-    if any(isinstance(part, nn.MultiheadAttention) for part in module.blocks.modules()):
-        raise InputError(
-            f"the blocks of {label} use torch.nn.MultiheadAttention, which does not show its "
-            "attention; use timm.layers.Attention with qkv.weight = in_proj_weight and proj = "
-            "out_proj"
-        )
+
+
+def _geometry(module: Any, label: str) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Image size and patch size in pixels, as (height, width), and the number of prefix tokens."""
+    check_form(module, label)
+    embed = module.patch_embed
     size = as_pair(getattr(embed, "img_size", None) or (224, 224))
     own = as_pair(embed.patch_size)
     if getattr(embed, "dynamic_img_pad", False) and (size[0] % own[0] or size[1] % own[1]):
@@ -132,6 +137,25 @@ def _geometry(module: Any, label: str) -> tuple[tuple[int, int], tuple[int, int]
     if (size[0] // own[0], size[1] // own[1]) != (rows, cols):  # a convolutional stem before it
         own = size[0] // rows, size[1] // cols
     return size, own, _num_prefix(module)
+
+
+def _check_size(
+    label: str,
+    size: tuple[int, int],
+    image_size: int | tuple[int, int] | None,
+    preprocess: Any,
+) -> None:
+    """Refuse images of another size than the network takes; only a `Preprocess` tells its size."""
+    if image_size is not None and as_pair(image_size) != size:
+        raise InputError(
+            f"{label} takes images of {size}, asked for {image_size}; call "
+            "module.set_input_size(img_size=...) first"
+        )
+    if isinstance(preprocess, Preprocess) and preprocess.size != size:
+        raise InputError(
+            f"{label} takes images of {size}, the preprocessing makes {preprocess.size}; "
+            "pass another preprocess, or image_size to a HuggingFace network"
+        )
 
 
 def _num_prefix(module: Any) -> int:
@@ -163,7 +187,7 @@ def _check_tokens(
     head, width = getattr(module, "head", None), shown.logits.shape[1]
     if width == 0 or (isinstance(head, nn.Identity) and width == shown.tokens[1]):
         raise InputError(
-            f"{label} has no classifier (its head is Identity, its answers are features); give it "
+            f"{label} has no classifier (its head is Identity, it returns features); give it "
             "one and train it, or load weights that hold one"
         )
 

@@ -25,7 +25,7 @@ FILES = (
     "maps.npz",
     "animation.gif",
 )
-VERDICTS = (("holds", "holds"), ("fails", "does not hold"), ("open", "cannot be told"))
+VERDICTS = (("holds", "holds"), ("fails", "does not hold"), ("open", "inconclusive"))
 
 
 @dataclass(frozen=True)

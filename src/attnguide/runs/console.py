@@ -15,7 +15,7 @@ from attnguide.figures.claims import sentences
 from attnguide.findings import Findings
 
 PRINTED_ROWS = 40  # of the summary; summary.csv holds all
-BADGES = {"holds": "green", "does not hold": "red", "cannot be told": "yellow"}
+BADGES = {"holds": "green", "does not hold": "red", "inconclusive": "yellow"}
 
 
 def make_console() -> Console:

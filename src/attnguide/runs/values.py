@@ -52,7 +52,7 @@ def _hint(target: Callable[..., Any], key: str) -> Any:
     names = vars(sys.modules[owner.__module__])
     try:
         holder = type("Holder", (), {"__annotations__": {key: annotation}})
-        return get_type_hints(holder, names)[key]
+        return get_type_hints(holder, names, include_extras=True)[key]
     except (NameError, TypeError):
         return Any
 

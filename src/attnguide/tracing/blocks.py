@@ -80,7 +80,7 @@ def tokens_read(module: Any, n: int) -> int:
     own = (
         getattr(type(module), "forward_head", None) in heads
         and getattr(type(module), "pool", None) is VisionTransformer.pool
-        and all(_runs(module, name) for name in ("forward_head", "pool"))
+        and all(_is_original(module, name) for name in ("forward_head", "pool"))
     )
     by_class = own and module.attn_pool is None and module.global_pool == "token"
     return int(module.num_prefix_tokens) if by_class else n
@@ -100,7 +100,9 @@ def odd_part(module: Any) -> str:
     if type(module.patch_drop) not in _DROPS:
         return f"it drops patches by a {type(module.patch_drop).__name__}"
     for name in ("forward", "forward_features"):
-        if getattr(kind, name) is not getattr(VisionTransformer, name) or not _runs(module, name):
+        if getattr(kind, name) is not getattr(VisionTransformer, name) or not _is_original(
+            module, name
+        ):
             return f"its {name} is not timm's"
     if type(module.blocks) is not nn.Sequential:
         return f"its blocks are a {type(module.blocks).__name__}"
@@ -132,7 +134,7 @@ def _odd_part_of_block(block: Any) -> str:
     odd += [
         f"a {type(part).__name__} whose forward was replaced"
         for part in block.modules()
-        if not _runs(part, "forward")
+        if not _is_original(part, "forward")
     ]
     return next(iter(odd), "")
 
@@ -142,7 +144,7 @@ def effective_weight(layer: Any) -> Tensor:
 
     Where the layer is more than PyTorch's, it is asked for its answer to each unit vector.
     """
-    if type(layer) is nn.Linear and _runs(layer, "forward") and not _is_watched(layer):
+    if type(layer) is nn.Linear and _is_original(layer, "forward") and not _is_watched(layer):
         weight: Tensor = layer.weight.detach()
         return weight
     own = next((p for p in layer.parameters() if p.is_floating_point()), torch.empty(0))
@@ -156,10 +158,12 @@ def _linears(block: Any) -> tuple[Any, ...]:
     return block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2
 
 
-def _runs(part: nn.Module, name: str) -> bool:
-    """Whether a part runs what its class says, and a class of timm or PyTorch what its file says.
+def _is_original(part: nn.Module, name: str) -> bool:
+    """Whether a method is what its class's author wrote: nobody put another in its place.
 
-    A method that was put in the place of another was compiled from another file.
+    Recipes for reading attention replace a method on the instance or on timm's class, often by a
+    `functools.wraps` that copies name and module; the file that its code was compiled from tells.
+    Methods of the user's own classes are theirs.
     """
     if name in vars(part):
         return False

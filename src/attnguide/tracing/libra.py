@@ -35,11 +35,7 @@ class LibraBackward(TorchFunctionMode):
     """Forward passes made inside give the same values and get LibraGrad's backward pass."""
 
     def __init__(self, name: str) -> None:
-        """Nothing yet.
-
-        Args:
-            name: What messages call the network.
-        """
+        """`name` is what messages call the network."""
         super().__init__()
         self.name = name
         self.gates: list[Tensor] = []

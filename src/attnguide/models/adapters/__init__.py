@@ -22,64 +22,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.layers import to_2tuple
 from torch import nn
 
-from attnguide.errors import InputError
 from attnguide.models.adapters import huggingface, torchvision
-from attnguide.models.adapters.network import Converted, convert
-from attnguide.models.adapters.processors import as_preprocess
+from attnguide.models.adapters.network import Form, convert
 from attnguide.models.preprocess import Preprocess
 
-__all__ = ["Converted", "adapt", "as_preprocess", "check_size"]
+__all__ = ["Form", "convert", "read_form"]
 
 
-def adapt(
+def read_form(
     module: nn.Module, preprocess: Any = None, image_size: int | tuple[int, int] | None = None
-) -> Converted | None:
-    """The converted network, its default preprocessing and class names; None for all others.
+) -> Form | None:
+    """What a network of HuggingFace or torchvision is in timm's terms; None for all others.
 
     Args:
-        module: The user's network; read, run once in evaluation mode, and not kept.
-        preprocess: What the user passed, already through `as_preprocess`.
+        module: The user's network.
+        preprocess: What the user passed; a `Preprocess` tells a size.
         image_size: (height, width) in pixels that the network is to take; its own by default.
 
     Raises:
         ValueError: a network of HuggingFace or torchvision that is no supported vision
-            transformer, has a part without counterpart, or whose logits are not reproduced.
+            transformer, or has a part without counterpart.
     """
-    given = preprocess.size if isinstance(preprocess, Preprocess) else None
-    for library in (huggingface, torchvision):
-        form = library.read(module, image_size, given)
-        if form is not None:
-            return convert(module, form)
-    return None
-
-
-def check_size(
-    label: str,
-    size: tuple[int, int],
-    image_size: int | tuple[int, int] | None,
-    preprocess: Any,
-) -> None:
-    """Refuse images of another size than the network takes.
-
-    Args:
-        label: What messages call the network.
-        size: (height, width) in pixels that it takes.
-        image_size: What the user asked for.
-        preprocess: What the user passed; only a `Preprocess` tells its size.
-
-    Raises:
-        ValueError: one of them differs.
-    """
-    if image_size is not None and tuple(to_2tuple(image_size)) != size:
-        raise InputError(
-            f"{label} takes images of {size}, asked for {image_size}; call "
-            "module.set_input_size(img_size=...) first"
-        )
-    if isinstance(preprocess, Preprocess) and tuple(preprocess.size) != size:
-        raise InputError(
-            f"{label} takes images of {size}, the preprocessing makes {tuple(preprocess.size)}; "
-            "pass another preprocess, or image_size to a HuggingFace network"
-        )
+    size = preprocess.size if isinstance(preprocess, Preprocess) else None
+    return huggingface.read(module, image_size, size) or torchvision.read(module, image_size)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.data import ImageNetInfo
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageNetInfo
 from timm.layers import to_2tuple
 from timm.layers.activations import QuickGELU
 from timm.models.deit import VisionTransformerDistilled
@@ -21,7 +21,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from attnguide.models.adapters.network import ClassAndMean, Form, has_ancestor, refused, renamed
-from attnguide.models.adapters.processors import IMAGENET
 from attnguide.models.names import read_names
 from attnguide.models.preprocess import Preprocess
 
@@ -87,9 +86,10 @@ class _Family:
     resizes: bool = False
 
 
+_IMAGENET = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 _VIT = _Family(Preprocess((0, 0), interpolation="bilinear", crop_mode="squash"))
-_DEIT = _Family(Preprocess((0, 0), *IMAGENET, crop_pct=0.875, crop_mode="squash"))
-_DINOV2 = _Family(Preprocess((0, 0), *IMAGENET, crop_pct=0.875), kind=ClassAndMean, resizes=True)
+_DEIT = _Family(Preprocess((0, 0), *_IMAGENET, crop_pct=0.875, crop_mode="squash"))
+_DINOV2 = _Family(Preprocess((0, 0), *_IMAGENET, crop_pct=0.875), kind=ClassAndMean, resizes=True)
 _TEACHER = replace(
     _DEIT,
     heads=("cls_classifier", "distillation_classifier"),

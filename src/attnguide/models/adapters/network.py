@@ -70,21 +70,6 @@ class Form:
     class_names: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A timm network that answers as the original does.
-
-    Attributes:
-        module: With weights of its own, in evaluation mode, without dropout.
-        preprocess: For its library's published weights.
-        class_names: The original's own names; None where it has none.
-    """
-
-    module: nn.Module
-    preprocess: Preprocess
-    class_names: tuple[str, ...] | None
-
-
 def refused(module: nn.Module, reason: str) -> InputError:
     """The error that names the model and says why it cannot be converted."""
     return InputError(f"cannot explain this {type(module).__name__}: {reason}")
@@ -118,8 +103,8 @@ def renamed(
     return weights
 
 
-def convert(module: nn.Module, form: Form) -> Converted:
-    """The network of `form`, with the logits of `module`.
+def convert(module: nn.Module, form: Form) -> nn.Module:
+    """The network of `form`, with weights of its own, in evaluation mode, without dropout.
 
     Raises:
         ValueError: weights without counterpart, or other logits than the original's.
@@ -131,10 +116,7 @@ def convert(module: nn.Module, form: Form) -> Converted:
         logits = _check_logits(module, form, network, dtype)
         network.num_classes = logits.shape[-1]
         network.to(first.dtype)
-    names = form.class_names
-    if names is not None and len(names) != network.num_classes:
-        names = None
-    return Converted(network, form.preprocess, names)
+    return network
 
 
 def _build(module: nn.Module, form: Form, dtype: torch.dtype) -> Any:
@@ -226,7 +208,8 @@ def _check_logits(module: nn.Module, form: Form, network: nn.Module, dtype: torc
     logits: Tensor = network(images)
     if logits.shape != expected.shape:
         raise refused(
-            module, f"it answers {tuple(expected.shape)}, its converted form {tuple(logits.shape)}"
+            module,
+            f"it returned logits {tuple(expected.shape)}, its converted form {tuple(logits.shape)}",
         )
     largest = float((logits - expected.to(logits)).abs().max())
     allowed = TOLERANCE * float(expected.abs().max())

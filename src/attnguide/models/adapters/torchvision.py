@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import to_2tuple
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from attnguide.models.adapters.network import Form, has_ancestor, refused, renamed
-from attnguide.models.adapters.processors import IMAGENET
 from attnguide.models.preprocess import Preprocess
 
 _STEM = {
@@ -29,17 +29,12 @@ _PARTS = {
 }
 
 
-def read(
-    module: Any,
-    image_size: int | tuple[int, int] | None,
-    given: tuple[int, int] | None,  # noqa: ARG001
-) -> Form | None:
+def read(module: Any, image_size: int | tuple[int, int] | None) -> Form | None:
     """The form of torchvision's `VisionTransformer`; None for a network of another library.
 
     Args:
         module: The network.
         image_size: (height, width) in pixels; only the network's own.
-        given: Size of the user's preprocessing.
 
     Raises:
         ValueError: another torchvision network, a convolutional stem, another image size.
@@ -74,7 +69,13 @@ def read(
         activation=nn.GELU,
         kind=VisionTransformer,
         answer=_logits,
-        preprocess=Preprocess(size, *IMAGENET, crop_pct=0.875, interpolation="bilinear"),
+        preprocess=Preprocess(
+            size,
+            IMAGENET_DEFAULT_MEAN,
+            IMAGENET_DEFAULT_STD,
+            crop_pct=0.875,
+            interpolation="bilinear",
+        ),
     )
 
 

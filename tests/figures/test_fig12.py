@@ -1,0 +1,197 @@
+"""Figure 12 from one command: its rows, its table, its words, resumed and redrawn."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import timm
+import torch
+from PIL import Image
+from running import start
+from safetensors.torch import save_file
+
+from attnguide import explain, load_model, perturb, stitch
+from attnguide.data.creatures.scenes import guide, single
+from attnguide.figures.claims import Table, judge
+from experiments.fig12_perturbation import claims_about
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = ["image_id", "model", "guide", "method", "order", "fraction"]
+COLUMNS = ["method", "order", "quantity", "auc", "ci_low", "ci_high", "n"]
+
+
+WORDS = [
+    *("experiment=fig12_perturbation", "data.num_images=9", "batch_size=4", "device=cpu"),
+    "runner.fractions=[0.0,0.3,0.9]",
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return start(tmp_path_factory.mktemp("fig12") / "run", *WORDS)
+
+
+def test_rows_are_what_the_library_says(finished):
+    rows = pd.read_parquet(finished / "results.parquet")
+    guided = rows[rows["guide"] == "right"]
+    # nine creatures, classes 0 to 8; the guide is the spiral-shelled snail, class 6
+    assert sorted(guided["label"].unique()) == [0, 1, 2, 3, 4, 5, 7, 8]
+    assert len(guided) == 8 * 3 * 2 * 3
+    assert rows[rows["guide"] == "none"]["image_id"].nunique() == 3
+    vit = load_model("creatures")
+    pictures = [single(0, 4, 4).to_pil(), guide(6).to_pil()]
+    own, beside = (vit.preprocess.normalize(picture) for picture in pictures)
+    images, _ = stitch(own.unsqueeze(0), beside, patch_size=8)
+    relevance = explain(vit, images, 4).relevance
+    curve = perturb(vit, images, relevance, 4, order="negative", fractions=[0, 0.3, 0.9])
+    part = guided[
+        (guided["label"] == 4) & (guided["method"] == "complete") & (guided["order"] == "negative")
+    ].sort_values("fraction")
+    assert part["probability"].tolist() == pytest.approx(curve.probability[0].tolist(), abs=1e-4)
+    assert part["correct"].tolist() == curve.correct[0].tolist()
+
+
+def test_table_figure_and_report_are_written(finished):
+    summary = pd.read_csv(finished / "summary.csv")
+    assert list(summary.columns[:7]) == COLUMNS
+    assert set(summary["method"]) == {"complete", "gae", "random"}
+    assert (summary["n"] == 8).all()
+    areas = summary[summary["order"].notna()]
+    assert areas[["auc", "ci_low", "ci_high"]].to_numpy().min() >= 0
+    means = summary.fillna({"order": ""}).set_index(["method", "quantity", "order"])["auc"]
+    for method in ("complete", "gae", "random"):
+        least, most = (means[method, "accuracy", order] for order in ("negative", "positive"))
+        assert means[method, "srg", ""] == pytest.approx(least - most)
+        assert means[method, "auc_chefer", "negative"] == pytest.approx(0.9 * least)
+        assert means[method, "abpc", ""] < 100
+    with Image.open(finished / "figure.png") as figure:
+        assert figure.size[0] > 800
+    report = (finished / "report.html").read_text()
+    assert "complete minus GAE" in report
+    assert "The study without a guide" in report
+    claims = pd.read_csv(finished / "claims.csv")
+    assert set(claims["verdict"]) == {"inconclusive"}  # of eight pictures
+    names = ["complete_minus_gae.negative", "complete_minus_gae.positive", "rise.complete"]
+    ids = [f"fig12.{name}" for name in [*names, "rise.gae"]]
+    assert claims["id"].tolist() == [*ids, *(f"{name}.alone" for name in ids)]
+    assert claims["n"].tolist() == [8] * 4 + [3] * 4
+
+
+def test_interrupted_by_sigterm_and_resumed_equals_uninterrupted(finished, tmp_path):
+    """As a scheduler does it: a signal at some moment, then the same command again."""
+    words = [*WORDS, f"run_dir={tmp_path / 'run'}"]
+    command = [sys.executable, "run.py", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+    parts = tmp_path / "run" / "parts"
+    for _ in range(1200):
+        if any(parts.glob("*.parquet")) or first.poll() is not None:
+            break
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=120)
+    assert first.returncode == 130
+    assert not (tmp_path / "run" / "results.parquet").exists()
+    again = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "4 of 8 images are stored already" in again.stdout
+    rows, whole = (
+        pd.read_parquet(folder / "results.parquet") for folder in (tmp_path / "run", finished)
+    )
+    pd.testing.assert_frame_equal(rows, whole)
+
+
+def test_any_timm_vit_on_any_wnid_folder(tmp_path):
+    """scale=sample in small: random weights of 1,000 classes, four pictures, a zebra as guide."""
+    module = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2)
+    torch.manual_seed(0)
+    save_file(module.state_dict(), tmp_path / "weights.safetensors")
+    for number, wnid in enumerate(["n01440764", "n01443537", "n02391049", "n02129165"]):
+        folder = tmp_path / "pictures" / wnid
+        folder.mkdir(parents=True)
+        Image.effect_noise((60, 40), 40 + number).convert("RGB").save(folder / f"{wnid}_1.JPEG")
+    weights = str(tmp_path / "weights.safetensors")
+    words = [*WORDS, "scale=sample", f"model.checkpoint={weights}"]
+    words += [f"data.root={tmp_path / 'pictures'}"]
+    with pytest.raises(ValueError, match="do not fit vit_tiny_patch16_224"):
+        start(tmp_path / "run", *words)
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), weights)
+    start(tmp_path / "run", *words)
+    rows = pd.read_parquet(tmp_path / "run" / "results.parquet")
+    assert sorted(rows["label"].unique()) == [0, 1, 291]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("guide.image=zebbra", "no picture file"), ("guide.fraction=0.3", "nearest valid fraction")],
+)
+def test_a_guide_that_does_not_fit_is_refused(tmp_path, word, message):
+    with pytest.raises(ValueError, match=message):
+        start(tmp_path / "run", *WORDS, word)
+
+
+def test_every_nth_picture_is_studied_alone_by_its_place_in_the_whole_list(tmp_path):
+    """Pictures of the guide's class are left out first; the count goes on over them."""
+    words = ["data.num_images=20", "method=gae", "runner.fractions=[0,0.5]"]
+    start(tmp_path / "run", *WORDS, *words, "runner.unguided_every=4")
+    rows = pd.read_parquet(tmp_path / "run" / "results.parquet")
+    order = [f"creatures-0-{n}" for n in range(20) if n != 6]
+    alone = set(rows.loc[rows["guide"] == "none", "image_id"])
+    assert alone == set(order[::4])
+
+
+def test_fills_are_studied_side_by_side_on_the_same_explanations(tmp_path):
+    words = ["data.num_images=4", "method=complete", "runner.unguided_every=0"]
+    start(tmp_path / "both", *WORDS, *words, "runner.fill=[zero,mean]")
+    both = pd.read_parquet(tmp_path / "both" / "results.parquet")
+    for fill in ("zero", "mean"):
+        start(tmp_path / fill, *WORDS, *words, f"runner.fill={fill}")
+        alone = pd.read_parquet(tmp_path / fill / "results.parquet")
+        own = both[both["fill"] == fill].reset_index(drop=True)
+        pd.testing.assert_frame_equal(own, alone, rtol=1e-5)
+
+
+def toy_rows(kept):
+    """Twelve images; `kept` says by method up to which fraction they stay right, least first."""
+    fractions = [0.0, 0.25, 0.5, 0.75, 1.0]
+    return pd.DataFrame(
+        {
+            "image_id": f"image {number}", "model": "toy", "method": method, "order": order,
+            "fraction": fraction, "measured": True,
+            "correct": order == "negative" and fraction <= least, "probability": 0.5,
+        }
+        for number in range(12)
+        for method, least in kept.items()
+        for order in ("negative", "positive")
+        for fraction in fractions
+    )  # fmt: skip
+
+
+def judged(kept):
+    table = Table(toy_rows(kept), {}, 0, "without a guide", "alone")
+    claims = judge(claims_about(list(kept), [0.0, 0.25]), [("toy", table)])
+    return claims.set_index("id")
+
+
+def test_a_corrected_gradient_is_judged_against_its_method_and_gae():
+    kept = {"complete": 0.25, "gae": 0.75, "complete_libra": 0.5, "gae_libra": 1.0}
+    claims = judged(kept)
+    expected = {
+        "complete_libra_minus_complete": (25, "holds"),
+        "complete_libra_minus_gae": (-25, "does not hold"),
+        "gae_libra_minus_gae": (25 / 2, "holds"),
+    }
+    for name, (value, verdict) in expected.items():
+        line = claims.loc[f"fig12.{name}.srg.alone"]
+        assert (line["value"], line["n"]) == (pytest.approx(value), 12)
+        assert line["verdict"] == verdict
+    assert claims.index.str.contains("srg").sum() == len(expected)
+    others = judged({name: kept[name] for name in ("complete", "gae")})
+    assert not others.index.str.contains("srg").any()

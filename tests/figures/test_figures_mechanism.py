@@ -1,0 +1,139 @@
+"""Figures 6 and 11: the numbers behind them, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from running import near, one, table_of
+from running import start as run_command
+
+from attnguide import load_model
+from attnguide.evaluation.statistics import summarise
+from attnguide.evaluation.transfer import MEASURES, crossed, last_steps
+from attnguide.store.maps import load_maps
+from attnguide.store.table import read
+
+pytestmark = pytest.mark.usefixtures("small_models", "undrawn")
+SMALL = {
+    "fig06_attention_transfer": ["runner.steps=3", "runner.shown=1"],
+    "fig11_rewrite": ["runner.max_steps=2"],
+}
+
+
+def start(run_dir, figure, *words):
+    small = ["data.num_images=4", "batch_size=4", "device=cpu", *SMALL[figure]]
+    run_command(run_dir, f"experiment={figure}", *small, *words)
+    return table_of(run_dir)
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """The embedded models in place of random ones."""
+    monkeypatch.setattr("attnguide.models.load.load_model", load_model)
+
+
+@pytest.mark.parametrize("figure", SMALL)
+def test_what_is_shown_is_stored_and_drawn_again_without_a_model(figure, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    summary = start(run_dir, figure, "data.rewrites=[[star-marked fish, long-eared hare]]")
+    rows = read(run_dir)
+    assert (summary["ci_low"] <= summary["value"] + 1e-9).all()
+    assert (summary["value"] <= summary["ci_high"] + 1e-9).all()
+    if figure == "fig06_attention_transfer":
+        maps = load_maps(run_dir)
+        assert len(maps) == rows["shown"].notna().sum() == 2 * 4  # two rates, four steps
+        with Image.open(run_dir / "animation.gif") as film:
+            assert film.n_frames == 4
+    else:
+        assert len(list((run_dir / "pictures").iterdir())) == 2  # before and after
+    monkeypatch.setattr("attnguide.models.load.load_model", lambda *_: pytest.fail("no"))
+    before = (run_dir / "summary.csv").read_bytes()
+    run_command(run_dir, "stage=draw")
+    assert (run_dir / "summary.csv").read_bytes() == before
+
+
+def descent(begin, end, image="a"):
+    """Rows of three steps from shares (target, other) to others, in a straight line."""
+    line = np.linspace(begin, end, 3)
+    return pd.DataFrame(
+        {
+            "image_id": image,
+            "model": "m",
+            "lr": 1.0,
+            "regions": "masks",
+            "step": range(3),
+            "share_target": line[:, 0],
+            "share_other": line[:, 1],
+            "logit_target": [5.0, 4.0, 2.0],
+            "logit_other": [1.0, 1.0, 3.0],
+            "prediction": [1, 1, 2],
+            "other": 2,
+            "row_error": [0.0, 0.5, 1.0],
+            "negative_entries": 0.0,
+            "like_own": 1.0,
+        }
+    )
+
+
+def test_attention_has_crossed_from_the_step_on_at_which_it_passes():
+    moves = descent((0.5, -0.5), (-0.4, 0.7))
+    stays = descent((0.5, -0.5), (0.4, 0.3), "b")
+    elsewhere = descent((0.1, 0.2), (0.0, 0.3), "c")  # never was on the target
+    rows = pd.concat([moves, stays, elsewhere], ignore_index=True)
+    found = crossed(rows)
+    assert found[:6].tolist() == [0, 1, 1, 0, 0, 0]
+    assert found[6:].isna().all()
+    table = summarise(last_steps(rows), ["model", "lr"], MEASURES)
+    told = table.set_index("measure")
+    assert told.loc["begins on the target", "value"] == pytest.approx(2 / 3)
+    assert told.loc["crossed, of those that begin there", ["value", "n"]].tolist() == [0.5, 2]
+    assert told.loc["step of crossing", ["value", "n"]].tolist() == [1, 1]
+    assert told.loc["change of the target's logit", "value"] == -3
+    assert told.loc["change of the other's share", "value"] == pytest.approx(2.1 / 3)
+    assert told.loc["top-1 is the other", "value"] == 1
+
+
+def test_figure_6_on_the_embedded_model(tmp_path, embedded):
+    words = ["data.num_images=1", "runner.steps=4"]
+    start(tmp_path / "run", "fig06_attention_transfer", *words)
+    rows = read(tmp_path / "run")
+    begin, end = (one(rows, step=step, lr=0.004) for step in (0, 4))
+    assert begin[["target_name", "other_name"]].tolist() == [
+        "spire-shelled snail",
+        "plume-crested lizard",
+    ]
+    assert begin[["logit_target", "logit_other"]].tolist() == near([6.153, 5.179])
+    assert begin[["share_target", "share_other"]].tolist() == near([0.381, -0.350])
+    assert end[["logit_target", "logit_other"]].tolist() == near([-1.440, 7.147])
+    assert one(rows, step=0, lr=0.0004)["share_other"] == near(-0.350)
+
+
+def test_figure_11_on_the_embedded_model(tmp_path, embedded):
+    pairs = "data.rewrites=[[white-headed eagle, stilt-legged ibis]]"
+    words = ["data.num_images=1", "runner.max_steps=40", pairs]
+    start(tmp_path / "run", "fig11_rewrite", *words)
+    eagle = one(read(tmp_path / "run"), source_name="white-headed eagle")
+    assert eagle["flipped"]
+    assert eagle["steps"] == near(15)
+    assert eagle["goal_probability"] == near(0.953)
+    assert eagle["psnr"] == near(35.09)
+    assert eagle["before"].startswith("white-headed eagle 98.3 % (7.28)")
+    assert eagle["after"].startswith("stilt-legged ibis 95.")
+
+
+def test_unknown_classes_are_named_all_at_once(tmp_path, photographs):
+    words = ["scale=paper", "logger=files", f"data.root={photographs}"]
+    file = photographs / "n02391049" / "a.png"
+    wrong = {
+        "fig06_attention_transfer": f"runner.pictures=[{{file: {file}, classes: [zebro, snael]}}]",
+        "fig11_rewrite": "data.rewrites=[[zebro, kite], [tusker, snael]]",
+    }
+    for figure, setting in wrong.items():
+        with pytest.raises(ValueError, match=r"'zebro'.*'snael'"):
+            start(tmp_path / figure, figure, *words, setting)
+
+
+def test_a_picture_smaller_than_the_input_is_upscaled_and_named(tmp_path, photographs, capsys):
+    words = ["scale=sample", "model.checkpoint=weights", f"data.root={photographs}"]
+    start(tmp_path / "run", "fig11_rewrite", *words)
+    assert "n01871265/a.png to bull mastiff: upscaled from 48 x 30" in capsys.readouterr().out

@@ -1,0 +1,110 @@
+"""Classes by name, number and synonym; class names from lists and files."""
+
+import json
+
+import numpy as np
+import pytest
+import timm
+from tiny import tiny
+
+from attnguide import wrap_model
+from attnguide.models.names import read_names
+
+
+def named(*names, **kwargs):
+    return wrap_model(tiny(num_classes=len(names), **kwargs).module, class_names=names)
+
+
+def test_a_name_wins_over_a_number():
+    grades = named("1", "2", "3", "4", "5")
+    assert [grades.class_index(text) for text in "12345"] == [0, 1, 2, 3, 4]
+    assert grades.class_index(1) == grades.class_index(np.int64(1)) == 1
+    with pytest.raises(ValueError, match="unknown class '0'"):
+        grades.class_index("0")
+    sorted_as_text = named("0", "1", "10", "2")
+    assert sorted_as_text.class_index("2") == 3
+    mixed = named("7", "b", "c")
+    with pytest.raises(ValueError, match="unknown class '1'"):
+        mixed.class_index("1")
+
+
+def test_without_such_names_the_text_of_a_number_is_an_index():
+    vit = named("ant", "bee", "cat")
+    assert vit.class_index("2") == 2
+    for text in ("3", "-1"):
+        with pytest.raises(ValueError, match=r"\[0, 2\]"):
+            vit.class_index(text)
+    with pytest.raises(ValueError, match="unknown class"):
+        vit.class_index("9" * 5000)
+
+
+def test_case_decides_only_where_it_must():
+    vit = named("A", "a", "Bee")
+    assert (vit.class_index("A"), vit.class_index("a"), vit.class_index("bee")) == (0, 1, 2)
+
+
+@pytest.mark.parametrize("given", [None, True, 1.0, [1]])
+def test_neither_text_nor_integer_is_refused(given):
+    with pytest.raises(TypeError, match="a class is a name or an index"):
+        named("ant", "bee").class_index(given)
+
+
+def test_class_names_synonyms_and_wnids():
+    vit = wrap_model(timm.create_model("vit_tiny_patch16_224"))
+    assert vit.class_index("zebra") == 340
+    assert vit.class_index("n02391049") == 340
+    assert vit.class_index("African elephant") == 386
+    assert vit.class_index("386") == 386
+    with pytest.raises(ValueError, match=r"ambiguous; pass one of the indices 134 .* 517"):
+        vit.class_index("crane")
+    with pytest.raises(ValueError, match="did you mean zebra"):
+        vit.class_index("zebrra")
+    with pytest.raises(ValueError, match=r"\[0, 999\]"):
+        vit.class_index(1000)
+
+
+FORMS = {
+    "list": ["ant", "bee", "cat"],
+    "by index": {2: "cat", 0: "ant", 1: "bee"},
+    "by text of an index": {"2": "cat", "0": "ant", "1": "bee"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_lists_and_dicts_by_index(form):
+    assert read_names(FORMS[form]) == ("ant", "bee", "cat")
+    vit = wrap_model(tiny(num_classes=3).module, class_names=FORMS[form])
+    assert vit.class_index("bee") == 1
+
+
+def test_more_than_ten_texts_are_sorted_as_numbers():
+    given = {str(index): f"dish{index:02d}" for index in range(12)}
+    assert read_names(given)[2] == "dish02"
+
+
+def test_files_of_names(tmp_path):
+    (tmp_path / "names.txt").write_text("\ufeffant\r\n\r\nBär\n", encoding="utf-8")
+    assert read_names(tmp_path / "names.txt") == ("ant", "Bär")
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"1": "b", "0": "a"}}))
+    assert read_names(str(tmp_path / "config.json")) == ("a", "b")
+    (tmp_path / "latin.txt").write_bytes(b"B\xe4r\n")
+    with pytest.raises(ValueError, match="expected UTF-8"):
+        read_names(tmp_path / "latin.txt")
+    with pytest.raises(FileNotFoundError, match="no file of class names"):
+        read_names("nowhere.txt")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({0: "a", 2: "b"}, r"0 to 1, each once; got \[0, 2\]"),
+        ({"a": 0, "b": 1}, r"a dict of names by index.*got a dict of \['a', 'b'\]"),
+        (["a", ""], "class 1 must be a text, got ''"),
+        (["a", None], "got None"),
+        ([], "no class names given"),
+        (5, "got int"),
+    ],
+)
+def test_other_forms_are_refused(given, told):
+    with pytest.raises(ValueError, match=told):
+        read_names(given)

@@ -1,0 +1,124 @@
+"""Ctrl-C, SIGTERM and dead workers: a line, a status, and nothing left running."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from torch.utils.data import DataLoader
+
+import run as program
+from attnguide.errors import InputError
+from attnguide.runs.predict import PictureLoader
+
+BASE = [
+    *("experiment=fig12_perturbation", "method=gae", "device=cpu", "batch_size=2"),
+    *("data.num_images=5000", "runner.fractions=[0,0.5]"),
+]
+
+
+def start(run_dir, *words):
+    """A run in a process group of its own, once it has stored something."""
+    process = subprocess.Popen(
+        [sys.executable, "run.py", *BASE, f"run_dir={run_dir}", *words],
+        cwd=program.CONF.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # a shell's background job ignores Ctrl-C, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 240
+    while len(list(run_dir.glob("parts/*.parquet"))) < 2:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return process
+
+
+def children(group):
+    """Processes of a group that are still there: pid by pid."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if words[0] != "Z" and int(words[2]) == group:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def end(process):
+    """Status and words of a process that ends within a minute, and who lives on."""
+    try:
+        out, err = process.communicate(timeout=90)
+        time.sleep(0.5)
+        left = children(process.pid)
+    finally:
+        for pid in children(process.pid):
+            os.kill(pid, signal.SIGKILL)
+    return process.returncode, out, err, left
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc who is left")
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        (["data.workers=2"], signal.SIGINT),
+        (["data.workers=1"], signal.SIGTERM),
+        (["devices=2"], signal.SIGINT),
+        (["devices=2", "data.workers=1"], signal.SIGTERM),
+    ],
+)
+def test_a_signal_to_the_group_is_one_line_and_leaves_nobody(tmp_path, words, sent):
+    process = start(tmp_path / "run", *words)
+    os.killpg(process.pid, sent)
+    status, out, err, left = end(process)
+    assert (status, left) == (130, []), err
+    assert out.count(" to resume.") == 1
+    assert "Traceback" not in err + out
+    assert [line for line in err.splitlines() if line.strip()] == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc who is left")
+def test_a_worker_that_is_killed_is_one_line(tmp_path):
+    process = start(tmp_path / "run", "data.workers=2")
+    before = len(list((tmp_path / "run" / "parts").glob("*.parquet")))
+    worker = next(pid for pid in children(process.pid) if pid != process.pid)
+    os.kill(worker, signal.SIGKILL)
+    status, _, err, left = end(process)
+    assert (status, left) == (1, [])
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
+    assert re.match(
+        r"error: a process that reads pictures died.*killed by signal: Killed.*data.workers=0",
+        lines[0],
+    )
+    assert len(list((tmp_path / "run" / "parts").glob("*.parquet"))) >= before
+
+
+@pytest.mark.parametrize(
+    ("workers", "error", "known"),
+    [
+        (1, RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. "), True),
+        (1, EOFError(""), True),
+        (1, RuntimeError("Caught IndexError in DataLoader worker process 0."), False),
+        (0, OSError(28, "No space left on device"), False),
+    ],
+)
+def test_what_workers_die_of_is_told_in_a_line(workers, error, known, monkeypatch):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(DataLoader, "__iter__", fail)
+    loader = PictureLoader([0], num_workers=workers)
+    with pytest.raises(InputError if known else type(error)) as told:
+        list(loader)
+    assert ("data.workers=0" in str(told.value)) is known
