@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attnguide.api import explain, explain_many
-    from attnguide.evaluation.curve import PerturbationCurve
-    from attnguide.evaluation.perturbation import perturb, perturb_many
+    from attnguide.evaluation.perturbation import PerturbationCurve, perturb, perturb_many
     from attnguide.guides import stitch
     from attnguide.methods import describe_methods, list_methods
     from attnguide.models.load import load_model
@@ -38,7 +37,7 @@ __all__ = [
 
 _HOMES = {
     "Explanation": "types",
-    "PerturbationCurve": "evaluation.curve",
+    "PerturbationCurve": "evaluation.perturbation",
     "ViT": "types",
     "compare": "notebook.explanations",
     "compare_auc": "notebook.perturbations",

@@ -21,7 +21,7 @@ from attnguide.evaluation.localisation import (
     regions,
     relevance_by_region,
 )
-from attnguide.evaluation.metrics import grid_shares
+from attnguide.evaluation.metrics import cell_sums
 from attnguide.models.reader import UnreadableImage
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (128, 128, 128)]
@@ -128,7 +128,8 @@ def test_a_map_that_is_the_mask_scores_one_its_negation_zero_and_a_uniform_one_t
 
 def test_the_pointing_game_is_the_share_of_positive_relevance_per_cell():
     relevance = torch.tensor([[1.0, -2, 0, 1], [3, 1, -1, 0], [0, 2, 1, 1], [1, 0, -3, 2]])
-    expected = grid_shares(relevance, 2).ravel()
+    positive = relevance.clamp(min=0)
+    expected = (cell_sums(positive, 2) / float(positive.sum())).ravel()
     found = [float(grid_pointing(rows_of(relevance, n))[0]) for n in range(4)]
     np.testing.assert_allclose(found, expected, atol=1e-12)
     np.testing.assert_allclose(found, [5 / 13, 1 / 13, 3 / 13, 4 / 13], atol=1e-12)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnguide.errors import InputError
-from attnguide.evaluation.curve import PerturbationCurve
+from attnguide.evaluation.perturbation import PerturbationCurve
 from attnguide.viz.overlay import as_values
 
 if TYPE_CHECKING:

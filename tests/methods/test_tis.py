@@ -6,23 +6,15 @@ import numpy as np
 import pytest
 import timm
 import torch
-from method_checks import (
-    check_batch_and_precision,
-    check_head_order,
-    check_many_targets,
-    check_refused,
-    check_untouched,
-    counted,
-)
+from method_checks import check_refused, counted
 from published import FIRST, arrays, cases, error, image, real
 from scipy.cluster.vq import kmeans2
 from scipy.stats import spearmanr
 from tiny import SHAPES, pictures, tiny
 
 from attnguide import explain, wrap_model
-from attnguide.methods._clustering import k_means
 from attnguide.methods._sampling import progress
-from attnguide.methods.tis import mean_over_masks, token_masks
+from attnguide.methods.tis import k_means, mean_over_masks, token_masks
 from attnguide.tracing.tokens import kept_logits
 
 FEW = {"n_masks": 12}
@@ -90,17 +82,6 @@ def test_removed_patches_take_no_part(shape):
         expected = module.forward_head(module.norm(module.blocks(cut)))
     got = kept_logits(vit, picture, keep, 1, lambda: None)
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_batch_and_precision(shape):
-    check_batch_and_precision("tis", shape, **FEW)
-
-
-def test_invariants():
-    check_many_targets("tis", **FEW)
-    check_head_order("tis", **FEW)
-    check_untouched("tis", **FEW)
 
 
 def test_one_sweep_serves_all_targets_in_passes_of_batch_size():
@@ -178,15 +159,6 @@ def test_published_count_means_every_channel_of_a_small_model():
     vit = tiny(depth=3)
     every = explain(vit, pictures(vit), 1, method="tis", n_masks=72).relevance
     assert torch.equal(explain(vit, pictures(vit), 1, method="tis").relevance, every)
-
-
-def test_bad_settings_are_refused_before_the_forward_pass():
-    check_refused("tis", r"n_masks of tis must lie in \[1, 72\].*3 layers x 24.*got 73", n_masks=73)
-    check_refused("tis", "got 0", n_masks=0)
-    for ratio in (0, -0.5, 1.01, 0.05):
-        check_refused("tis", rf"tokens_ratio of tis.*got {ratio}", n_masks=9, tokens_ratio=ratio)
-    check_refused("tis", "seed of tis.*got -1", seed=-1, **FEW)
-    check_refused("tis", "batch_size of tis.*got 0", batch_size=0, **FEW)
 
 
 def test_positions_inside_the_attention_are_refused_by_name():

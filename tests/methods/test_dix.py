@@ -2,39 +2,12 @@
 
 import pytest
 import torch
-from method_checks import (
-    check_batch_and_precision,
-    check_head_order,
-    check_many_targets,
-    check_refused,
-    check_untouched,
-    counted,
-)
-from published import FIRST, arrays, worst
+from method_checks import counted
 from tiny import SHAPES, pictures, tiny
 
 from attnguide import explain
 
 FEW = {"steps": 3, "layers": 2}
-
-
-def test_equals_the_original_code(shared):
-    """The sum of two layers contains the map of one, so this pins both injections."""
-    assert worst(shared, arrays(shared), "dix", "dix", [FIRST], count=1) <= 1e-4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("key", "settings"),
-    [
-        ("dix", {}),
-        ("dix_reconstructed", {"own_attention": True}),
-        ("dix@layer1", {"layers": 1}),
-    ],
-)
-def test_equals_the_original_code_everywhere(shared, key, settings):
-    table = arrays(shared, "others_dev_variants" if "@" in key else "others_dev")
-    assert worst(shared, table, key, "dix", **settings) <= 1e-4
 
 
 def definition(vit, image, target, steps, layers, own_attention):
@@ -101,25 +74,9 @@ def test_both_forms_agree_for_the_last_layer_only():
     assert not torch.allclose(maps[2, False], maps[2, True])
 
 
-@pytest.mark.parametrize("shape", ["class_token", "average", "distilled", "non_square"])
-def test_batch_and_precision(shape):
-    check_batch_and_precision("dix", shape, **FEW)
-
-
-def test_invariants():
-    check_many_targets("dix", **FEW)
-    check_head_order("dix", **FEW)
-    check_untouched("dix", **FEW)
-
-
 def test_passes_are_chunked():
     vit = tiny(depth=3)
     with counted(vit) as calls:
         explain(vit, pictures(vit, 2), 1, method="dix")
     assert sum(calls) == 2 * (1 + 2 * 11)
     assert max(calls) == 8
-
-
-def test_bad_settings_are_refused_before_the_forward_pass():
-    check_refused("dix", r"layers of dix must lie in \[1, 3\].*got 4", layers=4)
-    check_refused("dix", "steps of dix must be an integer, at least 1, got 0", steps=0)
