@@ -14,7 +14,7 @@ from PIL import Image
 from attnguide.viz.animation import animation
 from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 from attnguide.viz.dots import Dot, DotPanel, draw_dots
-from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name, wrap
+from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, wrap
 from attnguide.viz.plots import Line, Plot
 from attnguide.viz.style import method_style, render
 
