@@ -120,7 +120,8 @@ def draw_panels(
         figure = Sheet(figsize=(across, down + plots), layout=layout)
         part: Any = figure
         if below:
-            part, lower = figure.subfigures(2, 1, height_ratios=[down, plots])
+            parts: Any = figure.subfigures(2, 1, height_ratios=[down, plots])
+            part, lower = parts
             draw_plots(lower, below)
         if title:
             words = "\n".join(wrap(title, max(across - BAR, 2.5), BODY + 2))
