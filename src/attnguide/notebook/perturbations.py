@@ -43,7 +43,9 @@ def plot_curve(curve: PerturbationCurve, quantity: str = "accuracy") -> Figure:
     line = Curve(
         "complete",
         curve.fraction.tolist(),
-        *(list(band[name]) for name in ("value", "ci_low", "ci_high")),
+        list(band["value"]),
+        list(band["ci_low"]),
+        list(band["ci_high"]),
         area.value,
         area.low,
         area.high,

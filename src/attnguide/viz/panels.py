@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import zip_longest
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
@@ -121,13 +120,14 @@ def draw_panels(
         figure = Sheet(figsize=(across, down + plots), layout=layout)
         part: Any = figure
         if below:
-            part, lower = figure.subfigures(2, 1, height_ratios=[down, plots])
+            parts: Any = figure.subfigures(2, 1, height_ratios=[down, plots])
+            part, lower = parts
             draw_plots(lower, below)
         if title:
             words = "\n".join(wrap(title, max(across - BAR, 2.5), BODY + 2))
             part.suptitle(words, size=BODY + 2, weight="bold", parse_math=False)
         grid = part.subplots(len(rows), columns, squeeze=False)
-        for axes, row, titled in zip_longest(grid, rows, row_titles, fillvalue=""):
+        for axes, row, titled in zip(grid, rows, row_titles or [""] * len(rows), strict=True):
             _draw_row(axes, row, titled, box)
         _column_titles(grid[0], column_titles, panel_width)
         if colour_bar and any(panel.relevance is not None for panel in panels):
@@ -186,7 +186,8 @@ def _draw_row(
 ) -> None:
     """Pictures with their text, each in a `box` of width and height in inches."""
     width, height = box
-    for axes, panel in zip_longest(grid, panels):
+    empty = [None] * (len(grid) - len(panels))
+    for axes, panel in zip(grid, [*panels, *empty], strict=True):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(visible=panel is not None, color=HAIRLINE, linewidth=0.5)
         if panel is None:

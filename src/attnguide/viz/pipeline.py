@@ -82,8 +82,8 @@ def draw_pipeline(shown: Pipeline) -> Figure:
         layers = ", ".join(map(str, shown.layers))
         cards = f"layers {layers} of {count}, the first in front"
         _text(tiles[1], 0.0, 1.07 + SHIFT * len(shown.layers), cards, ha="left")
-        words = f"row of the class\ntoken, layer {shown.layers[-1]},\non the picture"
-        _text(tiles[1], 0.1, -0.88, words, ha="right")
+        below = f"row of the class\ntoken, layer {shown.layers[-1]},\non the picture"
+        _text(tiles[1], 0.1, -0.88, below, ha="right")
         for number, axes in enumerate(tiles[1:]):
             behind = SHIFT * (len(shown.layers) - 1) if number in (1, 2, 3) else 0.0
             _arrow(axes, behind)
