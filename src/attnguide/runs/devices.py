@@ -6,7 +6,7 @@ import logging
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,16 @@ def run_on_devices(work: Callable[..., None], count: int, monitor: Any, *args: A
 
 def _work(number: int, work: Callable[..., None], calls: Any, args: Sequence[Any]) -> None:
     """In the process of a device: do the work; an error that a user can fix goes to the parent."""
+    parent = parent_process()
+    if parent is None or not parent.is_alive():  # killed before torch could arrange for our end
+        sys.exit(1)
     try:
         work(number, _Remote(calls), *args)
     except (InputError, OSError) as error:
         calls.put((None, error))
         sys.exit(1)
+    except KeyboardInterrupt:  # torch would take it for a good end, and rows would be missing
+        sys.exit(130)
 
 
 class _Remote:

@@ -100,8 +100,8 @@ def predict(
         with _quiet():
             module = Explainer(experiment, study, items, places, workers)
             trainer.predict(module, return_predictions=False)
-    except SystemExit:
-        if not trainer.interrupted:
+    except SystemExit as end:
+        if end.code != 1 or not trainer.interrupted:
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning has turned deaf to it
         raise KeyboardInterrupt from None  # Lightning makes it an exit
