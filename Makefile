@@ -1,4 +1,4 @@
-# make demo | test | test-all | check | golden | costs | bench | docs | tutorial | site | lowest | clean
+# make demo | test | test-all | check | extras | golden | costs | bench | docs | tutorial | site | lowest | clean
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -9,7 +9,7 @@ CORE := $(foreach name,api core_equations capture models guides perturb notebook
 PURELIB = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-all check golden costs bench docs tutorial site lowest clean
+.PHONY: demo test test-all check extras golden costs bench docs tutorial site lowest clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python run.py experiment=fig12_perturbation
@@ -25,7 +25,7 @@ test-all: $(EVERYTHING)
 costs: $(EVERYTHING)
 	@$(TEST) -m "system or not system" --costs
 
-# Whether every experiment still gives its numbers; `golden WORDS=make` takes those of today
+# Whether every experiment still gives its numbers; WORDS=--make stores those of today
 golden: $(INSTALLED)
 	@$(BIN)/python tests/golden $(WORDS)
 
@@ -78,6 +78,8 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	@touch $@
 
 # With what only some tests need: a notebook's kernel, another library's methods
+extras: $(EVERYTHING)
+
 $(EVERYTHING): $(INSTALLED)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
 	  -e ".[dev,docs]" "captum>=0.9"

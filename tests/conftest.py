@@ -51,6 +51,14 @@ def command():
     server.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def forked_devices():
+    """The processes of several devices know what a test has replaced."""
+    from attnguide.runs import devices
+
+    devices.START = "fork"
+
+
 @pytest.fixture
 def tiny_vit():
     """Two random layers, 4 x 4 patches, 5 classes; the same in every test."""

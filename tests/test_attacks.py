@@ -18,9 +18,6 @@ from attnguide.runs.commandline import folder_name, prepare
 from attnguide.runs.compose import storable
 from attnguide.runs.objects import HOMES, build, find_target
 from attnguide.runs.secrets import hide, hide_in_file
-from attnguide.store.files import subfolder, take_lock, write_atomic
-from attnguide.store.maps import store_picture
-from attnguide.store.table import Results
 
 FIG12 = "experiment=fig12_perturbation"
 SECRET = "s3cret-of-the-environment"
@@ -97,7 +94,6 @@ def test_folders_of_configs_from_elsewhere_are_read_before_hydra_reads_them(tmp_
 @pytest.mark.parametrize(
     ("name", "node"),
     [
-        ("model", {"_target_": "attnguide.runs.memory._ask", "expression": "1"}),
         ("model", {"_target_": "attnguide.models.load.load_model", "name": "creatures"}),
         ("model", {"_target_": "attnguide.store.files.write_atomic", "path": "x", "data": "y"}),
         ("model", {"_target_": "attnguide.models.sources.import_module", "name": "os"}),
@@ -142,51 +138,6 @@ def test_every_config_of_ours_makes_what_its_name_says():
             assert callable(find_target({**entry, "rule": None}, f"method.{label}"))
             made += 1
     assert made > 50
-
-
-@pytest.fixture
-def victim(tmp_path):
-    """A folder with a file that nobody may touch."""
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    (folder / "precious").write_text("kept")
-    yield folder
-    assert (folder / "precious").read_text() == "kept"
-    assert os.listdir(folder) == ["precious"]
-
-
-@pytest.mark.parametrize("name", ["parts", "pictures", "panels", "wandb"])
-@pytest.mark.usefixtures("undrawn")
-def test_a_run_folder_with_links_is_refused(tmp_path, victim, name):
-    words = ["experiment=explain", "data.num_images=1", "method=gae", "device=cpu"]
-    run_dir = tmp_path / "run"
-    run_dir.mkdir()
-    (run_dir / "config.yaml").write_text("experiment: explain\n")
-    (run_dir / name).symlink_to(victim)
-    with pytest.raises(InputError, match="is a link, and a run writes nowhere but in its folder"):
-        start(run_dir, *words)
-
-
-def test_nothing_is_written_through_a_link(tmp_path, victim):
-    run_dir = tmp_path / "run"
-    (run_dir / "parts").mkdir(parents=True)
-    (run_dir / "pictures").symlink_to(victim)
-    lock = run_dir / "parts" / "0000.lock"
-    lock.symlink_to(victim / "precious")
-    with pytest.raises(InputError, match="is a link"):
-        take_lock(lock, "the run")
-    with pytest.raises(InputError, match="is a link"):
-        Results(run_dir, ("image_id",)).__enter__()
-    with pytest.raises(InputError, match="is a link"):
-        store_picture(run_dir, "a", b"x")
-    lock.unlink()
-    os.link(victim / "precious", lock)
-    with pytest.raises(InputError, match="under a second name"):
-        take_lock(lock, "the run")
-    (run_dir / "figure.png").symlink_to(victim / "precious")
-    write_atomic(run_dir / "figure.png", b"new")  # takes the place of the link
-    assert (run_dir / "figure.png").read_bytes() == b"new"
-    assert subfolder(run_dir, "panels").is_dir()
 
 
 @pytest.mark.parametrize(

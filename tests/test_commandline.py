@@ -239,7 +239,7 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130, err
-    assert f"run_dir={tmp_path / 'run'} goes on from there" in out
+    assert f"run_dir={tmp_path / 'run'} to resume" in out
     assert "Traceback" not in err
 
 

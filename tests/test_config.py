@@ -13,7 +13,7 @@ from attnguide.data import Creatures, Photographs
 from attnguide.figures.experiment import CHOICES, Task
 from attnguide.guides import Guide, no_guide
 from attnguide.runs.console import make_console
-from attnguide.runs.lifecycle import Life
+from attnguide.runs.lifecycle import Run
 from attnguide.runs.objects import (
     build,
     build_choices,
@@ -235,8 +235,9 @@ def test_what_is_not_taken_is_not_recorded(name, tmp_path, small_models, monkeyp
     """The stored config names what was used, and nothing else."""
     monkeypatch.setattr(type(build_experiment(config(f"experiment={name}"))), "check", passes)
     made = config(f"experiment={name}", "device=cpu")
-    life = Life(made, [], read_settings(made), tmp_path, make_console(), sweep=False)
+    made_run = Run(made, [], read_settings(made), tmp_path, make_console())
     nodes = {"method", "loss", "reference", "target", "guide"}
-    assert nodes & set(life.config) == nodes & life.experiment.takes
-    assert ({"compile", "backend"} <= set(life.config)) == ("engine" in life.experiment.takes)
-    assert "rule" not in life.config or "method" in life.experiment.takes
+    assert nodes & set(made_run.config) == nodes & made_run.experiment.takes
+    used = {"compile", "backend"} <= set(made_run.config)
+    assert used == ("engine" in made_run.experiment.takes)
+    assert "rule" not in made_run.config or "method" in made_run.experiment.takes

@@ -1,27 +1,35 @@
-"""Every experiment in every way it may run: plain, in shards, on two devices, killed and resumed.
+"""Every experiment gives the same in every way it may run: in shards, on devices, killed, resumed.
 
-The experiments are found in `conf/experiment`; a new one is in this test as it is.
+For each one two facts are checked of which that follows: its list of items is the same for every
+shard, and the rows of a batch are those of its items one by one. That the machinery then divides,
+stores and merges them is checked for one study here, and in the second lane for every experiment.
+The experiments are found in `conf/experiment`; a new one is in these tests as it is.
 """
 
 import shutil
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import PNG
+from fake_study import FakeStudy, start_fake
 from running import (
     EXPERIMENTS,
+    TWO_DEVICES,
     assert_same_findings,
     assert_same_rows,
+    assert_same_tables,
     config,
     provenance,
     start,
     table_of,
 )
 
+from attnguide.data.pictures import share
 from attnguide.figures.claims import MethodComparison
 from attnguide.figures.experiment import Task
 from attnguide.runs.objects import build_experiment
-from attnguide.runs.predict import TableWriter
 from attnguide.store.table import read
 
 pytestmark = pytest.mark.usefixtures("small_models", "undrawn", "recognised")
@@ -77,15 +85,14 @@ def shows_its_parts(name, world, rows):
         assert counts.nunique() > 1
 
 
-def judges_its_claims(experiment, world, run_dir):
+def judges_its_claims(experiment, run_dir):
     """Whether what is declared about methods that were run has a line of its own."""
     claims, rows = table_of(run_dir, "claims"), read(run_dir)
     assert not claims.duplicated(["model", "id"]).any()
-    if world == "creatures":  # where all objects are known
-        for claim in getattr(experiment, "claims", ()):
-            methods = (claim.first,) if isinstance(claim, MethodComparison) else claim.methods
-            asked = set(methods) <= set(rows.get("method", methods))
-            assert claims["id"].str.startswith(claim.id).any() == asked, claim.id
+    for claim in getattr(experiment, "claims", ()):
+        methods = (claim.first,) if isinstance(claim, MethodComparison) else claim.methods
+        asked = set(methods) <= set(rows.get("method", methods))
+        assert claims["id"].str.startswith(claim.id).any() == asked, claim.id
     assert set(claims.loc[claims["n"] < 10, "verdict"]) <= {"inconclusive"}
 
 
@@ -105,65 +112,173 @@ def words_of(boxed_photographs, monkeypatch):
     return make
 
 
-def killed_after_the_first_batch(monkeypatch, run_dir, words):
+@dataclass
+class Watched:
+    """What a run asked of its experiment."""
+
+    items: list = field(default_factory=list)  # the selection of each model
+    batches: list = field(default_factory=list)  # study, batch, rows
+    stop_after_one: bool = False
+
+
+class Stopped(Exception):
+    """In place of a signal."""
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Note what the experiments of a class are asked for, from now on."""
+
+    def begin(kind):
+        seen = Watched()
+        to_study, rows = kind.to_study, kind.rows
+
+        def note_items(experiment, study):
+            seen.items.append(to_study(experiment, study))
+            return seen.items[-1]
+
+        def note_rows(experiment, study, batch):
+            seen.batches.append((study, batch, rows(experiment, study, batch)))
+            if seen.stop_after_one:
+                raise Stopped
+            return seen.batches[-1][-1]
+
+        monkeypatch.setattr(kind, "to_study", note_items)
+        monkeypatch.setattr(kind, "rows", note_rows)
+        return seen
+
+    return begin
+
+
+def assert_rows_are_of_items(experiment, batches):
+    """The rows and pictures of a batch are those of its items one by one."""
+    for study, batch, found in batches:
+        alone = [experiment.rows(study, [entry]) for entry in batch]
+        together = pd.concat([rows.table for rows in alone])
+        order = ["image_id", *(key for key in experiment.key if key in found.table)]
+        one, other = (
+            table.sort_values(list(dict.fromkeys(order)), kind="stable", ignore_index=True)
+            for table in (found.table, together)
+        )
+        assert_same_tables(one, other[one.columns])
+        pictures = {name: pixels for rows in alone for name, pixels in rows.pictures.items()}
+        assert set(pictures) == set(found.pictures)
+        for name, pixels in found.pictures.items():
+            np.testing.assert_allclose(pixels, pictures[name], atol=1e-3, err_msg=name)
+
+
+def refused(name, world, words, tmp_path):
+    """Whether an experiment cannot run so, and says why."""
+    if world != "creatures" and name in CREATURES_ONLY:
+        with pytest.raises(ValueError, match="data=creatures"):
+            start(tmp_path / "refused", *words)
+    elif isinstance(build_experiment(config(*words)), Task):  # no loop over pictures
+        for more in ("data.num_shards=3", "devices=2"):
+            with pytest.raises(ValueError, match=f"{name} .* cannot be"):
+                start(tmp_path / "refused", *words, more)
+    else:
+        return False
+    assert not (tmp_path / "refused").exists()
+    return True
+
+
+@pytest.mark.first_lane
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_rows_are_of_items_whatever_the_batch_and_the_shard(
+    name, world, words_of, watch, tmp_path, monkeypatch
+):
+    words = words_of(name, world)
+    if refused(name, world, words, tmp_path):
+        return
+    if world != "creatures":  # whose figures are the same but for the pictures
+        monkeypatch.setattr("attnguide.runs.lifecycle.write_findings", lambda *_, **__: None)
+    experiment = build_experiment(config(*words))
+    seen = watch(type(experiment))
+    plain = start(tmp_path / "plain", *words)
+    shows_its_parts(name, world, read(plain))
+    if world == "creatures":
+        judges_its_claims(experiment, plain)
+    selections, batches = seen.items.copy(), [entry for entry in seen.batches if len(entry[1]) > 1]
+    assert_rows_are_of_items(experiment, batches[:: max(1, len(batches) - 1)])
+
+    seen.items.clear(), seen.batches.clear()
+    seen.stop_after_one = True
+    with pytest.raises(Stopped):
+        start(tmp_path / "shard", *words, "data.num_shards=3", "data.shard=1")
+    (selection,), ((_, batch, _),) = seen.items, seen.batches
+    assert list(map(said_of, selection.items)) == list(map(said_of, selections[0].items))
+    mine = share(selections[0].items, 1, 3)
+    assert [item.id for item, _ in batch] == [item.id for item in mine[: len(batch)]]
+
+
+def said_of(item):
+    """What is said of an item, but not how it is read."""
+    return {name: value for name, value in vars(item).items() if not callable(value)}
+
+
+def killed_after_the_first_batch(monkeypatch, kind, run_dir, begin):
     """A life of the run that ends by force once a batch is stored."""
+    rows, batches = kind.rows, []
+
+    def rows_or_death(experiment, study, batch):
+        if batches:
+            raise Stopped
+        batches.append(batch)
+        return rows(experiment, study, batch)
+
     with monkeypatch.context() as patch:
-        write = TableWriter.write_on_batch_end
-
-        def write_and_die(*args):
-            write(*args)
-            raise MemoryError("killed")
-
-        patch.setattr(TableWriter, "write_on_batch_end", write_and_die)
-        with pytest.raises(MemoryError, match="killed"):
-            start(run_dir, *words)
+        patch.setattr(kind, "rows", rows_or_death)
+        with pytest.raises(Stopped):
+            begin(run_dir)
     assert len(list((run_dir / "parts").glob("*.parquet"))) == 1
 
 
-def in_shards(tmp_path, words):
-    """Three shards that know nothing of each other, as if all ran at once, merged."""
+def assert_every_way_gives_the_same(tmp_path, monkeypatch, kind, begin):
+    """Plain, three shards that know nothing of each other, two devices, killed and resumed.
+
+    Args:
+        kind: Class of the experiment.
+        begin: Starts it in a folder, with further words.
+    """
+    plain = tmp_path / "plain"
+    begin(plain)
     for shard in range(3):
-        run_dir = tmp_path / f"shard {shard}"
-        start(run_dir, *words, "data.num_shards=3", f"data.shard={shard}")
-        shutil.copytree(run_dir, tmp_path / "shards", dirs_exist_ok=True)
-    start(tmp_path / "shards", "stage=merge")
-
-
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_way_to_run_gives_the_same(name, world, words_of, tmp_path, monkeypatch):
-    if world != "creatures" and name in CREATURES_ONLY:
-        with pytest.raises(ValueError, match="data=creatures"):
-            start(tmp_path / "refused", *words_of(name, world))
-        return
-    words = words_of(name, world)
-    experiment = build_experiment(config(*words))
-    if isinstance(experiment, Task):
-        for more in ("data.num_shards=3", "devices=2"):  # no loop over pictures
-            with pytest.raises(
-                ValueError, match=f"{name} is one piece of work and cannot be divided"
-            ):
-                start(tmp_path / "refused", *words, more)
-        assert not (tmp_path / "refused").exists()
-        return
-    plain = start(tmp_path / "plain", *words)
-    rows = read(plain)
-    shows_its_parts(name, world, rows)
-    judges_its_claims(experiment, world, plain)
-
-    in_shards(tmp_path, words)
-    start(tmp_path / "devices", *words, "devices=2", "trainer.strategy=ddp_fork")
-    killed_after_the_first_batch(monkeypatch, tmp_path / "resumed", words)
-    start(tmp_path / "resumed", *words)
+        begin(tmp_path / f"shard {shard}", "data.num_shards=3", f"data.shard={shard}")
+        shutil.copytree(tmp_path / f"shard {shard}", tmp_path / "shards", dirs_exist_ok=True)
+    begin(tmp_path / "shards", "stage=merge")
+    begin(tmp_path / "devices", *TWO_DEVICES)
+    killed_after_the_first_batch(monkeypatch, kind, tmp_path / "resumed", begin)
+    begin(tmp_path / "resumed")
 
     tables = [tmp_path / way / "results.parquet" for way in ("plain", "resumed")]
     assert tables[0].read_bytes() == tables[1].read_bytes()
     for way in ("shards", "devices", "resumed"):
         parts = (tmp_path / way / "parts").glob("*.parquet")
-        assert sum(len(pd.read_parquet(part)) for part in parts) == len(rows)  # nothing twice
+        assert sum(len(pd.read_parquet(part)) for part in parts) == len(read(plain))  # none twice
         assert_same_rows(plain, tmp_path / way)
         assert_same_findings(plain, tmp_path / way)
     assert provenance(tmp_path / "shards")["notes"] == provenance(plain)["notes"]
+
+
+def test_every_way_to_run_a_study_gives_the_same(tmp_path, monkeypatch, study):
+    assert_every_way_gives_the_same(tmp_path, monkeypatch, FakeStudy, start_fake)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_way_to_run_an_experiment_gives_the_same(
+    name, world, words_of, tmp_path, monkeypatch
+):
+    words = words_of(name, world)
+    if not refused(name, world, words, tmp_path):
+        kind = type(build_experiment(config(*words)))
+
+        def begin(run_dir, *more):
+            start(run_dir, *(more if more == ("stage=merge",) else (*words, *more)))
+
+        assert_every_way_gives_the_same(tmp_path, monkeypatch, kind, begin)
 
 
 def test_what_is_made_small_is_an_experiment():

@@ -211,7 +211,7 @@ def test_broken_picture_is_refused_if_asked_for(folder, tmp_path, workers):
 
 def test_nothing_readable_is_an_error(folder, tmp_path):
     broken = folder / CLASS_NAMES[EAGLE] / "broken.jpg"
-    with pytest.raises(ValueError, match="no picture could be read, so there is nothing to draw"):
+    with pytest.raises(ValueError, match="no picture could be read; see the reasons above"):
         start(tmp_path / "run", *words_of(broken, "target=predicted"))
 
 

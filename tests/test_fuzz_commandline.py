@@ -20,7 +20,7 @@ from rich.console import Console
 import run as program
 from attnguide.runs.commandline import prepare
 from attnguide.runs.compose import plain
-from attnguide.runs.lifecycle import Life
+from attnguide.runs.lifecycle import Run
 from attnguide.runs.messages import readable
 from attnguide.runs.settings import SHARES, Settings, read_settings
 
@@ -158,7 +158,7 @@ def outcome(words):
         config = plain(cfg)
         keys = [word.lstrip("+~").partition("=")[0] for word in words]
         settings = read_settings(config)
-        Life(config, keys, settings, RUN_DIR, Console(quiet=True), sweep=False)
+        Run(config, keys, settings, RUN_DIR, Console(quiet=True))
     except SystemExit as error:  # argparse has said it
         return f"status {error.code}"
     except Exception as error:

@@ -180,7 +180,6 @@ def test_configs_come_from_folders_and_nowhere_else(tmp_path):
         "builtins.eval",
         "hydra.utils.instantiate",
         "attnguide.runs.objects.import_module",  # ours imports it; it is not ours
-        "attnguide.runs.memory._ask",  # runs code, and is private
         "attnguide.store.provenance.subprocess",
         "attnguidex.y",
         "pytorch_lightning.Trainer.fit",

@@ -1,22 +1,25 @@
-"""Each setting that an experiment takes changes something: its rows, or what is drawn of them.
+"""Each setting that an experiment takes changes something, and each that it does not is refused.
 
-Experiments, choices and settings are found; a new setting of an unknown kind must be named here.
+What changes are its rows, or what is drawn of them. Experiments, choices and settings are found; a
+new setting of an unknown kind must be named here.
 """
 
 import dataclasses
 import json
+from itertools import zip_longest
 
+import pandas as pd
 import pytest
+import torch
+import yaml
 from conftest import PNG
-from running import EXPERIMENTS, config, start
+from running import EXPERIMENTS, config, keys, start
 from test_every_experiment import SMALL
 
 from attnguide.data.creatures.scenes import pair, single
-from attnguide.evaluation.engines import prepare
-from attnguide.figures.experiment import Task
 from attnguide.figures.map_figure import MapFigure
-from attnguide.runs.objects import build_experiment
-from attnguide.store.table import read
+from attnguide.runs.objects import build_choices, build_experiment, refuse_unused
+from attnguide.runs.settings import read_settings
 
 pytestmark = pytest.mark.usefixtures("small_models", "recognised")
 TWO_CLASSES = ["loss=difference", "reference=runner-up"]
@@ -56,6 +59,11 @@ OTHER = {
 }
 
 
+SMALLER = ["data.num_images=9", "batch_size=4", "device=cpu"]
+# Settings that say what is drawn, of rows that stay as they are.
+DRAWN = {"explain": {"overview"}, "label_audit": {"shown"}}
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A picture of the user's own, of one creature and of two."""
@@ -64,61 +72,60 @@ def pictures(tmp_path):
     return {"one": tmp_path / "one.png", "two": tmp_path / "two.png"}
 
 
-class Runs:
-    """Runs of one experiment, each of its words once, drawn only where rows tell nothing apart."""
+class Commands:
+    """Rows of one experiment by its settings, batch by batch and no further than asked."""
 
-    def __init__(self, name, folder, monkeypatch):
-        self.name, self.folder, self.monkeypatch = name, folder, monkeypatch
-        self.done, self.drawn, self.engines = {}, {}, {}
+    def __init__(self, name):
+        self.name, self.started = name, {}
 
-    def run(self, *words):
-        if words not in self.done:
-            run_dir = self.folder / f"run {len(self.done)}"
-            small = ["data.num_images=9", "batch_size=4", "device=cpu"]
-            engines = self.engines[words] = set()
-            with self.monkeypatch.context() as patch:
-                patch.setattr("attnguide.runs.lifecycle.write_findings", lambda *_, **__: None)
-                patch.setattr("attnguide.figures.experiment.prepare", watched(engines))
-                named = [f"experiment={self.name}", *SMALL.get(self.name, ())]
-                start(run_dir, *named, *small, *words)
-            self.done[words] = run_dir
-        return self.done[words]
+    def settings(self, words):
+        """What a command sets; choices come from one composed config, since composing is slow."""
+        made = config(f"experiment={self.name}", *SMALL.get(self.name, ()), *SMALLER)
+        for word in words:
+            key, _, value = word.partition("=")
+            *path, last = key.split(".")
+            node = made
+            for name in path:
+                node = node.setdefault(name, {})
+            group = not path and last in ("method", "loss", "guide", "rule")
+            node[last] = config("experiment=explain", word)[key] if group else yaml.safe_load(value)
+        return made
+
+    def batches(self, words):
+        """What is set up for a model, then the rows of each batch."""
+        made = self.settings(words)
+        settings, experiment = read_settings(made), build_experiment(made)
+        refuse_unused(keys(words), experiment.takes, self.name)
+        choices = build_choices(made, settings, experiment.takes, settings.batch_size)
+        experiment.check(choices)
+        for vit in experiment.models(choices, torch.device("cpu")):
+            study = choices.of(vit)
+            items = experiment.to_study(study).items
+            yield pd.DataFrame([(item.id, item.part, item.measured, item.shown) for item in items])
+            for first in range(0, len(items), settings.batch_size):
+                batch = items[first : first + settings.batch_size]
+                inputs = [(item, experiment.inputs(study, item, item.load())) for item in batch]
+                yield experiment.rows(study, inputs).table
+            yield pd.DataFrame([study.engine_used])
+
+    def rows(self, words):
+        """The same, each computed once for all who ask."""
+        if words not in self.started:
+            self.started[words] = [], self.batches(words)
+        done, rest = self.started[words]
+        yield from done
+        try:
+            for table in rest:
+                done.append(table)
+                yield table
+        except ValueError:
+            del self.started[words]  # is refused again when it is asked for again
+            raise
 
     def differ(self, before, after):
-        """Whether two commands leave different rows, or different findings."""
-        before, after = tuple(before), tuple(after)
-        one, other = self.run(*before), self.run(*after)
-        if not read(one).equals(read(other)):
-            return True
-        return self.engines[before] != self.engines[after] or self.draw(one) != self.draw(other)
-
-    def draw(self, run_dir):
-        """Sentences, summary, and how many panels each figure has."""
-        if run_dir not in self.drawn:
-            panels = []
-
-            def count(figure, *_):
-                panels.append(len(figure.axes))
-                return PNG
-
-            with self.monkeypatch.context() as patch:
-                for place in ("runs.write", "report.page"):
-                    patch.setattr(f"attnguide.{place}.render", count)
-                patch.setattr("experiments.explain.render", count)
-                start(run_dir, "stage=draw")
-            told = (run_dir / "findings.json").read_text(), (run_dir / "summary.csv").read_text()
-            self.drawn[run_dir] = (*told, panels)
-        return self.drawn[run_dir]
-
-
-def watched(engines):
-    """Make a model ready for masked passes as it is done, and note how."""
-
-    def note(vit, engine):
-        engines.add(engine)
-        return prepare(vit, engine)
-
-    return note
+        """Whether two commands give different rows."""
+        both = zip_longest(self.rows(tuple(before)), self.rows(tuple(after)))
+        return any(one is None or not one.equals(other) for one, other in both)
 
 
 def another(name, field, value, pictures, experiment):
@@ -141,26 +148,64 @@ def another(name, field, value, pictures, experiment):
 CLASSES = ["trunk-nosed tapir", "fan-crested lizard"]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_each_setting_that_is_taken_changes_something(name, tmp_path, monkeypatch, pictures):
-    experiment = build_experiment(config(f"experiment={name}", *SMALL.get(name, ())))
-    if isinstance(experiment, Task):
-        pytest.skip("a training: its settings have tests of their own")
-    runs, idle = Runs(name, tmp_path, monkeypatch), []
-    for choice in sorted(experiment.takes):
+def experiment_of(name):
+    return build_experiment(config(f"experiment={name}", *SMALL.get(name, ()), *SMALLER))
+
+
+STUDIES = [name for name in EXPERIMENTS if name != "train_creatures"]  # has tests of its own
+
+
+@pytest.mark.first_lane
+@pytest.mark.parametrize("name", STUDIES)
+def test_each_choice_that_is_taken_changes_the_rows_and_others_are_refused(name):
+    experiment, commands, idle = experiment_of(name), Commands(name), []
+    assert experiment.takes <= set(CHOICES)
+    for choice, pairs in CHOICES.items():
         accepted = 0
-        for before, after in CHOICES[choice]:
+        for before, after in pairs:
+            if choice not in experiment.takes:
+                with pytest.raises(ValueError, match="does not take|precision"):
+                    commands.differ([], after)
+                continue
             try:
-                changed = runs.differ(before, after)
+                changed = commands.differ(before, after)
             except ValueError:
                 continue  # such as a reference that is for pairs alone
             accepted += 1
             if not changed:
                 idle.append(f"{after} after {before}")
-        assert accepted, f"{name} says that it takes {choice}, and refuses every one"
+        assert accepted or choice not in experiment.takes, f"{name} refuses every {choice}"
+    assert not idle, f"{name} takes choices that change nothing: {idle}"
+
+
+@pytest.mark.first_lane
+@pytest.mark.parametrize("name", STUDIES)
+def test_each_setting_of_an_experiment_changes_its_rows(name, pictures):
+    experiment, commands, idle = experiment_of(name), Commands(name), []
     for field in dataclasses.fields(experiment):
         value = getattr(experiment, field.name)
-        word = another(name, field.name, value, pictures, experiment)
-        if not runs.differ([], [f"runner.{field.name}={word}"]):
-            idle.append(f"runner.{field.name}={word}")
-    assert not idle, f"{name} takes settings that change nothing: {idle}"
+        word = f"runner.{field.name}={another(name, field.name, value, pictures, experiment)}"
+        if commands.differ([], [word]) == (field.name in DRAWN.get(name, ())):
+            idle.append(word)
+    assert not idle, f"{name} takes settings that change nothing, or is wrong in DRAWN: {idle}"
+
+
+@pytest.mark.parametrize(("name", "field"), [(name, f) for name in DRAWN for f in DRAWN[name]])
+def test_settings_of_drawings_change_what_is_drawn(name, field, tmp_path, monkeypatch):
+    """Sentences, summary, or how many panels the figures have."""
+    experiment, found = experiment_of(name), []
+    taken = getattr(experiment, field)
+    for value in (taken, another(name, field, taken, {}, experiment)):
+        panels = []
+
+        def count(figure, *_, panels=panels):
+            panels.append(len(figure.axes))
+            return PNG
+
+        for place in ("attnguide.runs.write", "attnguide.report.page", "experiments.explain"):
+            monkeypatch.setattr(f"{place}.render", count)
+        words = [f"experiment={name}", *SMALL.get(name, ()), *SMALLER, f"runner.{field}={value}"]
+        run_dir = start(tmp_path / str(value), *words)
+        told = [(run_dir / file).read_text() for file in ("findings.json", "summary.csv")]
+        found.append((*told, panels))
+    assert found[0] != found[1]

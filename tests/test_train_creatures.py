@@ -132,7 +132,7 @@ def test_a_whole_run_trains_examines_and_draws(tmp_path, tiny_recipe, undrawn, c
     assert claims["experiment"].tolist() == ["train_creatures"] * 3
     capsys.readouterr()
     start(tmp_path / "run", *command())
-    assert "finished already" in capsys.readouterr().out
+    assert "is already finished" in capsys.readouterr().out
 
 
 def test_one_training_cannot_be_divided(tmp_path):

@@ -35,7 +35,7 @@ from attnguide.data.pictures import (
 )
 from attnguide.errors import InputError
 from attnguide.models.reader import read_picture
-from attnguide.store.sources import Source, checksum, stamp
+from attnguide.store.sources import Source
 from attnguide.types import ViT
 
 log = logging.getLogger(__name__)
@@ -87,12 +87,6 @@ class Photographs(Pictures):
             require_labels(listing, range(count))
         if self.boxes is not None:
             read_boxes(Path(self.boxes).expanduser())
-
-    def fingerprint(self) -> str:
-        """Checksum of names, classes and places of all pictures, and of the boxes' file."""
-        columns = [self._listing.column(name) for name in ("id", "key", "file", "row")]
-        folder, boxes = self._beside
-        return checksum(repr((columns, str(folder), stamp(boxes))))
 
     def singles(self, vit: ViT, *, exclude: Sequence[int] = ()) -> Selection:
         """The chosen pictures, without those of the classes `exclude`, which are counted."""

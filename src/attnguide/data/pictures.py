@@ -163,13 +163,6 @@ class Pictures(ABC):
             ValueError: nothing there, or not what it seems; says what was expected and what to do.
         """
 
-    def fingerprint(self) -> str:
-        """Checksum of what is known of all pictures before any is opened; "" where they are drawn.
-
-        Names, classes and places: it is cheap, and needs no model.
-        """
-        return ""
-
     @abstractmethod
     def singles(self, vit: ViT, *, exclude: Sequence[int] = ()) -> Selection:
         """The chosen pictures, of one class each, without those of the classes `exclude`.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from attnguide.errors import InputError
+import pandas as pd
+
 from attnguide.findings import no_claims
-from attnguide.report.render import render_page
-from attnguide.report.tables import MISSING, claim_lines
-
-if TYPE_CHECKING:
-    import pandas as pd
+from attnguide.report.page import render_page
+from attnguide.report.table_view import as_text, claim_lines
+from attnguide.store.config import load_config
 
 FILES = (
     "report.html",
@@ -25,17 +25,17 @@ FILES = (
     "maps.npz",
     "animation.gif",
 )
-VERDICTS = (("holds", "holds"), ("fails", "does not hold"), ("open", "inconclusive"))
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What the index says of a run.
+    """A finished run, as its folder tells it.
 
     Attributes:
         name: its folder, relative to the page.
         title, claim, caption, found: as in `Findings`.
-        claims: rows of its claims.csv.
+        claims, summary: its claims.csv and summary.csv.
+        config: every setting, plain values.
         seconds, peak_memory_mb: of its work, None where unknown.
         files: names inside its folder, linked.
         thumbnail: path of its figure, relative to the page; empty for none.
@@ -47,6 +47,8 @@ class RunRecord:
     caption: str = ""
     found: tuple[str, ...] = ()
     claims: pd.DataFrame = field(default_factory=no_claims)
+    summary: pd.DataFrame = field(default_factory=pd.DataFrame)
+    config: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     peak_memory_mb: float | None = None
     files: tuple[str, ...] = ()
@@ -57,31 +59,26 @@ def read_run(root: Path, name: str) -> RunRecord:
     """The record of a finished run in a subfolder.
 
     Raises:
-        ValueError: not finished, or a file of it cannot be read; says which.
+        OSError, ValueError, KeyError, TypeError, AttributeError: a file is missing or damaged.
     """
-    import pandas as pd
-
     folder = root / name
-    try:
-        told = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
-        cost = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-        claims = folder / "claims.csv"
-        return RunRecord(
-            name=name,
-            title=str(told["title"]),
-            claim=str(told["claim"]),
-            caption=str(told["caption"]),
-            found=tuple(map(str, told["found"])),
-            claims=pd.read_csv(claims) if claims.is_file() else no_claims(),
-            seconds=cost.get("seconds"),
-            peak_memory_mb=cost.get("peak_memory_mb"),
-            files=tuple(file for file in FILES if (folder / file).is_file()),
-            thumbnail=f"{name}/figure.png" if (folder / "figure.png").is_file() else "",
-        )
-    except FileNotFoundError as error:
-        raise InputError(f"not finished: {Path(error.filename).name} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"its files cannot be read ({error}); run it again") from None
+    words = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    cost = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    claims = folder / "claims.csv"
+    return RunRecord(
+        name=name,
+        title=str(words["title"]),
+        claim=str(words["claim"]),
+        caption=str(words["caption"]),
+        found=tuple(map(str, words["found"])),
+        claims=pd.read_csv(claims) if claims.is_file() else no_claims(),
+        summary=pd.read_csv(folder / "summary.csv"),
+        config=load_config(folder),
+        seconds=cost.get("seconds"),
+        peak_memory_mb=cost.get("peak_memory_mb"),
+        files=tuple(file for file in FILES if (folder / file).is_file()),
+        thumbnail=f"{name}/figure.png" if (folder / "figure.png").is_file() else "",
+    )
 
 
 def index_page(
@@ -96,41 +93,13 @@ def index_page(
         left_out: Why, by name.
         title: Of the page.
     """
+    claims = [claim_lines(run.claims) for run in runs]
+    counts = [Counter((line.kind, line.verdict) for line in lines) for lines in claims]
     return render_page(
         "index.html",
         image_sources="'self' file:",
         title=title,
-        runs=[_shown(number, run) for number, run in enumerate(runs)],
-        left_out=list((left_out or {}).items()),
+        runs=list(zip(runs, claims, counts, strict=True)),
+        left_out=left_out or {},
+        rounded=lambda value: as_text(value if value is None else round(value)),
     )
-
-
-def _shown(number: int, run: RunRecord) -> dict[str, Any]:
-    lines = claim_lines(run.claims)
-    counts = {kind: sum(line.kind == kind for line in lines) for kind, _ in VERDICTS}
-    return {
-        "name": run.name,
-        "anchor": f"run-{number}",
-        "title": run.title or run.name,
-        "claim": run.claim,
-        "caption": run.caption,
-        "found": run.found,
-        "lines": lines,
-        "tally": [(kind, word, counts[kind]) for kind, word in VERDICTS if counts[kind]],
-        "holding": f"{counts['fails']}.{counts['open']:03d}.{counts['holds']:03d}" if lines else "",
-        "seconds": _rounded(run.seconds),
-        "seconds_key": "" if run.seconds is None else run.seconds,
-        "memory": _rounded(run.peak_memory_mb),
-        "memory_key": "" if run.peak_memory_mb is None else run.peak_memory_mb,
-        "page": f"{run.name}/{next(iter(_pages(run.files)), '')}",
-        "thumbnail": run.thumbnail,
-        "files": run.files,
-    }
-
-
-def _pages(files: Iterable[str]) -> list[str]:
-    return [file for file in files if file.endswith(".html")]
-
-
-def _rounded(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.0f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -11,17 +11,25 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from attnguide.errors import InputError
 from attnguide.findings import Findings, ShownPicture
-from attnguide.report.render import render_page
-from attnguide.report.tables import claim_lines, facts, table_view
+from attnguide.report.table_view import as_text, claim_lines, table_view
+from attnguide.store.config import flat
 from attnguide.store.files import write_atomic
 from attnguide.viz.style import RELEVANCE_COLOURS, method_label, render
 
-MAX_FIGURES, MAX_PICTURES = 9_000_000, 5_000_000  # characters of a page, which stays under 15 MB
+MAX_PICTURES = 5_000_000  # characters that pictures and their maps take of a page
 LISTED_FOLDERS = ("pictures", "shown", "parts", "logs")
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,  # names, titles and settings are data
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def write_report(
@@ -62,46 +70,53 @@ def page(
     source: str = "results.parquet and the csv files",
 ) -> str:
     """The whole document; `figure` is the PNG of the main figure, `source` the files behind it."""
-    pngs = [figure, *(render(drawing) for drawing in findings.figures.values())]
-    drawings = [_drawing(png) for png in _fitted(pngs)]
-    pictures, omitted = _embedded(viewer)
+    pictures = _that_fit(viewer)
     return render_page(
         "page.html",
         image_sources="data:",
         title=findings.title,
         kicker=_kicker(config),
-        claim=findings.claim,
+        findings=findings,
         lines=claim_lines(findings.claims),
-        found=findings.found,
-        drawing=drawings[0]
-        | {"alt": findings.caption or findings.title, "caption": findings.caption},
+        drawing=_drawing(figure, findings.caption or findings.title, findings.caption),
         drawings=[
-            (name, drawing | {"alt": name, "caption": ""})
-            for name, drawing in zip(findings.figures, drawings[1:], strict=True)
+            (name, _drawing(render(drawn), name)) for name, drawn in findings.figures.items()
         ],
         summary=table_view(findings.summary),
         tables=[(name, table_view(table)) for name, table in findings.tables.items()],
         images=table_view(findings.images, partial(_link, pictures)),
         pictures=[{"title": p.title, "data": b64encode(p.png).decode()} for p in pictures],
         viewer={"colours": RELEVANCE_COLOURS, "pictures": [_record(p) for p in pictures]},
-        omitted=omitted,
-        settings=list(facts(config)),
-        provenance=list(facts(provenance)),
+        count=len(viewer),
+        settings={name: as_text(value) for name, value in flat(config).items()},
+        provenance={name: as_text(value) for name, value in flat(provenance).items()},
         files=list(files),
         source=source,
     )
 
 
-def _link(pictures: Sequence[ShownPicture], row: Mapping[Any, Any]) -> str:
-    """Where the map of a row of single pictures is shown; empty where it is not."""
-    same = [n for n, shown in enumerate(pictures) if shown.id == row["image_id"]]
-    exact = [n for n in same if pictures[n].facts.get("target") == row.get("target")]
-    place = next(iter(exact or same), None)
-    if place is None:
-        return ""
-    method = row.get("method")
-    shown = f"/{quote(str(method))}" if method in pictures[place].maps else ""
-    return f"#picture-{place}{shown}"
+def render_page(template: str, *, image_sources: str, **values: Any) -> str:
+    """The document of a template, which runs no script and takes no style but the page's own.
+
+    Args:
+        template: Name of a file in `templates`.
+        image_sources: Where pictures may come from, in the words of a Content-Security-Policy.
+        values: What the template names; all of it is escaped.
+    """
+    style = TEMPLATES.get_template("style.css").render(colours=RELEVANCE_COLOURS)
+    script = TEMPLATES.get_template("page.js").render()
+    policy = (
+        f"default-src 'none'; img-src {image_sources}; style-src '{_hash(style)}'; "
+        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    )
+    return TEMPLATES.get_template(template).render(
+        **values, policy=Markup(policy), style=Markup(style), script=Markup(script)
+    )
+
+
+def _hash(text: str) -> str:
+    """As browsers compare what stands between the tags."""
+    return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def list_files(run_dir: Path) -> list[tuple[str, str]]:
@@ -111,57 +126,49 @@ def list_files(run_dir: Path) -> list[tuple[str, str]]:
         if path.name.startswith(".") or path.name == "report.html" or path.is_symlink():
             continue
         if path.is_file():
-            found.append((path.name, _size(path.stat().st_size)))
+            size = path.stat().st_size
+            text = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(size / 1e3, 0.1):.1f} kB"
+            found.append((path.name, text))
         elif path.name in LISTED_FOLDERS:
-            count = sum(1 for inside in path.iterdir() if inside.is_file())
+            count = sum(inside.is_file() for inside in path.iterdir())
             found.append((f"{path.name}/", f"{count} files"))
     return found
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(count / 1e3, 0.1):.1f} kB"
 
 
 def _kicker(config: Mapping[str, Any]) -> str:
     """The line above the title: experiment, scale and models, where the settings name them."""
     model = config.get("model")
     name = model.get("name") if isinstance(model, Mapping) else model
-    names = ", ".join(map(str, name)) if isinstance(name, list | tuple) else name
-    parts = (config.get("experiment"), config.get("scale"), names)
+    parts = (config.get("experiment"), config.get("scale"), as_text(name) if name else "")
     return " · ".join(str(part) for part in parts if part)
 
 
-def _drawing(png: bytes) -> dict[str, Any]:
+def _drawing(png: bytes, alt: str, caption: str = "") -> dict[str, Any]:
     width = round(0.6 * int.from_bytes(png[16:20]))  # the header's width; 0.6 keeps it crisp
-    return {"data": b64encode(png).decode(), "width": width}
+    return {"data": b64encode(png).decode(), "width": width, "alt": alt, "caption": caption}
 
 
-def _fitted(pngs: Sequence[bytes]) -> list[bytes]:
-    """The same pictures, the largest of them made smaller until all fit on the page."""
-    fitted = list(pngs)
-    while sum(map(len, fitted)) * 4 / 3 > MAX_FIGURES:
-        largest = max(range(len(fitted)), key=lambda number: len(fitted[number]))
-        with Image.open(io.BytesIO(fitted[largest])) as opened:
-            small = opened.convert("RGB").resize([max(1, round(0.8 * n)) for n in opened.size])
-        buffer = io.BytesIO()
-        small.save(buffer, "PNG")
-        fitted[largest] = buffer.getvalue()
-    return fitted
+def _link(pictures: Sequence[ShownPicture], row: Mapping[Any, Any]) -> str:
+    """Where the map of a row of single pictures is shown; empty where it is not."""
+    same = [n for n, shown in enumerate(pictures) if shown.id == row["image_id"]]
+    exact = [n for n in same if pictures[n].facts.get("target") == row.get("target")]
+    for place in exact or same:
+        method = row.get("method")
+        shown = f"/{quote(str(method))}" if method in pictures[place].maps else ""
+        return f"#picture-{place}{shown}"
+    return ""
 
 
-def _embedded(viewer: Sequence[ShownPicture]) -> tuple[list[ShownPicture], str]:
-    """The pictures that fit on the page, and a sentence about the others."""
+def _that_fit(viewer: Sequence[ShownPicture]) -> list[ShownPicture]:
+    """The first pictures, as many as the page has room for."""
     kept: list[ShownPicture] = []
     room = MAX_PICTURES
     for shown in viewer:
-        if not shown.maps:
-            raise InputError(f"picture {shown.id!r} has no map to look at; leave it out")
-        room -= (len(shown.png) + sum(4 * np.asarray(m).size for m in shown.maps.values())) * 4 // 3
+        room -= (len(shown.png) + sum(4 * np.size(own) for own in shown.maps.values())) * 4 // 3
         if room < 0:
-            names = f"The first {len(kept)} of {len(viewer)} pictures"
-            return kept, f"{names} are on this page; the maps of all are in maps.npz."
+            break
         kept.append(shown)
-    return kept, ""
+    return kept
 
 
 def _record(shown: ShownPicture) -> dict[str, Any]:

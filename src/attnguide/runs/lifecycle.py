@@ -1,49 +1,49 @@
-"""The life of a run: check, compute what is missing, merge, draw, print."""
+"""A run: check, compute what is missing, merge, draw, print."""
 
 from __future__ import annotations
 
 import os
+import random
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
-from attnguide.data.pictures import share
+from attnguide.data.pictures import Selection, share
 from attnguide.errors import InputError, command
-from attnguide.figures.experiment import CHOICES, Choices, Experiment, Task, Work
+from attnguide.figures.experiment import Choices, Experiment, Study, Task, Work
 from attnguide.runs.console import make_console
-from attnguide.runs.memory import device_name, fitting_batch
+from attnguide.runs.devices import device_name, fitting_batch, run_on_devices
 from attnguide.runs.objects import (
-    OWNERS,
     build,
     build_choices,
     build_experiment,
     choose_devices,
-    find_target,
     refuse_unused,
 )
-from attnguide.runs.refusals import Faults, check_allocation
-from attnguide.runs.rehearsal import rehearse
+from attnguide.runs.progress import Monitor
+from attnguide.runs.resume import check_inputs, check_settings, open_run
 from attnguide.runs.secrets import hide
-from attnguide.runs.seed import seed_everything
-from attnguide.runs.settings import FREE, RANK, Settings, read_settings
-from attnguide.runs.stored import draw_again, merge_parts, merge_shards, nothing_left
-from attnguide.runs.values import check_settings
-from attnguide.runs.world import file_stamps, fingerprint, identity_of, is_unchanged, settle
-from attnguide.runs.write import write_findings
-from attnguide.store.config import open_run
-from attnguide.store.files import refuse_links
-from attnguide.store.identity import settings_digest
+from attnguide.runs.settings import Settings, read_settings
+from attnguide.runs.write import draw_again, merge_parts, merge_shards, write_findings
+from attnguide.store.folder import RunFolder
 from attnguide.store.provenance import Provenance
 from attnguide.store.table import Results
+from attnguide.tracking import Files
 
 if TYPE_CHECKING:
-    from attnguide.runs.progress import Progress
+    import pytorch_lightning as pl
+
+    from attnguide.runs.predict import TableWriter
+
+    Prepared = tuple[TableWriter, pl.Trainer, Iterator[tuple[Study, Selection]]]
 
 
 def run(
@@ -75,11 +75,13 @@ def run(
     console = make_console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Lightning would swallow it
     try:
-        if settings.stage in ("run", "check"):
-            life = Life(config, words, settings, run_dir, console, sweep=sweep)
-            life.keep(config if stored is None else stored)
-            with nothing_left(run_dir):
-                life.live()
+        if settings.stage == "run":
+            Run(config, words, settings, run_dir, console, stored).execute(sweep=sweep)
+        elif settings.stage == "check":
+            from attnguide.runs.dry_run import dry_run
+
+            errors = ErrorCollector()
+            dry_run(Run(config, words, settings, run_dir, console, errors=errors), errors)
         elif settings.stage == "merge":
             merge_shards(run_dir, console)
         elif settings.stage == "draw":
@@ -89,211 +91,289 @@ def run(
 
             getattr(aggregate, settings.stage)(config, run_dir, console)
     except KeyboardInterrupt:
-        if not int(os.environ.get(RANK, 0)):  # the first process speaks for all
-            console.print(
-                f"\nStopped. What is stored is complete; the same command with run_dir={run_dir} "
-                "goes on from there.",
-                soft_wrap=True,
-            )
+        console.print(
+            "\nInterrupted. Results so far are saved; run the same command with "
+            f"run_dir={run_dir} to resume.",
+            soft_wrap=True,
+        )
         raise SystemExit(130) from None
 
 
-class Life:
-    """One run, from its config to its report."""
+class ErrorCollector:
+    """Errors that a user can fix, collected so that all are told at once."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Keep errors that a user can fix; others are raised."""
+        try:
+            yield
+        except (InputError, OSError) as error:
+            self.messages.append(str(error))
+
+    def raise_all(self) -> None:
+        """Raise them all as one.
+
+        Raises:
+            ValueError: there are some.
+        """
+        if len(self.messages) == 1:
+            raise InputError(self.messages[0])
+        if self.messages:
+            lines = "".join(f"\n  {number}. {why}" for number, why in enumerate(self.messages, 1))
+            raise InputError(f"{len(self.messages)} problems found:{lines}")
+
+
+class Run:
+    """One run, from its config to its report.
+
+    Args:
+        config, overrides, stored: As `config`, `words` and `stored` of `run`.
+        settings: The plain settings of the config.
+        run_dir: Of the run.
+        console: Where to print.
+        errors: Collects what is wrong; without it the first error is raised.
+
+    Attributes:
+        given: The config as it came, for the processes of several devices.
+        values: The settings that are used, as they count.
+        config: The same for records; values of the environment are named, secrets are hidden.
+
+    Raises:
+        ValueError: what can be told to be wrong without loading weights.
+    """
 
     def __init__(
         self,
         config: Mapping[str, Any],
-        words: Sequence[str],
+        overrides: Sequence[str],
         settings: Settings,
         run_dir: Path,
         console: Console,
-        *,
-        sweep: bool,
+        stored: Mapping[str, Any] | None = None,
+        errors: ErrorCollector | None = None,
     ) -> None:
-        """Make the objects; everything that can be checked without weights is checked.
-
-        Raises:
-            ValueError: what cannot be.
-        """
-        self.settings, self.run_dir, self.console, self.sweep = settings, run_dir, console, sweep
-        self.faults = Faults()
-        attempt = self.faults.gathered if settings.stage == "check" else nullcontext
+        attempt = nullcontext if errors is None else errors.collect
+        self.settings, self.console, self.folder = settings, console, RunFolder(run_dir)
+        self.given, self.overrides = dict(config), list(overrides)
         self.experiment: Experiment = build_experiment(config)
-        self.size = 16 if settings.batch_size == "auto" else settings.batch_size
+        uses, name = self.experiment.takes, str(settings.experiment)
         self.devices: tuple[torch.device, ...] = (torch.device("cpu"),)
+        self.logger: Any = None
         with attempt():
-            refuse_unused(words, self.experiment.takes, str(settings.experiment))
+            refuse_unused(overrides, uses, name)
         with attempt():
             if isinstance(self.experiment, Task) and max(settings.num_shards, settings.devices) > 1:
                 raise InputError(
-                    f"{settings.experiment} is one piece of work and cannot be divided; leave out "
-                    "data.num_shards and devices"
+                    f"{name} cannot be sharded or run on several devices; remove data.num_shards "
+                    "and devices"
                 )
         with attempt():
             self.devices = choose_devices(settings.device, settings.devices)
         with attempt():
             self.logger = build(hide(config["logger"]), "logger")
-        takes = self.experiment.takes
-        choices = build_choices(config, settings, takes, self.size, attempt)
-        if choices is not None:
-            self.choices: Choices = choices
-            with attempt():
-                choices.models.check()
-            with attempt():
-                self.experiment.check(choices)
-        self.device = self.devices[int(os.environ.get(RANK, 0)) if len(self.devices) > 1 else 0]
-        self.trainer = dict(config["trainer"])
+        size = settings.batch_size if isinstance(settings.batch_size, int) else 16
+        choices = build_choices(config, settings, uses, size, attempt)
+        if errors is not None and (choices is None or self.logger is None):
+            errors.raise_all()
+        assert choices is not None
+        self.choices: Choices = choices
         with attempt():
-            given = {key: value for key, value in self.trainer.items() if key[0] != "_"}
-            check_settings(find_target(self.trainer, "trainer"), given, "trainer")
-        self.keep(config)
+            choices.models.check()
+        with attempt():
+            self.experiment.check(choices)
+        self.values, self.config = (
+            {key: value for key, value in hide(given).items() if _is_used(key, uses, name)}
+            for given in (config, config if stored is None else stored)
+        )
 
-    def keep(self, stored: Mapping[str, Any]) -> None:
-        """Take these settings for records: those that are used."""
-        used = {key: value for key, value in stored.items() if self._is_used(key)}
-        self.config = dict(hide(used))
-
-    def _is_used(self, key: str) -> bool:
-        choice = OWNERS.get(key, key)
-        return choice not in CHOICES or choice in self.experiment.takes
-
-    def live(self) -> None:
+    def execute(self, *, sweep: bool = False) -> None:
         """Compute what is missing; merge and draw, if this process does all of it."""
-        if self.settings.stage == "check":
-            if not hasattr(self, "choices") or not hasattr(self, "logger"):
-                self.faults.tell()
-            rehearse(self, self.faults)
-            return
-        check_allocation()
-        if int(os.environ.get(RANK, 0)):
-            from attnguide.runs.progress import Progress  # Lightning takes seconds
-
-            self._compute(None, Progress(Console(quiet=True), lambda *_: None))
-            return
-        refuse_links(self.run_dir)
-        open_run(self.run_dir, self.config, FREE)
-        shards = self.settings.num_shards
-        provenance = Provenance(self.run_dir, self.settings.shard, shards)
-        finished = self._is_finished(provenance)
-        if finished and self.sweep and provenance.is_drawn:
-            self.console.print(f"{self.run_dir} is finished already; skipped.", soft_wrap=True)
-            return
-        group = "/".join(self.run_dir.resolve().parts[-3:-1]) if self.sweep else None
-        shard = None if shards == 1 else self.settings.shard
-        with self.logger.open(self.run_dir, self.config, shard=shard, group=group) as tracker:
-            if finished:
-                self.console.print(
-                    f"{self.run_dir} is finished already; drawing it again from what it stored.",
-                    soft_wrap=True,
-                )
-            else:
-                self._begin(provenance, tracker)
-            if shards == 1:
-                merge_parts(self.run_dir, self.console)
-                write_findings(self.experiment, self.config, self.run_dir, self.console, tracker)
+        _check_allocation()
+        check_settings(self.folder, self.values, self.config)
+        run_dir, shard, shards = self.folder.path, self.settings.shard, self.settings.num_shards
+        results, prepared = Results(run_dir, self.experiment.key, shard), None
+        if not self.folder.config.is_file() and self._is_alone:
+            prepared = self._prepare(results)  # a command that is refused here leaves no folder
+        open_run(self.folder, self.values, self.config, self.console)
+        with results:
+            provenance = Provenance(run_dir, shard, shards)
+            was_finished = provenance.finished
+            skips = sweep and was_finished and provenance.is_drawn  # if its inputs are the same
+            group = "/".join(run_dir.resolve().parts[-3:-1]) if sweep else None
+            logger = Files() if skips else self.logger
+            tracked = logger.open(
+                run_dir, self.config, shard=None if shards == 1 else shard, group=group
+            )
+            with tracked as tracker:
+                is_new = self._compute(results, provenance, tracker, prepared)
+                if was_finished and not is_new:
+                    then = "skipped" if skips else "redrawing from stored results"
+                    self._print(f"{run_dir} is already finished; {then}.")
+                    if skips:
+                        return
+                if shards == 1:
+                    merge_parts(run_dir, self.console)
+                    write_findings(self.experiment, self.config, run_dir, self.console, tracker)
         if shards > 1:
-            self.console.print(
-                f"Shard {self.settings.shard} of {shards} is stored. When all are: "
-                f"{command()} stage=merge run_dir={self.run_dir}",
-                soft_wrap=True,
+            self._print(
+                f"Shard {shard} of {shards} is stored. When all are: {command()} stage=merge "
+                f"run_dir={run_dir}"
             )
 
-    def _is_finished(self, provenance: Provenance) -> bool:
-        """Whether all is computed, from inputs that are as they were."""
-        if not provenance.finished or isinstance(self.experiment, Task):
-            return provenance.finished
+    @property
+    def _is_alone(self) -> bool:
+        """Whether this process computes the rows itself."""
+        return len(self.devices) == 1 and not isinstance(self.experiment, Task)
+
+    def _compute(
+        self, results: Results, provenance: Provenance, tracker: Any, prepared: Prepared | None
+    ) -> bool:
+        """Rows of all items of this shard, on one device or several; whether there are new ones."""
+        if provenance.finished and isinstance(self.experiment, Task):
+            return False
         if provenance.skipped:
             names = ", ".join(provenance.skipped[:3])
-            self.console.print(f"trying what could not be read before: {names}", soft_wrap=True)
-            return False
-        pictures = str(provenance.values.get("pictures"))
-        return is_unchanged(self.run_dir, self.settings.shard, self.choices, pictures)
-
-    def _begin(self, provenance: Provenance, tracker: Any) -> None:
-        from attnguide.runs.progress import Progress  # drawing does without Lightning
-
+            self._print(f"retrying pictures that were unreadable last time: {names}")
+        stored, before, finished = provenance.values, len(results.parts()), False
         provenance.begin(
             seed=self.settings.seed,
             device=device_name(self.devices),
             precision=self.settings.precision,
-            pictures=fingerprint(self.choices),
         )
-        progress = Progress(self.console, tracker.progress)
-        finished = False
+        monitor = Monitor(self.console, provenance, tracker.progress, len(self.devices))
         try:
-            self._compute(provenance, progress)
+            if isinstance(self.experiment, Task):
+                self._work(self.experiment, results)
+            elif self._is_alone:
+                self.compute_rows(prepared or self._prepare(results), monitor)
+            else:
+                run_on_devices(
+                    compute_on_device, len(self.devices), monitor,
+                    self.given, self.overrides, self.folder.path,
+                )  # fmt: skip
             finished = True
         finally:
-            peak = {"peak_cuda_memory_mb": round(progress.cuda_peak / 2**20)}
-            provenance.end(
-                finished=finished,
-                batch_size=self.size,
-                **(peak if progress.cuda_peak else {}),
-            )
+            monitor.close()
+            if finished or len(results.parts()) > before or not stored:
+                provenance.end(finished=finished, **monitor.facts())
+            else:  # a command that is refused changes no record
+                provenance.restore(stored)
+        if self.settings.num_shards == 1 and not results.done():
+            raise InputError("no picture could be read; see the reasons above")
+        return len(results.parts()) > before
 
-    def _compute(self, provenance: Provenance | None, progress: Progress) -> None:
-        """Rows of all items of all models; in a further device's process, its share."""
-        seed_everything(self.settings.seed)
-        if isinstance(self.experiment, Task):
-            work = Work(self.run_dir, self.device, self.settings, self.console, self.results)
-            self.experiment.work(self.choices, work)
-            return
+    def _work(self, task: Task, results: Results) -> None:
+        _seed_everything(self.settings.seed)
+        work = Work(
+            self.folder.path, self.devices[0], self.settings, self.console,
+            lambda _: nullcontext(results),  # whose lock this process holds already
+        )  # fmt: skip
+        task.work(self.choices, work)
+
+    def _prepare(self, results: Results, number: int = 0) -> Prepared:
+        """Trainer and studies; the first model is loaded, and its pictures are listed."""
+        from attnguide.runs.predict import TableWriter, make_trainer  # Lightning takes seconds
+
+        writer, device = TableWriter(results), self.devices[number]
+        trainer = make_trainer(
+            self.given["trainer"], device, self.settings.precision, self.folder.path, writer
+        )
+        studies = self._studies(device)
+        return writer, trainer, chain([next(studies)], studies)
+
+    def _studies(self, device: torch.device) -> Iterator[tuple[Study, Selection]]:
+        """Every model with its complete list."""
+        _seed_everything(self.settings.seed)
+        for vit in self.experiment.models(self.choices, device):
+            choices = self.choices
+            if self.settings.batch_size == "auto":
+                size = fitting_batch(vit, device, len(self.devices))
+                choices = replace(choices, batch_size=size)
+                self._print(f"{vit.name}: {size} images at once fit into memory")
+            study = choices.of(vit)
+            yield study, self.experiment.to_study(study)
+
+    def compute_rows(self, prepared: Prepared, monitor: Any, number: int = 0) -> None:
+        """Rows of this process's share of every model's items.
+
+        Args:
+            prepared: As `_prepare` gives it.
+            monitor: As `runs.progress.Monitor`.
+            number: Of the device among those of this shard.
+        """
         from attnguide.runs.predict import predict
 
-        self.files = file_stamps(self.choices)
-        with self.results(self.experiment.key, owner=provenance is not None) as results:
-            for vit in self.experiment.models(self.choices, self.device):
-                if self.settings.batch_size == "auto":
-                    self.size = fitting_batch(vit, self.devices)
-                    self.choices = replace(self.choices, batch_size=self.size)
-                    self.console.print(f"{vit.name}: {self.size} images at once fit into memory")
-                self._study(vit, results, provenance, progress, predict)
-            alone = provenance is not None and self.settings.num_shards == 1
-            if alone and not results.done():
-                raise InputError(
-                    "no picture could be read, so there is nothing to draw; the lines above say "
-                    "why of each"
-                )
-
-    def _study(
-        self, vit: Any, results: Results, provenance: Any, progress: Progress, predict: Any
-    ) -> None:
-        """Rows of this process's share of a model's items; the list is complete before."""
-        from attnguide.runs.predict import Where, unreadable
-
-        study = self.choices.of(vit)
-        selection = self.experiment.to_study(study)
-        items = share(selection.items, self.settings.shard, self.settings.num_shards)
-        digest = settings_digest(self.config, FREE)
-        identity = identity_of(study, selection.items, digest, self.files)
-        if provenance is not None:
-            settle(results, identity, selection.items, self.settings, self.console)
-        where = Where(
-            self.devices,
-            self.trainer,
-            self.settings.precision,
-            self.workers,
-            getattr(self.choices.pictures, "on_error", "skip"),
-        )
-        predict(self.experiment, study, items, results, where, progress, identity)
-        if provenance is None:
-            return
-        skipped = unreadable(items, results, vit.name)
-        provenance.note(vit.name, vit.weights_sha256, selection.note, skipped, study.engine_used)
-        if selection.note:
-            self.console.print(f"{vit.name}: {selection.note}", soft_wrap=True)
-        if skipped:
-            self.console.print(
-                f"{vit.name}: skipped {len(skipped)} unreadable of {len(items)} images"
+        writer, trainer, studies = prepared
+        writer.monitor = monitor
+        shard, shards = self.settings.shard, self.settings.num_shards
+        workers = self.settings.workers if isinstance(self.settings.workers, int) else 0
+        for study, selection in studies:
+            vit = study.vit
+            items = share(share(selection.items, shard, shards), number, len(self.devices))
+            writer.inputs = check_inputs(self.folder, shard, study, selection.items)
+            done = writer.results.done(model=vit.name)
+            stored = sum((item.part, item.id) in done for item in items)
+            monitor.begin(vit.name, len(items), stored, study.batch_size)
+            predict(trainer, self.experiment, study, items, done, workers)
+            done = writer.results.done(model=vit.name)
+            skipped = [item.id for item in items if (item.part, item.id) not in done]
+            cuda = self.devices[number].type == "cuda"
+            peak = torch.cuda.max_memory_allocated(self.devices[number]) if cuda else 0
+            monitor.note(
+                vit.name, vit.weights_sha256, selection.note, skipped, study.engine_used, peak
             )
 
-    @property
-    def workers(self) -> int:
-        """Processes that read pictures."""
-        asked = self.settings.workers
-        return asked if isinstance(asked, int) else 0
+    def compute_share(self, monitor: Any, number: int) -> None:
+        """Rows of the share of one of several devices, in a process of its own."""
+        results = Results(self.folder.path, self.experiment.key, self.settings.shard, device=number)
+        with results:
+            self.compute_rows(self._prepare(results, number), monitor, number)
 
-    def results(self, key: Sequence[str], *, owner: bool = True) -> Results:
-        """The table of this shard, for writing."""
-        return Results(self.run_dir, key, shard=self.settings.shard, owner=owner)
+    def _print(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)
+
+
+def compute_on_device(
+    number: int,
+    monitor: Any,
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    run_dir: Path,
+) -> None:
+    """In the process of one of several devices: the run again, but only its share of the rows."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings = read_settings(config)
+    Run(config, overrides, settings, run_dir, make_console()).compute_share(monitor, number)
+
+
+def _is_used(key: str, uses: frozenset[str], experiment: str) -> bool:
+    """Whether a setting changes something; the others are not recorded."""
+    try:
+        refuse_unused([key], uses, experiment)
+    except InputError:
+        return False
+    return True
+
+
+def _check_allocation() -> None:
+    """Refuse several tasks of SLURM that would all do the same run.
+
+    Raises:
+        ValueError: this process is one of several tasks.
+    """
+    tasks, rank = os.environ.get("SLURM_NTASKS", "1"), os.environ.get("SLURM_PROCID", "0")
+    if tasks.isdigit() and int(tasks) > 1 and rank != "0":
+        raise InputError(
+            f"this is task {rank} of {tasks} in one allocation, and all would do the same run; use "
+            "srun -n 1 with devices=N, or slurm/array.sbatch for shards"
+        )
+
+
+def _seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

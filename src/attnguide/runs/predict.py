@@ -1,202 +1,261 @@
-"""Hop 5: items in batches through Lightning's predict loop; rows on disk after each batch."""
+"""Items in batches through Lightning's predict loop; rows on disk after each batch."""
 
 from __future__ import annotations
 
 import logging
-import os
+import signal
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hydra
+import pandas as pd
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import BasePredictionWriter
-from torch.utils.data import DataLoader, Dataset
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from attnguide.data.pictures import Item
 from attnguide.errors import InputError
 from attnguide.figures.experiment import Experiment, Rows, Study
 from attnguide.models.reader import UnreadableImage
-from attnguide.runs.objects import find_target
-from attnguide.runs.progress import Progress
-from attnguide.runs.workers import ended_well, leave_signals_to_parent, readable_workers
-from attnguide.runs.world import key_of, origin_for, prints_of
-from attnguide.store.identity import Identity
+from attnguide.runs.resume import key_of
+from attnguide.store.inputs import PartInputs
 from attnguide.store.maps import store_pictures
 from attnguide.store.table import Results
 
 log = logging.getLogger(__name__)
-_NEEDLESS = "many workers|`srun`|GPU available|LeafSpec|batch indices|returned None|os.fork"
-Entry = tuple[Item, Any]
-Prints = dict[str, list[list[Any]]]  # what each item was read from
+Entry = tuple[Item, Any, list[list[str]]]  # item, finished input, (path, stamp, checksum) of files
 
 
-@dataclass(frozen=True)
-class Where:
-    """Where and how steps run.
+def make_trainer(
+    node: Mapping[str, Any], device: torch.device, precision: str, run_dir: Path, writer: Any
+) -> pl.Trainer:
+    """Lightning's Trainer from `conf/trainer`, for prediction on one device.
 
-    Attributes:
-        devices: One, or several with a process for each.
-        trainer: Settings of Lightning's `Trainer`, with `_target_`.
+    Args:
+        node: Of the config; callbacks and loggers in it stand beside ours.
+        device: Where it computes; several devices have a process and a trainer each.
         precision: "fp32", "tf32" or "bf16" (of masked forward passes alone).
-        workers: Processes that read pictures.
-        on_error: "skip" or "raise" for a picture that cannot be read.
-    """
+        run_dir: Where Lightning's loggers write by default.
+        writer: Stores the rows.
 
-    devices: tuple[torch.device, ...]
-    trainer: Mapping[str, Any]
-    precision: str = "fp32"
-    workers: int = 0
-    on_error: str = "skip"
+    Raises:
+        ValueError: settings that Lightning does not have, or refuses.
+    """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    cuda = device.type == "cuda"
+    try:
+        make = hydra.utils.instantiate({**node, "_partial_": True, "_convert_": "all"})
+        with _quiet():
+            trainer: pl.Trainer = make(
+                accelerator="gpu" if cuda else "cpu",
+                devices=[device.index or 0] if cuda else 1,
+                default_root_dir=str(run_dir),
+                callbacks=[*(make.keywords.get("callbacks") or ()), writer],
+                # whatever starts this process, SLURM too: it is alone, and requeued by others
+                plugins=[*(make.keywords.get("plugins") or ()), LightningEnvironment()],
+            )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise InputError(f"trainer: {error}; see conf/trainer/default.yaml") from error
+    return trainer
 
 
 def predict(
+    trainer: pl.Trainer,
     experiment: Experiment,
     study: Study,
     items: Sequence[Item],
-    results: Results,
-    where: Where,
-    progress: Progress,
-    identity: Identity,
+    done: Collection[tuple[str, str]],
+    workers: int = 0,
 ) -> None:
-    """Rows of every item that has none yet, stored batch by batch.
+    """Rows of every item that is not done, stored batch by batch.
 
-    The batches of a resumed run are those of an uninterrupted one, so the numbers are the same.
-    With several devices Lightning gives each process its share of the batches, none twice.
+    The batches of a resumed run are those of an uninterrupted one without what is done, so that the
+    rows are the same to the last bit.
+
+    Args:
+        trainer: As `make_trainer` gives it.
+        experiment, study: Compute the rows.
+        items: This process's share of the complete list.
+        done: Part and id of the items that have rows.
+        workers: Processes that read pictures.
+
+    Raises:
+        ValueError: a picture that cannot be read where `data.on_error` is "raise"; a data worker
+            died.
     """
-    done, count = results.done(model=study.vit.name), len(where.devices)
-    size = max(1, min(study.batch_size, ceil(len(items) / count)))  # work for every device
-    batches = [
-        [item for item in items[start : start + size] if _name(item) not in done]
-        for start in range(0, len(items), size)
-    ]
-    batches = [batch for batch in batches if batch]
-    progress.begin(study.vit.name, len(items), sum(map(len, batches)), count)
-    if not batches:
+    places = frozenset(n for n, item in enumerate(items) if (item.part, item.id) in done)
+    if len(places) == len(items):
         return
-    batches += [[] for _ in range(count - len(batches))]  # Lightning wants one for each
-    data = BatchDataset(experiment, study, batches, where.on_error)
-    loader = DataLoader(
-        data, batch_size=None, num_workers=where.workers, worker_init_fn=leave_signals_to_parent
-    )
-    writer = TableWriter(results, study.vit.name, identity)
-    trainer = make_trainer(where, results.run_dir, [writer, progress])
-    with ended_well(trainer), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", f"(?s).*({_NEEDLESS})")
-        with readable_workers():
-            trainer.predict(Explainer(experiment, study), loader, return_predictions=False)
-    progress.end()
+    try:
+        with _quiet():
+            module = Explainer(experiment, study, items, places, workers)
+            trainer.predict(module, return_predictions=False)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning has turned deaf to it
+        raise KeyboardInterrupt from None  # Lightning makes it an exit
 
 
-def unreadable(items: Sequence[Item], results: Results, model: str) -> list[str]:
-    """Ids of the items that have no rows after all was tried."""
-    done = results.done(model=model)
-    return [item.id for item in items if _name(item) not in done]
+class ItemDataset(Dataset[Any]):
+    """Finished inputs; in place of a picture that cannot be read stands the error.
 
-
-class BatchDataset(Dataset[Any]):
-    """Whole batches of finished inputs; (item, input) of every picture that could be read.
-
-    In place of a batch stands the error that refuses a picture, since a worker's exception would
-    come out as another kind.
+    A worker's exception would come out as another kind.
     """
+
+    def __init__(self, experiment: Experiment, study: Study, items: Sequence[Item]) -> None:
+        self.experiment, self.study, self.items = experiment, study, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, number: int) -> Entry | UnreadableImage:
+        item = self.items[number]
+        try:  # files first: what is noted of them is never newer than what was read
+            files = [[source.path, source.stamp, source.content()] for source in item.sources]
+            sample = item.load()
+        except UnreadableImage as error:
+            return error
+        return item, self.experiment.inputs(self.study, item, sample), files
+
+
+class RemainingBatches(BatchSampler):
+    """Batches of the complete list, without what is done."""
 
     def __init__(
-        self, experiment: Experiment, study: Study, batches: list[list[Item]], on_error: str
+        self,
+        sampler: Any,
+        batch_size: int,
+        drop_last: bool = False,
+        done: frozenset[int] = frozenset(),
     ) -> None:
-        self.experiment, self.study = experiment, study
-        self.batches, self.on_error = batches, on_error
+        super().__init__(sampler, batch_size, drop_last)
+        self.batches = [[n for n in batch if n not in done] for batch in super().__iter__()]
+        self.batches = [batch for batch in self.batches if batch]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, number: int) -> tuple[list[Entry] | UnreadableImage, int, Prints]:
-        entries, prints = [], {}
-        for item in self.batches[number]:
-            try:
-                files = prints_of(item)
-                sample = item.load()
-            except UnreadableImage as error:
-                if self.on_error == "raise":
-                    return error, len(self.batches[number]), {}
-                log.warning("skipped: %s", error)
-                continue
-            prints[key_of(item)] = files
-            entries.append((item, self.experiment.inputs(self.study, item, sample)))
-        return entries, len(self.batches[number]), prints
+
+class PictureLoader(DataLoader[Any]):
+    """A loader that says what a user can do when one of its processes dies."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches.
+
+        Raises:
+            ValueError: a worker died, or found no shared memory.
+        """
+        try:
+            yield from super().__iter__()
+        except (RuntimeError, OSError, EOFError) as error:
+            if not self.num_workers or str(error).startswith("Caught"):  # an error of ours
+                raise
+            why = (str(error) or repr(error)).splitlines()[0]
+            raise InputError(
+                "a process that reads pictures died, usually because memory or /dev/shm ran out "
+                f"({why}); earlier results are intact: run the same command with data.workers=0 or "
+                "a smaller batch_size"
+            ) from error
 
 
 class Explainer(pl.LightningModule):
     """The model; a step turns a batch of inputs into rows."""
 
-    def __init__(self, experiment: Experiment, study: Study) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        study: Study,
+        items: Sequence[Item],
+        done: frozenset[int] = frozenset(),
+        workers: int = 0,
+    ) -> None:
         super().__init__()
         self.network = study.vit.module
-        self.experiment, self.study = experiment, study
+        self.experiment, self.study, self.items = experiment, study, items
+        self.done, self.workers = done, workers
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Rows | None:  # noqa: ARG002
-        """Rows of a batch, with what the items say of each."""
-        entries, *_ = batch
-        if isinstance(entries, UnreadableImage):
-            raise entries
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The items that are left, in the batches of the complete list."""
+        data = ItemDataset(self.experiment, self.study, self.items)
+        places = range(len(self.items))
+        return PictureLoader(
+            data,
+            batch_sampler=RemainingBatches(places, self.study.batch_size, done=self.done),
+            collate_fn=list,
+            num_workers=self.workers,
+            worker_init_fn=_leave_signals_to_parent,
+        )
+
+    def predict_step(self, batch: list[Any], batch_idx: int) -> Rows:  # noqa: ARG002
+        """Rows of a batch, with what the items say of each; none of unreadable pictures."""
+        for error in (entry for entry in batch if isinstance(entry, UnreadableImage)):
+            if getattr(self.study.pictures, "on_error", "skip") == "raise":
+                raise error
+            log.warning("skipped: %s", error)
+        entries = [(entry[0], entry[1]) for entry in _readable(batch)]
         if not entries:
-            return None
+            return Rows(pd.DataFrame())
         with torch.enable_grad():
             found = self.experiment.rows(self.study, entries)
         return Rows(_with_items(found.table, [item for item, _ in entries]), found.pictures)
 
     def transfer_batch_to_device(self, batch: Any, *_: Any) -> Any:
-        """Steps move what they need; Lightning refuses frozen records."""
+        """Nothing: steps move what they need, and Lightning refuses frozen records."""
         return batch
 
 
 class TableWriter(BasePredictionWriter):
-    """Each batch to disk before the next one: pictures first, for rows say that all is there."""
+    """Each batch to disk before the next one: pictures first, for rows say that all is there.
 
-    def __init__(self, results: Results, model: str, identity: Identity) -> None:
+    Args:
+        results: Of this process.
+
+    Attributes:
+        monitor: Is told how far it is.
+        inputs: Checksum of what the model's rows are computed from.
+    """
+
+    def __init__(self, results: Results) -> None:
         super().__init__("batch")
-        self.results, self.model, self.identity = results, model, identity
-        self.parent: int | None = None  # of a further device's process
-
-    def setup(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
-        """Remember who started this process, if another one did."""
-        if not trainer.is_global_zero:
-            self.parent = os.getppid()
-
-    def on_predict_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Wait for the other devices: only then are all rows there.
-
-        Raises:
-            OSError: one of them has failed.
-        """
-        try:
-            trainer.strategy.barrier("rows are stored")
-        except RuntimeError as error:  # what gloo and NCCL say when nobody answers
-            raise OSError(
-                0,
-                "the process of another device has failed, the lines above say why; what is stored "
-                "is complete: the same command goes on from there",
-            ) from error
+        self.results, self.inputs = results, ""
+        self.monitor: Any = None
 
     def write_on_batch_end(
         self,
         trainer: pl.Trainer,  # noqa: ARG002
-        pl_module: pl.LightningModule,  # noqa: ARG002
-        prediction: Rows | None,
+        pl_module: pl.LightningModule,
+        prediction: Rows,
         batch_indices: Any,  # noqa: ARG002
-        batch: Any,
+        batch: list[Any],
         *_: Any,
     ) -> None:
-        """Store a batch; nothing in a process whose parent, and with it the lock, is gone."""
-        if self.parent is not None and os.getppid() != self.parent:
-            os._exit(1)
-        if prediction is not None:
-            pictures = store_pictures(self.results.run_dir, prediction.pictures)
-            origin = origin_for(self.identity, batch[2], pictures)
-            self.results.append(prediction.table.assign(model=self.model), origin)
+        """Store a batch."""
+        assert isinstance(pl_module, Explainer)
+        model = pl_module.study.vit.name
+        if not prediction.table.empty:
+            pictures = store_pictures(self.results.folder.path, prediction.pictures)
+            files = {key_of(item): sources for item, _, sources in _readable(batch)}
+            inputs = PartInputs(model, self.inputs, files, pictures)
+            self.results.append(prediction.table.assign(model=model), inputs)
+        self.monitor.advance(model, len(batch))
+
+
+def _readable(batch: Sequence[Any]) -> list[Entry]:
+    return [entry for entry in batch if not isinstance(entry, UnreadableImage)]
 
 
 def _with_items(table: Any, items: Sequence[Item]) -> Any:
@@ -214,42 +273,16 @@ def _with_items(table: Any, items: Sequence[Item]) -> Any:
     ).astype({"shown": "Int64"})
 
 
-def _name(item: Item) -> tuple[str, str]:
-    return item.part, item.id
+def _leave_signals_to_parent(_: int) -> None:
+    """In a data worker: Ctrl-C and SIGTERM reach the whole group, and the parent ends all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def make_trainer(where: Where, run_dir: Path, callbacks: list[Any]) -> pl.Trainer:
-    """Lightning's Trainer from `conf/trainer`, for prediction on the chosen devices.
-
-    Raises:
-        ValueError: checkpoints in the folder that Lightning would load.
-    """
-    stale = [path.name for path in Path(run_dir).glob("hpc_ckpt*")]
-    if stale:
-        raise InputError(f"{run_dir} holds {stale}, which Lightning would load; remove them")
-    torch.set_float32_matmul_precision("high" if where.precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = where.precision == "tf32"
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    cuda = where.devices[0].type == "cuda"
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice (more workers, an idle GPU) and its use of old parts of torch."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", f"(?s).*({_NEEDLESS})")
-        trainer: pl.Trainer = find_target(where.trainer, "trainer")(
-            **{key: value for key, value in where.trainer.items() if key[0] != "_"},
-            accelerator="gpu" if cuda else "cpu",
-            devices=[d.index or 0 for d in where.devices] if cuda else len(where.devices),
-            default_root_dir=str(run_dir),
-            plugins=_environment(len(where.devices)),
-            callbacks=callbacks,
-        )
-    return trainer
-
-
-def _environment(count: int) -> list[Any]:
-    """Who starts processes: we do, also inside an allocation of SLURM, which counts tasks."""
-    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-
-    if count > 1:
-        return [LightningEnvironment()]
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+        warnings.filterwarnings("ignore", category=PossibleUserWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+        yield

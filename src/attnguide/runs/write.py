@@ -1,8 +1,9 @@
-"""Hops 7 to 9: from what is stored to summary, claims, figure, report, tracker."""
+"""From stored rows to summary, claims, figure, report and tracker; needs neither model nor data."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +11,93 @@ from typing import Any
 
 from rich.console import Console
 
+from attnguide.errors import InputError, command
 from attnguide.figures.experiment import Experiment, read_stored
 from attnguide.figures.shown import viewer_pictures
 from attnguide.report.page import write_report
 from attnguide.runs.console import print_summary
+from attnguide.runs.objects import build, build_experiment
+from attnguide.runs.resume import check_parts, missing
+from attnguide.runs.secrets import hide
+from attnguide.store.config import load_config
 from attnguide.store.files import csv_bytes, write_atomic
+from attnguide.store.folder import RunFolder
 from attnguide.store.maps import write_maps
 from attnguide.store.provenance import Provenance
+from attnguide.store.table import merge
 from attnguide.viz.style import render
 
+EXPERIMENT = re.compile(r"experiments\.\w+\.\w+")
 DRAWN = (
     *("summary.csv", "claims.csv", "findings.json", "figure.png", "figure.pdf", "report.html"),
     *("maps.npz", "results.parquet"),
 )
+
+
+def draw_again(run_dir: Path, console: Console) -> None:
+    """Figure and report from what a run stored (`stage=draw`)."""
+    experiment, config = stored_experiment(run_dir)
+    check_parts(RunFolder(run_dir))
+    write_findings(experiment, config, run_dir, console)
+
+
+def merge_parts(run_dir: Path, console: Console) -> None:
+    """One table of the parts, where there are some.
+
+    Raises:
+        ValueError: parts of other inputs.
+    """
+    folder = RunFolder(run_dir)
+    if folder.part_files():
+        check_parts(folder, console)
+        merge(run_dir)
+
+
+def merge_shards(run_dir: Path, console: Console) -> None:
+    """One table of all shards, and what is drawn from it (`stage=merge`).
+
+    Raises:
+        ValueError: shards that are not finished; parts of other inputs.
+    """
+    experiment, config = stored_experiment(run_dir)
+    folder = RunFolder(run_dir)
+    check_parts(folder, console)
+    count = int(config["data"].get("num_shards", 1))
+    shards = [Provenance(run_dir, shard, count) for shard in range(count)]
+    unfinished = [
+        number
+        for number, shard in enumerate(shards)
+        if not shard.finished or missing(folder, number, count, shard.skipped)
+    ]
+    if unfinished:
+        raise InputError(
+            f"{len(unfinished)} of {count} shards of {run_dir} are not finished: "
+            f"{', '.join(map(str, unfinished))}; run them (data.shard=N) and merge again"
+        )
+    rows = merge(run_dir)
+    console.print(f"Merged {count} shards: {rows['image_id'].nunique()} images, {len(rows)} rows.")
+    if count > 1:
+        Provenance(run_dir).gather(shards)
+    with build(hide(config["logger"]), "logger").open(run_dir, config) as tracker:
+        write_findings(experiment, config, run_dir, console, tracker)
+
+
+def stored_experiment(run_dir: Path) -> tuple[Experiment, dict[str, Any]]:
+    """The experiment of a stored run, and its config.
+
+    Raises:
+        ValueError: an experiment that is not known here.
+    """
+    config = load_config(run_dir)
+    runner = config.get("runner")
+    target = str(runner.get("_target_", "")) if isinstance(runner, dict) else ""
+    name = str(config.get("experiment"))
+    if not EXPERIMENT.fullmatch(target) or not re.fullmatch(r"\w+", name):
+        raise InputError(
+            f"{RunFolder(run_dir).config} names no experiment of this project ({name!r}, "
+            f"{target or 'nothing'}); only runs of experiments that {command()} lists are drawn"
+        )
+    return build_experiment(config), config
 
 
 def write_findings(
@@ -33,24 +108,23 @@ def write_findings(
     tracker: Any = None,
 ) -> None:
     """Draw from what is stored, write tables, figures and report, and say where they lie."""
-    provenance = Provenance(run_dir)
+    folder, provenance = RunFolder(run_dir), Provenance(run_dir)
     provenance.drawn(None)  # killed from here on, it is drawn again
     stored = read_stored(run_dir, config)
     findings = experiment.draw(stored)
     findings = replace(findings, title=experiment.title, claim=experiment.claim)
     write_maps(run_dir, stored.all_rows)
-    name = str(config.get("experiment"))
     claims = findings.claims.copy()
-    claims.insert(0, "experiment", name)
+    claims.insert(0, "experiment", str(config.get("experiment")))
     for stem, table in (("summary", findings.summary), ("claims", claims)):
-        write_atomic(run_dir / f"{stem}.csv", csv_bytes(table))
+        write_atomic(folder.table(stem), csv_bytes(table))
     for kind in ("png", "pdf"):
-        write_atomic(run_dir / f"figure.{kind}", render(findings.figure, kind))
+        write_atomic(folder.figure(kind), render(findings.figure, kind))
     words = {key: getattr(findings, key) for key in ("title", "claim", "caption", "found")}
-    write_atomic(run_dir / "findings.json", json.dumps(words, indent=1).encode())
+    write_atomic(folder.findings, json.dumps(words, indent=1).encode())
     viewer = viewer_pictures(stored)
     report = write_report(run_dir, findings, dict(config), dict(stored.provenance), viewer)
     provenance.drawn([name for name in DRAWN if (run_dir / name).is_file()])
     if tracker is not None:
         tracker.log(findings, viewer)
-    print_summary(findings, run_dir / "figure.png", report, console)
+    print_summary(findings, folder.figure("png"), report, console)

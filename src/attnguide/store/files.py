@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
-_locks: set[int] = set()
+# Data workers of a killed owner hold its lock until they notice, which takes them 5 seconds.
+WAIT_S = 10.0
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -42,8 +45,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise OSError(
             error.errno,
-            f"cannot write {path} ({error.strerror}); what was stored before is complete: mend "
-            "this and run the same command again",
+            f"cannot write {path} ({error.strerror}); earlier results are intact: fix this and "
+            "run the same command again",
         ) from error
 
 
@@ -56,29 +59,11 @@ def subfolder(run_dir: Path, name: str) -> Path:
     folder = run_dir / name
     if folder.is_symlink():
         raise InputError(
-            f"{folder} is a link, and a run writes nowhere but in its folder; remove the link, or "
+            f"{folder} is a link, and a run writes only inside its own folder; remove the link, or "
             "pass another run_dir"
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def refuse_links(run_dir: Path) -> None:
-    """Refuse a run folder that holds links, through which files elsewhere would be written.
-
-    The folder itself may be one: it is what the user named.
-
-    Raises:
-        ValueError: the first link.
-    """
-    folders = [run_dir, *(run_dir / name for name in ("parts", "training"))]
-    for folder in (folder for folder in folders if folder.is_dir()):
-        for entry in folder.iterdir():
-            if entry.is_symlink():
-                raise InputError(
-                    f"{entry} is a link, and a run writes nowhere but in its folder; remove "
-                    "the link, or pass another run_dir"
-                )
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
@@ -97,73 +82,66 @@ def _as_text(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
-def take_lock(path: Path, what: str) -> int:
-    """The open lock file of a thing that one process may write; the kernel frees a dead owner's.
+def take_lock(path: Path, what: str, wait_s: float = WAIT_S) -> int:
+    """The open lock file of what one process at a time may write.
+
+    The kernel releases the lock of a process that has ended in any way. The file holds the owner's
+    name, for messages.
+
+    Args:
+        path: Of the lock file.
+        what: Is locked, for messages.
+        wait_s: Seconds to wait for another owner.
 
     Raises:
-        ValueError: another process has it.
-        OSError: the file system keeps no locks, or is full.
+        ValueError: another process still has it.
+        OSError: the file system has no locks, or is full.
     """
-    lock = _open_lock(path)
+    deadline = time.monotonic() + wait_s
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        while not _is_locked(lock):
+            if time.monotonic() > deadline:
+                owner = os.read(lock, 200).decode(errors="replace") or "another process"
+                os.close(lock)
+                raise InputError(
+                    f"{what} is being written by {owner}; wait for it, stop it, or choose another "
+                    "run_dir"
+                )
+            time.sleep(0.1)
         os.truncate(lock, 0)
         os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
-    except BlockingIOError:
-        owner = os.read(lock, 200).decode(errors="replace") or "another process"
-        os.close(lock)
-        raise InputError(
-            f"{what} is being written by {owner}; wait for it, stop it, or choose another run_dir"
-        ) from None
     except OSError as error:
-        os.close(lock)
         raise OSError(
             error.errno,
             f"cannot lock {path} ({error.strerror}); choose a run_dir on a file system with space "
-            "and locks (Lustre has locks when mounted with -o flock)",
+            "and locks (NFS needs its lock service, Lustre the mount option flock)",
         ) from error
-    _locks.add(lock)
     return lock
 
 
-def _open_lock(path: Path) -> int:
-    """The lock file, never another one through a link."""
+def _is_locked(lock: int) -> bool:
+    """Whether this process got the lock."""
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if path.is_symlink():
-            raise InputError(f"{path} is a link, not a lock of ours; remove it") from None
-        raise OSError(
-            error.errno, f"cannot open {path} ({error.strerror}); choose another run_dir"
-        ) from error
-    if os.fstat(lock).st_nlink > 1:
-        os.close(lock)
-        raise InputError(f"{path} is another file under a second name; remove it") from None
-    return lock
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait until no other process is inside."""
-    lock = _open_lock(path)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
 
 
 def release_lock(lock: int) -> None:
-    """Let the next one write."""
-    _locks.discard(lock)
+    """Let the next process write, also where a data worker still holds a copy of the file."""
     fcntl.flock(lock, fcntl.LOCK_UN)
     os.close(lock)
 
 
-def _close_in_child() -> None:
-    """A forked data worker must not keep the lock of an owner that was killed."""
-    while _locks:
-        os.close(_locks.pop())
-
-
-os.register_at_fork(after_in_child=_close_in_child)
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock for a moment; wait for others as long as they may need."""
+    lock = take_lock(path, what, wait_s=60.0)
+    try:
+        yield
+    finally:
+        release_lock(lock)

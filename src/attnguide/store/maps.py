@@ -18,6 +18,7 @@ from torch import Tensor
 
 from attnguide.errors import InputError
 from attnguide.store.files import subfolder, write_atomic
+from attnguide.store.folder import RunFolder
 from attnguide.store.sources import checksum
 
 COLUMNS = ("grid_rows", "grid_cols", "relevance")  # of a map: float32, row by row
@@ -54,7 +55,7 @@ def write_maps(run_dir: Path, rows: pd.DataFrame) -> None:
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(sorted(maps.items()))
         np.savez(buffer, **arrays)  # of numbers: nothing is pickled
-        write_atomic(run_dir / "maps.npz", buffer.getvalue())
+        write_atomic(RunFolder(run_dir).maps, buffer.getvalue())
 
 
 def map_key(row: Any, *, several: bool) -> str:
@@ -72,7 +73,7 @@ def load_maps(run_dir: Path) -> dict[str, NDArray[np.float32]]:
         FileNotFoundError: no maps.
         ValueError: the file is damaged.
     """
-    path = Path(run_dir) / "maps.npz"
+    path = RunFolder(run_dir).maps
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; finish the run first (stage=run)")
     try:

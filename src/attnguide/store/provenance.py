@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import resource
@@ -11,15 +12,18 @@ import time
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attnguide.store.files import subfolder, write_atomic
+from attnguide.store.files import write_atomic
+from attnguide.store.folder import RunFolder
 from attnguide.store.sources import checksum
-from attnguide.store.table import digest
 
 PACKAGES = ("attnguide", "torch", "timm", "pytorch-lightning", "numpy", "pandas", "pillow")
+DECIDE = PACKAGES[:3]  # their versions decide numbers
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class Provenance:
@@ -31,22 +35,20 @@ class Provenance:
     """
 
     def __init__(self, run_dir: Path, shard: int = 0, num_shards: int = 1) -> None:
-        inside = f"parts/{shard:04d}.json"
-        self.path = run_dir / ("provenance.json" if num_shards == 1 else inside)
-        self._run = run_dir, shard
+        self.run_dir = Path(run_dir)
+        self.path = RunFolder(run_dir).provenance(shard, num_shards)
         self.values: dict[str, Any] = {}
         if self.path.is_file():
             try:
-                self.values = json.loads(self.path.read_text())
-            except ValueError:
-                warnings.warn(f"{self.path} is damaged and begun anew", stacklevel=2)
+                self.values = dict(json.loads(self.path.read_text()))
+            except (ValueError, TypeError):
+                warnings.warn(f"{self.path} is damaged; it is written anew", stacklevel=2)
         self._begun = time.monotonic()
 
     @property
     def finished(self) -> bool:
-        """Whether all was computed, and is still there."""
-        stored = self.values.get("parts_sha256")
-        return bool(self.values.get("finished")) and stored in (None, digest(*self._run))
+        """Whether all was computed."""
+        return bool(self.values.get("finished"))
 
     @property
     def skipped(self) -> list[str]:
@@ -63,13 +65,17 @@ class Provenance:
         self.values = {
             "commit": commit,
             "dirty": dirty,
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": {
+                "python": platform.python_version(),
+                **{name: _version(name) for name in PACKAGES},
+            },
             "weights_sha256": {},
             "notes": {},
             "started": self.values.get("started") or _now(),
             "finished": None,
             "resumed": bool(self.values.get("started")),
             "seconds": self.values.get("seconds", 0.0),
+            "files": self.values.get("files", {}),
             **facts,
         }
         self._store()
@@ -82,13 +88,12 @@ class Provenance:
             self.values.setdefault("engine", {})[model] = engine
         self.values["weights_sha256"][model] = weights
         self.values["notes"][model] = note
-        self.values["skipped"] = sorted({*self.values.get("skipped", []), *skipped})
+        self.values["skipped"] = sorted({*self.skipped, *skipped})
         self._store()
 
     def end(self, *, finished: bool, **facts: Any) -> None:
         """Store what the work brought; `seconds` adds up over all lives of the run."""
         self.values |= facts
-        self.values["parts_sha256"] = digest(*self._run)
         self.values["finished"] = _now() if finished else None
         self.values["seconds"] += round(time.monotonic() - self._begun, 1)
         processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -96,19 +101,21 @@ class Provenance:
         self.values["peak_memory_mb"] = round(peak / (2**20 if sys.platform == "darwin" else 1024))
         self._store()
 
+    def restore(self, values: dict[str, Any]) -> None:
+        """Store what was there before `begin`."""
+        self.values = values
+        self._store()
+
     def drawn(self, files: Sequence[str] | None) -> None:
         """Store that these files of the run are all there is to draw; None while they are drawn."""
-        run_dir = self._run[0]
-        digests = {name: _file_digest(run_dir / name) for name in files or ()}
-        self.values["files"] = digests if files is not None else {}
+        self.values["files"] = {name: self._checksum(name) for name in files or ()}
         self._store()
 
     @property
     def is_drawn(self) -> bool:
         """Whether all files were drawn, and are as they were."""
         files = self.values.get("files") or {}
-        run_dir = self._run[0]
-        return bool(files) and all(_file_digest(run_dir / f) == d for f, d in files.items())
+        return bool(files) and all(self._checksum(name) == files[name] for name in files)
 
     def gather(self, shards: Sequence[Provenance]) -> None:
         """Of a merged run: what its shards say, once where they agree."""
@@ -126,27 +133,32 @@ class Provenance:
         self._store()
 
     def _store(self) -> None:
-        if self.path.parent != self._run[0]:
-            subfolder(self._run[0], self.path.parent.name)
         write_atomic(self.path, (json.dumps(self.values, indent=2) + "\n").encode())
 
+    def _checksum(self, name: str) -> str:
+        path = self.run_dir / name
+        return checksum(path.read_bytes()) if path.is_file() else ""
 
-def _file_digest(path: Path) -> str:
+
+def code_version() -> dict[str, str]:
+    """What decides numbers beside the inputs: versions, commit, checksum of the source."""
+    return dict(_code_version())
+
+
+@cache
+def _code_version() -> dict[str, str]:
+    source = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        source.update(path.read_bytes())
+    versions = {name: _version(name) for name in DECIDE}
+    return versions | {"commit": _git()[0] or "", "source": source.hexdigest()[:16]}
+
+
+def _version(package: str) -> str:
     try:
-        return checksum(path.read_bytes())
-    except OSError:
-        return ""
-
-
-def _versions() -> dict[str, str]:
-    """Of the packages that decide numbers; a package without metadata is "unknown"."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _now() -> str:
@@ -155,7 +167,7 @@ def _now() -> str:
 
 def _git() -> tuple[str | None, bool | None]:
     """Commit of the source and whether it was changed since; None outside a repository."""
-    root = Path(__file__).resolve().parents[3]
+    root = PACKAGE.parents[1]
     if not (root / ".git").exists():
         return None, None
     try:

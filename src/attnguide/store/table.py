@@ -1,19 +1,19 @@
-"""Results on disk: rows in append-only parts, one merged table, raw maps.
+"""Results on disk: rows in append-only parts, and one merged table.
 
-A part is `parts/<shard>-<n>-<sha8>.parquet`: complete or absent, never half there. Whoever reads
-checks the checksum in the name; a part that does not match is named and set aside, so its images
-are computed again. It says what it was computed from (`store.origins`). Nothing in the merged table
-depends on the time, so a resumed run ends with the same bytes.
+A part is a parquet file in `parts/`, complete or absent, whose pages have checksums. A part that
+cannot be read is set aside, and its items are computed again. Its metadata say what it was computed
+from (`store.inputs`). Nothing in the merged table depends on time or order, so that a resumed run
+ends with the same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,13 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnguide.errors import InputError, command
-from attnguide.store.agreement import once
-from attnguide.store.files import release_lock, subfolder, take_lock, write_atomic
-from attnguide.store.origins import Origin, lost_pictures, remaining, with_origin
+from attnguide.store.files import release_lock, take_lock, write_atomic
+from attnguide.store.folder import RunFolder
+from attnguide.store.inputs import PartInputs
+from attnguide.store.sources import checksum
 
-PART = re.compile(r"(\d{4,})-(\d{6,})-([0-9a-f]{8})\.parquet")
-NO_MATCH = "does not match its checksum"
-_KEY = b"attnguide.key"
+PART = re.compile(r"\d{4,}-\d+-(\d{6,})\.parquet")
+_KEY, _INPUTS = b"attnguide.key", b"attnguide.inputs"
 
 
 class Results:
@@ -39,49 +39,45 @@ class Results:
         run_dir: Of the run.
         key: Columns that together name a row; the first is `image_id`.
         shard: Number of this process's share.
-        owner: False in a process that another one started, which holds the lock for both.
+        device: Number of this process among those of one shard, whose parent holds the lock.
 
     Raises:
         ValueError: a key that does not begin with `image_id`.
     """
 
     def __init__(
-        self, run_dir: Path, key: Sequence[str], shard: int = 0, *, owner: bool = True
+        self, run_dir: Path, key: Sequence[str], shard: int = 0, *, device: int | None = None
     ) -> None:
         if not key or key[0] != "image_id":
             raise InputError(f"the key of the results must begin with 'image_id', got {list(key)}")
         self.key = tuple(key)
-        self.shard = shard
-        self.run_dir = Path(run_dir)
-        self.parts = self.run_dir / "parts"
-        self.owner = owner
+        self.shard, self.device = shard, device
+        self.folder = RunFolder(run_dir)
         self._lock = -1
         self._next: int | None = None  # number of the next part
 
     def __enter__(self) -> Self:
-        """Take the lock, a crashed owner's being released by the kernel; set damaged parts aside.
+        """Take the lock; set damaged parts aside.
 
         Raises:
             ValueError: another process writes to this shard.
-            OSError: the file system keeps no locks.
+            OSError: the file system has no locks.
         """
-        subfolder(self.run_dir, "parts")
-        if not self.owner:
+        self.folder.make()
+        if self.device is not None:
             return self
-        path, what = (
-            self.parts / f"{self.shard:04d}.lock",
-            f"shard {self.shard} of {self.parts.parent}",
-        )
-        self._lock = take_lock(path, what)
-        for leftover in self.parts.glob(f".{self.shard:04d}-*.tmp"):
+        lock = self.folder.lock(f"{self.shard:04d}")
+        self._lock = take_lock(lock, f"shard {self.shard} of {self.folder.path}")
+        for leftover in self.folder.parts.glob(f".{self.shard:04d}-*.tmp"):
             leftover.unlink()
-        for path in _damaged(self.parts, self.shard):
-            path.rename(path.with_suffix(".damaged"))
-            matches = _matches(path.name, path.with_suffix(".damaged").read_bytes())
-            fault = "has lost pictures that belong to it" if matches else NO_MATCH
-            warnings.warn(
-                f"{path} {fault}: set aside as .damaged, its rows are computed again", stacklevel=2
-            )
+        for path in self.parts():
+            fault = _fault(path)
+            if fault:
+                path.rename(path.with_suffix(".damaged"))
+                warnings.warn(
+                    f"{path} {fault}: renamed to *.damaged, its rows will be recomputed",
+                    stacklevel=2,
+                )
         return self
 
     def __exit__(
@@ -95,80 +91,75 @@ class Results:
             release_lock(self._lock)
         self._lock = -1
 
-    def append(self, rows: pd.DataFrame, origin: Origin | None = None) -> None:
+    def append(self, rows: pd.DataFrame, inputs: PartInputs | None = None) -> None:
         """Store rows, all of them or none; all rows of an image (and model) belong in one call.
 
         Args:
             rows: With the columns of the key.
-            origin: What they were computed from.
+            inputs: What they were computed from.
 
         Raises:
             ValueError: no rows, a missing key column, or a key that occurs twice.
             OSError: the disk is full or refuses; nothing stored before is lost.
         """
-        if self.owner and self._lock < 0:
+        if self.device is None and self._lock < 0:
             raise RuntimeError("results are written inside `with results:`")
         missing = [column for column in self.key if column not in rows]
         if missing or rows.empty:
             raise InputError(f"rows need the columns {list(self.key)}, got {list(rows.columns)}")
-        if rows.duplicated(list(self.key)).any():
-            raise InputError(f"two rows with the same key {list(self.key)}: {_example(rows, self)}")
-        data = _to_bytes(rows, self.key, origin)
-        if self._next is None:  # other processes may use the same numbers: checksums differ
-            names = (PART.fullmatch(path.name) for path in self.own_parts())
-            self._next = 1 + max((int(name[2]) for name in names if name), default=-1)
-        digest = hashlib.sha256(data).hexdigest()[:8]
-        write_atomic(self.parts / f"{self.shard:04d}-{self._next:06d}-{digest}.parquet", data)
+        twice = rows.duplicated(list(self.key))
+        if twice.any():
+            example = rows.loc[twice, list(self.key)].iloc[0].to_dict()
+            raise InputError(f"two rows with the same key {list(self.key)}: {example}")
+        prefix = f"{self.shard:04d}-{self.device or 0}-"
+        if self._next is None:
+            names = (PART.fullmatch(path.name) for path in self.parts())
+            own = [int(name[1]) for name in names if name and name[0].startswith(prefix)]
+            self._next = 1 + max(own, default=-1)
+        data = _to_bytes(rows, self.key, inputs)
+        write_atomic(self.folder.parts / f"{prefix}{self._next:06d}.parquet", data)
         self._next += 1
 
-    def own_parts(self) -> list[Path]:
+    def parts(self) -> list[Path]:
         """The parts of this shard."""
-        return sorted(self.parts.glob(f"{self.shard:04d}-*.parquet"))
-
-    def drop(self, paths: Sequence[Path], items: set[str] | None = None) -> None:
-        """Remove the rows of some items from parts; what remains is stored first.
-
-        Args:
-            paths: The parts.
-            items: Keys as `store.origins` names them; all if absent.
-        """
-        for path in paths:
-            kept = None if items is None else remaining(path.read_bytes(), items)
-            if kept is not None:
-                self.append(*kept)
-            path.unlink()
+        return [path for path in self.folder.part_files(self.shard) if PART.fullmatch(path.name)]
 
     def done(self, **where: object) -> set[tuple[str, str]]:
         """Part of the study and id of the items that have rows, in any shard: `done(model="x")`."""
-        found: set[tuple[str, str]] = set()
-        for _, table in _read_parts(self.parts):
-            columns = [name for name in ("part", "image_id", *where) if name in table.column_names]
-            rows = table.select(columns).to_pandas()
-            for column, value in where.items():
-                rows = rows[rows[column] == value]
-            parts = rows["part"] if "part" in rows else [""] * len(rows)
-            found.update(zip(parts, rows["image_id"], strict=True))
-        return found
+        return done(self.folder.path, **where)
+
+
+def done(run_dir: Path, **where: object) -> set[tuple[str, str]]:
+    """Part of the study and id of the items that have rows in a run: `done(run_dir, model="x")`."""
+    names: set[tuple[str, str]] = set()
+    for _, table in _readable_parts(run_dir, ["part", "image_id", *where]):
+        rows = table.to_pandas()
+        for column, value in where.items():
+            rows = rows[rows[column] == value]
+        parts = rows["part"] if "part" in rows else [""] * len(rows)
+        names.update(zip(parts, rows["image_id"], strict=True))
+    return names
 
 
 def merge(run_dir: Path) -> pd.DataFrame:
     """All parts as one table, sorted by key, stored as `results.parquet`.
 
-    Rows that occur twice and agree, up to how batches round (`store.agreement`), are kept once.
+    An item that was computed twice, as where the process of a device outlives its run for a moment,
+    is kept once: all parts are of the same inputs, so that its rows differ by rounding at most.
 
     Raises:
         FileNotFoundError: no part.
-        ValueError: a damaged part; parts of different columns or keys; two rows of one key that
-            disagree.
+        ValueError: a damaged part; parts of different columns or keys.
     """
-    damaged = [path.name for path in _damaged(Path(run_dir) / "parts")]
+    folder = RunFolder(run_dir)
+    damaged = [p.name for p in folder.part_files() if PART.fullmatch(p.name) and _fault(p)]
     if damaged:
         raise InputError(
-            f"{len(damaged)} parts of {run_dir} do not match their checksums or have lost "
-            f"pictures: {', '.join(damaged[:8])}; run the same command again, it computes them "
-            "anew (of a sharded run the shard that begins their names)"
+            f"{len(damaged)} parts of {run_dir} cannot be read or have lost pictures: "
+            f"{', '.join(damaged[:8])}; run the same command again to recompute them (of a sharded "
+            "run the shard whose number begins their names)"
         )
-    parts = list(_read_parts(Path(run_dir) / "parts"))
+    parts = list(_readable_parts(run_dir))
     if not parts:
         raise FileNotFoundError(f"no results in {run_dir}; compute them first (stage=run)")
     first, table = parts[0]
@@ -182,15 +173,9 @@ def merge(run_dir: Path) -> pd.DataFrame:
                 "come from different programs: use another run_dir"
             )
     frames = [part.to_pandas()[columns] for _, part in parts]
-    rows, clash = once(pd.concat(frames, ignore_index=True), key)
-    if not clash.empty:
-        raise InputError(
-            f"{len(clash)} rows of {run_dir} share a key but disagree, first "
-            f"{clash.iloc[0][key].to_dict()}; remove the part that is wrong and run its shard "
-            "again"
-        )
+    rows = pd.concat(frames, ignore_index=True).drop_duplicates(key)
     merged: pd.DataFrame = rows.sort_values(key, kind="stable", ignore_index=True)
-    write_atomic(Path(run_dir) / "results.parquet", _to_bytes(merged, key))
+    write_atomic(folder.results, _to_bytes(merged, key))
     return merged
 
 
@@ -201,11 +186,11 @@ def read(run_dir: Path) -> pd.DataFrame:
         FileNotFoundError: nothing merged yet.
         ValueError: the table is damaged.
     """
-    path = Path(run_dir) / "results.parquet"
+    path = RunFolder(run_dir).results
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; finish the run first (stage=run)")
     try:
-        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+        return _read(path).to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{path} is damaged ({str(error).splitlines()[0]}); make it again from its parts: "
@@ -213,56 +198,62 @@ def read(run_dir: Path) -> pd.DataFrame:
         ) from error
 
 
-def digest(run_dir: Path, shard: int = 0) -> str:
-    """Checksum of what is stored of a shard, intact parts only."""
-    parts = Path(run_dir) / "parts"
-    damaged = set(_damaged(parts, shard))
-    names = sorted(p.name for p in parts.glob(f"{shard:04d}-*.parquet") if p not in damaged)
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+def read_part_inputs(path: Path) -> PartInputs | None:
+    """What the rows of a part were computed from; without a model where it does not say.
+
+    None where it cannot be read.
+    """
+    try:
+        stored = (pq.read_schema(path).metadata or {}).get(_INPUTS)
+        return PartInputs("", "") if stored is None else PartInputs(**json.loads(stored))
+    except (pa.ArrowException, OSError, TypeError, ValueError):
+        return None
 
 
-def intact_parts(run_dir: Path, shard: int | None = None) -> list[Path]:
-    """The parts of a shard, or of all, whose content is what was written."""
-    pattern = "*.parquet" if shard is None else f"{shard:04d}-*.parquet"
-    found = sorted((Path(run_dir) / "parts").glob(pattern))
-    return [path for path in found if _matches(path.name, path.read_bytes())]
+def _readable_parts(
+    run_dir: Path, columns: Sequence[str] | None = None
+) -> Iterator[tuple[Path, pa.Table]]:
+    """The parts by name; files that are none are named in a warning."""
+    for path in RunFolder(run_dir).part_files():
+        try:
+            yield path, _read_part(path, columns)
+        except (pa.ArrowException, OSError):
+            warnings.warn(f"{path} is ignored: it cannot be read", stacklevel=3)
 
 
-def _read_parts(parts: Path) -> Iterator[tuple[Path, pa.Table]]:
-    """The intact parts by name; the others are named in a warning."""
-    for path in sorted(parts.glob("*.parquet")):
-        data = path.read_bytes()
-        if not _matches(path.name, data):
-            warnings.warn(f"{path} is ignored: it {NO_MATCH}", stacklevel=3)
-            continue
-        yield path, pq.read_table(io.BytesIO(data))
+def _read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows of a part; page checksums do not cover the names of columns."""
+    table = _read(path, columns)
+    if "image_id" not in table.column_names:
+        raise OSError(f"{path} has no column image_id")
+    return table
 
 
-def _damaged(parts: Path, shard: int | None = None) -> list[Path]:
-    """Parts of a shard, or of all, that are not what was written, or lost pictures of theirs."""
-    pattern = "*.parquet" if shard is None else f"{shard:04d}-*.parquet"
-    found = []
-    for path in (path for path in sorted(parts.glob(pattern)) if PART.fullmatch(path.name)):
-        data = path.read_bytes()
-        if not _matches(path.name, data) or lost_pictures(parts.parent, data):
-            found.append(path)
-    return found
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        present = None if columns is None else [n for n in columns if n in file.schema_arrow.names]
+        return file.read(present)
 
 
-def _matches(name: str, data: bytes) -> bool:
-    part = PART.fullmatch(name)
-    return part is not None and hashlib.sha256(data).hexdigest()[:8] == part[3]
+def _fault(path: Path) -> str:
+    """What is wrong with a part: it cannot be read, or has lost a picture; "" if it is whole."""
+    try:
+        _read_part(path)
+    except (pa.ArrowException, OSError):
+        return "cannot be read"
+    inputs, run_dir = read_part_inputs(path), path.parents[1]
+    for name, stored in inputs.pictures.items() if inputs is not None else ():
+        file = run_dir / name
+        if not file.is_file() or checksum(file.read_bytes()) != stored:
+            return f"has lost its picture {name}"
+    return ""
 
 
-def _to_bytes(rows: pd.DataFrame, key: Sequence[str], origin: Origin | None = None) -> bytes:
-    table = pa.Table.from_pandas(rows, preserve_index=False)
-    metadata = with_origin({_KEY: json.dumps(list(key)).encode()}, origin)
-    table = table.replace_schema_metadata(metadata)
+def _to_bytes(rows: pd.DataFrame, key: Sequence[str], inputs: PartInputs | None = None) -> bytes:
+    metadata = {_KEY: json.dumps(list(key)).encode()}
+    if inputs is not None:
+        metadata[_INPUTS] = json.dumps(asdict(inputs)).encode()
+    table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(metadata)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
-
-
-def _example(rows: pd.DataFrame, results: Results) -> dict[str, object]:
-    key = list(results.key)
-    return dict(rows.loc[rows.duplicated(key), key].iloc[0])

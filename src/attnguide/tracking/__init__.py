@@ -1,5 +1,5 @@
-"""Who hears of a run besides its files: nobody (`Files`), or Weights and Biases (`WandB`)."""
+"""Experiment trackers: none beside the run's files, or Weights and Biases."""
 
-from attnguide.tracking.loggers import Files, Logger, RunLogger, WandB
+from attnguide.tracking.loggers import Files, WandB
 
-__all__ = ["Files", "Logger", "RunLogger", "WandB"]
+__all__ = ["Files", "WandB"]

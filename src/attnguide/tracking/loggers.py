@@ -1,75 +1,41 @@
-"""The loggers that a run can be given: what they are told, and their settings."""
+"""The loggers that `conf/logger` chooses, with their settings."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, fields, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from attnguide.errors import unknown_name
 from attnguide.findings import Findings, ShownPicture
 
+if TYPE_CHECKING:
+    from attnguide.tracking.wandb_run import WandBRun
+
 MODES = ("online", "offline", "disabled")
-
-
-class RunLogger(Protocol):
-    """Something that hears of a run."""
-
-    def progress(self, model: str, images: int, rate: float) -> None:
-        """Images done so far with a model, and how many per second."""
-
-    def log(self, findings: Findings, viewer: Sequence[ShownPicture] = ()) -> None:
-        """Take in what was found, when the run's files are written."""
-
-
-class Logger(Protocol):
-    """What conf/logger chooses."""
-
-    def open(
-        self,
-        run_dir: Path,
-        config: Mapping[str, Any],
-        shard: int | None = None,
-        group: str | None = None,
-    ) -> AbstractContextManager[RunLogger]:
-        """Begin to listen to a run, and end with it.
-
-        Args:
-            run_dir: Of the run.
-            config: Plain values without secrets; those under "logger" replace the logger's own.
-            shard: Number of this share where the run has several.
-            group: What the run belongs to, where the settings name nothing.
-        """
 
 
 @dataclass(frozen=True)
 class Files:
-    """Nobody else is told: the run's files are all."""
+    """No tracker: the run's files are all."""
 
     @contextmanager
-    def open(
-        self,
-        run_dir: Path,  # noqa: ARG002
-        config: Mapping[str, Any],  # noqa: ARG002
-        shard: int | None = None,  # noqa: ARG002
-        group: str | None = None,  # noqa: ARG002
-    ) -> Iterator[RunLogger]:
-        """As `Logger.open`."""
+    def open(self, *_: Any, **__: Any) -> Iterator[Files]:
+        """As `WandB.open`."""
         yield self
 
     def progress(self, model: str, images: int, rate: float) -> None:
-        """Nothing to do."""
+        """As `WandBRun.progress`."""
 
     def log(self, findings: Findings, viewer: Sequence[ShownPicture] = ()) -> None:
-        """Nothing to do."""
+        """As `WandBRun.log`."""
 
 
 @dataclass(frozen=True)
 class WandB:
-    """Weights and Biases: a mirror of the files, offline without key or network; never asks.
+    """Weights and Biases: a copy of the files, offline without key or network; never prompts.
 
     Attributes:
         project, entity: where runs go; without an entity to the user's own.
@@ -95,16 +61,18 @@ class WandB:
         config: Mapping[str, Any],
         shard: int | None = None,
         group: str | None = None,
-    ) -> Iterator[RunLogger]:
-        """As `Logger.open`; the files of a run are complete whatever W&B does."""
+    ) -> Iterator[WandBRun]:
+        """Begin to log a run, and end with it; its files are complete whatever W&B does.
+
+        Args:
+            run_dir: Of the run.
+            config: Plain values without secrets.
+            shard: Number of this share where the run has several.
+            group: What the run belongs to, where the settings name nothing.
+        """
         from attnguide.tracking.wandb_run import WandBRun
 
-        stored = config.get("logger") or {}
-        names = {entry.name for entry in fields(self)} & set(stored)
-        written = {name: stored[name] for name in names}
-        known = {n: v for n, v in written.items() if not re.search(r"\$\{|\*\*\*", str(v))}
-        settings = replace(self, **known)
-        run = WandBRun(settings, run_dir, config, shard=shard, group=group)
+        run = WandBRun(self, run_dir, config, shard=shard, group=group)
         try:
             yield run
         except BaseException as error:

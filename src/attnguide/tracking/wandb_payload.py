@@ -185,13 +185,12 @@ def curves(rows: pd.DataFrame) -> Iterator[dict[str, float]]:
         return
     several = [n for n in ("model", "guide") if n in rows and rows[n].nunique() > 1]
     names = ["order", *several, "method"]
-    for fraction, part in rows.groupby("fraction"):
+    means = 100 * rows.groupby(["fraction", *names])[list(QUANTITIES.values())].mean()
+    for fraction, part in means.groupby(level="fraction"):
         step = {"fraction": float(str(fraction))}
-        for keys, own in part.groupby(names):
-            order, *rest = map(str, keys)
-            for quantity, column in QUANTITIES.items():
-                name = "/".join(["curve", f"{order}_{quantity}", *rest])
-                step[name] = 100 * float(own[column].mean())
+        for (_, order, *rest), values in zip(part.index, part.to_numpy(), strict=True):
+            for quantity, value in zip(QUANTITIES, values, strict=True):
+                step["/".join(["curve", f"{order}_{quantity}", *map(str, rest)])] = float(value)
         yield step
 
 

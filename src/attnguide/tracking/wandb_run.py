@@ -1,10 +1,9 @@
-"""One run at Weights and Biases, from `wandb.init` to the last upload."""
+"""One run at Weights and Biases, from `wandb.init` to `finish`."""
 
 from __future__ import annotations
 
 import json
 import logging
-import netrc
 import os
 import re
 import shlex
@@ -15,7 +14,6 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import numpy as np
 from PIL import Image
@@ -23,15 +21,12 @@ from PIL import Image
 from attnguide.findings import Findings, ShownPicture
 from attnguide.store.table import read
 from attnguide.tracking import wandb_payload as payload
+from attnguide.tracking.loggers import WandB
 from attnguide.viz.style import render
 
 FILES = {
     "results": (
-        "results.parquet",
-        "claims.csv",
-        "summary.csv",
-        "config.yaml",
-        "provenance.json",
+        *("results.parquet", "claims.csv", "summary.csv", "config.yaml", "provenance.json"),
         "aggregate.csv",
     ),
     "figure": ("figure.png", "figure.pdf", "aggregate.png", "aggregate.pdf"),
@@ -40,7 +35,6 @@ FILES = {
 }
 INIT_TIMEOUT_S = 15  # for W&B to answer
 FINISH_TIMEOUT_S = 120  # for the last upload
-OFFLINE_MODES = ("offline", "disabled", "dryrun")
 
 _log = logging.getLogger("attnguide")
 
@@ -48,18 +42,19 @@ _log = logging.getLogger("attnguide")
 class WandBRun:
     """One W&B run per run folder and shard.
 
-    Whatever W&B raises is told once, and the run goes on without it. Steps are W&B's own: curves
-    are drawn over `fraction`, progress over the number of images, so that a resumed run goes on.
+    Whatever W&B raises is reported once, and the run goes on without it. Steps are W&B's own:
+    curves are drawn over `fraction`, progress over the number of images, so that a resumed run
+    continues its lines.
 
     Args:
         settings: Of the logger, without secrets.
-        run_dir, config, shard, group: As of `Logger.open`. The id comes from folder and shard, so
+        run_dir, config, shard, group: As of `WandB.open`. The id comes from folder and shard, so
             a resumed or requeued run goes on in its W&B run.
     """
 
     def __init__(
         self,
-        settings: Any,
+        settings: WandB,
         run_dir: Path,
         config: Mapping[str, Any],
         *,
@@ -86,38 +81,32 @@ class WandBRun:
         if "WANDB_SWEEP_ID" in os.environ:  # the agent has named the run, and where it goes
             for name in ("project", "entity", "id", "resume"):
                 del chosen[name]
-        self._try(lambda: self._open(chosen, settings.mode or os.environ.get("WANDB_MODE")))
+        self._try(lambda: self._open(chosen, settings.mode))
 
     def _open(self, chosen: dict[str, Any], mode: str | None) -> None:
         import wandb
 
-        self._wandb = wandb
-        quiet = wandb.Settings(
-            silent=True,
-            console="off",
-            disable_git=True,  # an address may hold a token
-            save_code=False,
-            init_timeout=INIT_TIMEOUT_S,
-            finish_timeout=FINISH_TIMEOUT_S,
-        )
-        later = f"later: wandb login, {self._sync_command()}"
-        if mode not in OFFLINE_MODES and not has_key():
+        mode = mode or os.environ.get("WANDB_MODE") or "online"
+        why = why_offline() if mode == "online" else ""
+        if why:
             warnings.warn(
-                f"W&B has no key here, so this run is logged offline; {later}", stacklevel=5
-            )
-            mode = "offline"
-        try:
-            self.run = wandb.init(**chosen, mode=mode or "online", settings=quiet)  # type: ignore[arg-type]
-        except Exception as error:
-            if mode == "offline":
-                raise
-            warnings.warn(
-                f"W&B is out of reach ({str(error).splitlines()[0]}); this run is logged offline; "
-                f"{later}",
+                f"{why}, so this run is logged offline; later: wandb login, {self._sync_command()}",
                 stacklevel=5,
             )
-            wandb.teardown()  # its process still holds the id
-            self.run = wandb.init(**chosen, mode="offline", settings=quiet)
+            mode = "offline"
+        self._wandb = wandb
+        self.run = wandb.init(
+            **chosen,
+            mode=mode,  # type: ignore[arg-type]
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                disable_git=True,  # an address may hold a token
+                save_code=False,
+                init_timeout=INIT_TIMEOUT_S,
+                finish_timeout=FINISH_TIMEOUT_S,
+            ),
+        )
         self.id = self.run.id
         for pattern, step in (("curve/*", "fraction"), ("progress/*", "progress/images")):
             self.run.define_metric(step, hidden=True, summary="none")
@@ -131,17 +120,23 @@ class WandBRun:
         return f"wandb beta sync --id {self.id} {folder}/offline-run-*-{self.id}"
 
     def progress(self, model: str, images: int, rate: float) -> None:
-        """Images done and images per second, by images."""
+        """Images done so far with a model, and how many per second."""
         name = f"progress/{model}/images_per_second"
         self._try(lambda: self.run.log({"progress/images": images, name: rate}))
 
     def log(self, findings: Findings, viewer: Sequence[ShownPicture] = ()) -> None:
-        """Provenance, claims, numbers, curves, tables, pictures, and the files as artifacts."""
-        parts = (self._log_numbers, self._log_tables, self._log_figures, self._log_files)
-        for part in parts:
-            self._try(partial(part, findings, viewer))
+        """Log provenance, claims, numbers, curves, tables, pictures, and the files as artifacts.
 
-    def _log_numbers(self, findings: Findings, _: Sequence[ShownPicture]) -> None:
+        Args:
+            findings: What was found; the run's files are written.
+            viewer: Pictures with maps; the first of them become a table with overlays.
+        """
+        self._try(partial(self._log_numbers, findings))
+        self._try(partial(self._log_tables, findings, viewer))
+        self._try(partial(self._log_figures, findings))
+        self._try(self._log_files)
+
+    def _log_numbers(self, findings: Findings) -> None:
         provenance = self._provenance()
         if provenance:
             self.run.config.update({"provenance": provenance}, allow_val_change=True)
@@ -169,20 +164,21 @@ class WandBRun:
     def _cell(self, value: Any) -> Any:
         return self._wandb.Image(value) if isinstance(value, Image.Image | np.ndarray) else value
 
-    def _log_figures(self, findings: Findings, _: Sequence[ShownPicture]) -> None:
+    def _log_figures(self, findings: Findings) -> None:
         figures = {"figure": findings.figure, **findings.figures}
         pictures = {name: Image.open(BytesIO(render(fig))) for name, fig in figures.items()}
         self.run.log({f"figure/{name}": self._wandb.Image(p) for name, p in pictures.items()})
 
-    def _log_files(self, _: Findings, __: Sequence[ShownPicture]) -> None:
-        for name, kind, about in payload.inputs(self.config, self._provenance()):
+    def _log_files(self) -> None:
+        """Weights and data as inputs, whose lineage W&B keeps online only, and the run's files."""
+        inputs = list(payload.inputs(self.config, self._provenance()))
+        described = {name: about for name, _, about in inputs}
+        self.run.config.update({"inputs": described}, allow_val_change=True)
+        for name, kind, about in [] if self.run.offline else inputs:
             artifact = self._wandb.Artifact(name, type=kind, metadata=about)
             with artifact.new_file("about.json") as file:
                 file.write(json.dumps(about, indent=1, sort_keys=True))
-            # `run.use_artifact` refuses to work offline; this is what it calls online
-            self.run._log_artifact(
-                artifact, aliases=[], is_user_created=True, use_after_commit=True
-            )
+            self.run.use_artifact(artifact)
         for kind, names in FILES.items():
             present = [name for name in names if (self.run_dir / name).is_file()]
             if present:
@@ -197,10 +193,7 @@ class WandBRun:
         return values
 
     def finish(self, error: BaseException | None = None) -> None:
-        """End the run, alert of a failure, and wait until W&B's process has written everything.
-
-        `run.finish` returns before that: its last message is sent without waiting for an answer.
-        """
+        """End the run, and alert of a failure."""
         if self.run is None:
             return
         self.failed = False  # also after an error, what is there is sent
@@ -209,13 +202,11 @@ class WandBRun:
             self._try(lambda: self.run.alert(title, text, level="ERROR"))
         folder, offline = Path(self.run.dir).parent, self.run.offline
         self._try(lambda: self.run.finish(exit_code=int(error is not None)))
-        if self._wandb.run is None:
-            self._try(self._wandb.teardown)
         if offline and folder.is_dir():
             _log.info("W&B     %s\n        to send it: %s", folder, self._sync_command())
 
     def _try(self, action: Callable[[], Any]) -> None:
-        """Do it, or say once that W&B could not."""
+        """Do it, or warn once that W&B could not."""
         if self.failed:
             return
         try:
@@ -242,20 +233,12 @@ def _slurm() -> dict[str, Any]:
     return {"slurm": found} if found else {}
 
 
-def has_key() -> bool:
-    """Whether W&B could log in without asking."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
+def why_offline() -> str:
+    """Why nothing can be sent to W&B; empty where it accepts the user's key. Never prompts."""
     import wandb
 
-    addresses = (
-        os.environ.get("WANDB_BASE_URL"),
-        wandb.Settings().base_url,
-        "https://api.wandb.ai",
-    )
-    hosts = [str(urlparse(address).hostname) for address in addresses if address]
+    wandb.setup(wandb.Settings(silent=True))
     try:
-        known = netrc.netrc(os.environ.get("NETRC"))
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return any(known.authenticators(host) is not None for host in hosts)
+        return "" if wandb.login(prompt=False) else "W&B has no key here"
+    except Exception as error:
+        return f"W&B is out of reach ({str(error).splitlines()[0]})"

@@ -8,11 +8,15 @@ for (const button of document.querySelectorAll("thead button")) {
     const orders = numeric ? ["descending", "ascending"] : ["ascending", "descending"];
     const order = orders[head.getAttribute("aria-sort") === orders[0] ? 1 : 0];
     const sign = order === "ascending" ? 1 : -1;
-    const key = (row) => row.cells[head.cellIndex]?.dataset.key ?? "";
+    const key = (row) => {
+      const cell = row.cells[head.cellIndex];
+      const text = cell?.dataset.key ?? cell?.textContent.replace("−", "-") ?? "";
+      return text === "–" ? "" : text;
+    };
     const rows = [...body.rows].sort((a, b) => {
       const [one, two] = [key(a), key(b)];
       if (one === "" || two === "") return (one === "") - (two === "");
-      return sign * (numeric ? one - two : one.localeCompare(two, "en", { numeric: true }));
+      return sign * (numeric ? parseFloat(one) - parseFloat(two) : one.localeCompare(two, "en", { numeric: true }));
     });
     for (const other of head.parentNode.cells) other.setAttribute("aria-sort", "none");
     head.setAttribute("aria-sort", order);

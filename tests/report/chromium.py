@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-from base64 import b64decode
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next((path for path in map(shutil.which, NAMES) if path), None)
@@ -120,12 +119,3 @@ class Browser:
             if e["method"] == "Network.requestWillBeSent"
         ]
         return told, [url for url in asked if not url.startswith(("file:", "data:"))]
-
-    def screenshot(self, *, whole=True):
-        """The content of a PNG file."""
-        found = self.send("Page.captureScreenshot", captureBeyondViewport=whole)
-        if whole:
-            size = self.send("Page.getLayoutMetrics")["cssContentSize"]
-            clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-            found = self.send("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
-        return b64decode(found["data"])

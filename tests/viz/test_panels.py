@@ -5,13 +5,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from attnguide.viz.curves import Curve, CurvePanel, draw_curves
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from PIL import Image
 
 from attnguide.viz.animation import animation
-from attnguide.viz.curves import Curve, CurvePanel, draw_curves
 from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name, wrap
 from attnguide.viz.style import method_style, render
 

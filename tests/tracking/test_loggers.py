@@ -1,4 +1,4 @@
-"""W&B is a mirror: it never asks, never blocks, and holds what the files hold."""
+"""W&B holds what the files hold, and neither prompts nor blocks."""
 
 import itertools
 import json
@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import fake_study
 import pytest
@@ -20,7 +21,7 @@ from wandb_file import read_part, read_run
 
 from attnguide.findings import Findings
 from attnguide.store.table import Results, merge
-from attnguide.tracking import Files, WandB, wandb_run
+from attnguide.tracking import WandB
 
 WANDB = ("logger=wandb", "logger.mode=offline")
 SECRET = "0123456789abcdef0123456789abcdef01234567"
@@ -29,6 +30,7 @@ SECRET = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch, tmp_path_factory):
     """No key, no settings of the person who runs the tests, and the fake study."""
+    wandb.teardown()
     for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC", "SLURM_ARRAY_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     home = str(tmp_path_factory.mktemp("home"))
@@ -68,7 +70,7 @@ def test_an_offline_run_holds_what_the_files_hold_and_no_secret(tmp_path, monkey
     ]  # fmt: skip
     assert found["artifacts"]["figure"] == ["figure.pdf", "figure.png"]
     assert found["artifacts"]["report"] == ["report.html"]
-    assert found["used"]["data-creatures"][0] == "dataset"
+    assert found["config"]["inputs"]["data-creatures"]["name"] == "creatures"
     assert not [key for key in found["summary"] if key.startswith(("curve/", "progress/"))]
     assert found["exit"] == 0
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -113,7 +115,7 @@ def test_without_a_key_it_is_offline_with_one_warning_and_has_curves_and_areas(t
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_out_of_reach_is_offline_with_one_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr(wandb_run, "INIT_TIMEOUT_S", 1)
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
     with warnings.catch_warnings(record=True) as told:
@@ -122,18 +124,8 @@ def test_out_of_reach_is_offline_with_one_warning(tmp_path, monkeypatch):
             logger.log(Findings(Figure(), SUMMARY, "", ()))
     [one] = [str(w.message) for w in told if w.category is UserWarning]
     assert "out of reach" in one
-    assert "this run is logged offline; later: wandb login" in one
+    assert "so this run is logged offline; later: wandb login" in one
     assert read_run(tmp_path)["summary"]["auc/negative_accuracy/complete"] == 90.0
-
-
-def test_a_key_is_looked_for_where_wandb_keeps_it(tmp_path, monkeypatch):
-    assert not wandb_run.has_key()
-    monkeypatch.setenv("NETRC", str(tmp_path / "keys"))
-    (tmp_path / "keys").write_text(f"machine api.wandb.ai login user password {SECRET}\n")
-    (tmp_path / "keys").chmod(0o600)
-    assert wandb_run.has_key()
-    (tmp_path / "keys").write_text(f"machine elsewhere.org login user password {SECRET}\n")
-    assert not wandb_run.has_key()
 
 
 def test_whatever_wandb_raises_the_run_is_complete(tmp_path, monkeypatch, capsys):
@@ -260,9 +252,26 @@ def test_pictures_claims_and_lineage_reach_the_offline_run(tmp_path):
     logged = {key.split("/_")[0] for line in found["history"] for key in line}
     assert {"table/images", "table/claims"} <= {"/".join(key.split("/")[:2]) for key in logged}
     assert found["artifacts"]["maps"] == ["maps.npz"]
-    assert found["used"]["weights-tiny"][:2] == ("model", {"model": "tiny", "sha256": "ab" * 32})
-    kind, about, _ = found["used"]["data-a-b"]
-    assert (kind, about["name"], about["sha256"]) == ("dataset", "a b", "cd" * 32)
+    inputs = found["config"]["inputs"]
+    assert inputs["weights-tiny"] == {"model": "tiny", "sha256": "ab" * 32}
+    assert (inputs["data-a-b"]["name"], inputs["data-a-b"]["sha256"]) == ("a b", "cd" * 32)
+
+
+def test_online_weights_and_data_are_inputs_and_the_files_outputs(tmp_path, monkeypatch):
+    (tmp_path / "provenance.json").write_text('{"weights_sha256": {"tiny": "ab"}}')
+    run = MagicMock(offline=False, id="fig-1", dir=str(tmp_path / "wandb" / "files"))
+    begun = MagicMock(return_value=run)
+    monkeypatch.setattr(wandb, "init", begun)
+    monkeypatch.setattr(wandb, "login", login := MagicMock(return_value=True))
+    with WandB().open(tmp_path, {"data": {"name": "a b"}}) as logger:
+        logger.log(Findings(Figure(), SUMMARY, "", ()))
+    login.assert_called_once_with(prompt=False)
+    assert begun.call_args.kwargs["mode"] == "online"
+    assert [call.args[0].name for call in run.use_artifact.call_args_list] == [
+        "weights-tiny", "data-a-b",
+    ]  # fmt: skip
+    assert [call.args[0].type for call in run.log_artifact.call_args_list] == ["results"]
+    run.finish.assert_called_once_with(exit_code=0)
 
 
 def test_a_sweep_over_rules_is_a_list_of_commands_that_compose():
@@ -277,10 +286,3 @@ def test_a_sweep_over_rules_is_a_list_of_commands_that_compose():
         made = compose(*(f"{name}={value}" for name, value in zip(words, chosen, strict=True)))
         assert made["logger"]["_target_"].endswith("WandB")
         assert made["rule"] is not None
-
-
-def test_files_hear_nothing_more(tmp_path):
-    with Files().open(tmp_path, {}) as logger:
-        logger.progress("tiny", 3, 1.0)
-        logger.log(Findings(Figure(), SUMMARY, "", ()))
-    assert list(tmp_path.iterdir()) == []

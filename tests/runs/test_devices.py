@@ -15,46 +15,65 @@ from PIL import Image
 from running import CONF, assert_same_rows, provenance
 from tiny import tiny
 
-from attnguide.runs import memory
+from attnguide.errors import InputError
+from attnguide.runs import devices
 from attnguide.store.table import read
 
 pytestmark = pytest.mark.usefixtures("study")
-FORKED = ["devices=2", "trainer.strategy=ddp_fork"]
 
 
 def test_two_devices_give_the_rows_of_one(tmp_path, study, capsys):
     start_fake(tmp_path / "one", "batch_size=2")
     study.computed.clear()
-    start_fake(tmp_path / "two", "batch_size=2", "data.workers=1", *FORKED)
+    start_fake(tmp_path / "two", "batch_size=2", "data.workers=1", "devices=2")
     assert study.computed == []  # the parent computes nothing
-    one, two = (read(tmp_path / name) for name in ("one", "two"))
-    assert list(two["image_id"]) == [f"image {i:02d}" for i in range(12)]  # each once
-    np.testing.assert_allclose(two["relevance"], one["relevance"], rtol=1e-6)
+    assert capsys.readouterr().out.count("12 of 12 images") == 2
+    assert list(read(tmp_path / "two")["image_id"]) == [f"image {i:02d}" for i in range(12)]
+    assert_same_rows(tmp_path / "one", tmp_path / "two", rtol=1e-6)
     parts = tmp_path / "two" / "parts"
     assert len(list(parts.glob("*.parquet"))) == 6
-    assert {path.name for path in parts.glob("*.lock")} == {"0000.lock", "identity.lock"}
+    assert {path.name for path in parts.glob("*.lock")} == {"0000.lock", "inputs.lock"}
     assert provenance(tmp_path / "two")["device"].startswith("2 x cpu")
-    assert capsys.readouterr().out.count("12 of 12 images") == 2
+    start_fake(tmp_path / "two", "batch_size=2", "devices=2")
+    assert "12 of 12 images are stored already" in capsys.readouterr().out
+    assert len(list(parts.glob("*.parquet"))) == 6
 
 
-def test_more_devices_than_images_and_an_unreadable_one(tmp_path):
-    words = ["devices=4", "trainer.strategy=ddp_fork", "batch_size=8"]
-    start_fake(tmp_path, *words, count=3, unreadable=[2])
+def test_more_devices_than_images_and_an_unreadable_one(tmp_path, capsys):
+    start_fake(tmp_path, "devices=4", "batch_size=8", count=3, unreadable=[2])
     assert len(read(tmp_path)) == 2
     assert provenance(tmp_path)["skipped"] == ["image 02"]
-    assert len(list((tmp_path / "parts").glob("*.parquet"))) == 2  # work for every device
+    assert len(list((tmp_path / "parts").glob("*.parquet"))) == 2  # an image for each device
+    assert "3 of 3 images" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("trouble", [ValueError("picture: is broken"), SystemExit(9)])
-def test_one_device_that_fails_ends_all_and_the_run_goes_on_later(tmp_path, study, trouble):
-    study.stop["image 06"] = trouble  # in the second process's second batch
-    with pytest.raises(Exception, match=r"picture: is broken|process 1 .*exit code 9"):
-        start_fake(tmp_path, "batch_size=2", *FORKED)
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        (InputError("picture: is broken"), "picture: is broken"),
+        (SystemExit(9), "the process of a device has ended early .process 1 .*exit code 9"),
+        (ZeroDivisionError("a fault of ours"), "(?s)Process 1 .*ZeroDivisionError: a fault of our"),
+    ],
+)
+def test_a_device_that_fails_ends_all_and_the_run_goes_on_later(tmp_path, study, trouble, message):
+    study.stop["image 08"] = trouble  # in the second process's second batch
+    with pytest.raises(Exception, match=message):
+        start_fake(tmp_path, "batch_size=2", "devices=2")
     assert provenance(tmp_path)["finished"] is None
     study.stop.clear()
     start_fake(tmp_path, "batch_size=2")  # how many devices says how fast, not what
     assert 0 < len(study.computed) < 12
     assert len(read(tmp_path)) == 12
+
+
+def test_a_killed_run_of_several_devices_goes_on_with_other_devices(tmp_path, study):
+    start_fake(tmp_path / "whole", "batch_size=2")
+    study.stop["image 03"] = MemoryError()
+    with pytest.raises(Exception, match="MemoryError"):
+        start_fake(tmp_path / "run", "batch_size=2", "devices=2")
+    study.stop.clear()
+    start_fake(tmp_path / "run", "batch_size=2", "devices=3")
+    assert_same_rows(tmp_path / "whole", tmp_path / "run", rtol=1e-6)
 
 
 STUDY = [
@@ -64,7 +83,7 @@ STUDY = [
 
 
 def command(*words, **settings):
-    """Start the command as a person does: Lightning's own `ddp` where there are two devices."""
+    """Start the command as a person does; the processes of devices begin anew."""
     return subprocess.Popen(
         [sys.executable, "run.py", *words],
         cwd=CONF.parent,
@@ -78,10 +97,8 @@ def command(*words, **settings):
 
 def test_the_command_on_two_devices_gives_the_rows_of_one(tmp_path):
     """Two models one after the other, and an uneven number of pictures."""
-    moment = "${now:%H-%M-%S-%f}"  # each process has another; yet all write into one folder
-    folders = {"one": tmp_path / "one", "several": f"{tmp_path}/several/{moment}"}
     one, two = (
-        command(*STUDY, "data.num_images=5", f"run_dir={folders[name]}", *words)
+        command(*STUDY, "data.num_images=5", f"run_dir={tmp_path / name}", *words)
         for name, words in (("one", []), ("several", ["devices=2"]))
     )
     for process in (one, two):
@@ -89,9 +106,8 @@ def test_the_command_on_two_devices_gives_the_rows_of_one(tmp_path):
         assert process.returncode == 0, out + err
         assert "Traceback" not in err
     assert out.count("5 of 5 images") == 2  # of each model, said by one process
-    [several] = (tmp_path / "several").iterdir()
-    assert_same_rows(tmp_path / "one", several)
-    assert len(list((several / "parts").glob("*.parquet"))) == 10
+    assert_same_rows(tmp_path / "one", tmp_path / "several")
+    assert len(list((tmp_path / "several" / "parts").glob("*.parquet"))) == 10
 
 
 def test_a_device_that_fails_is_one_line_and_leaves_no_process(tmp_path):
@@ -148,27 +164,32 @@ def alive_in(session):
 
 def test_the_batch_size_follows_the_free_memory(monkeypatch):
     vit = tiny()
-    one = memory.image_bytes(vit)
+    one = devices.image_bytes(vit)
     assert one == 4 * 2 * (6 * 2 * 17**2 + 16 * 17 * 24)
-    cpu = torch.device("cpu")
-    for free, devices, expected in (
+    for free, processes, expected in (
         (10 * one, 1, 4),
         (10 * one, 2, 2),
         (one, 1, 1),
-        (10**12, 1, memory.CAP["cpu"]),
+        (10**12, 1, devices.CAP["cpu"]),
     ):
-        monkeypatch.setattr(memory, "_available", lambda free=free: free)
-        assert memory.fitting_batch(vit, [cpu] * devices) == expected
+        monkeypatch.setattr(devices, "free_memory", lambda free=free: free)
+        assert devices.fitting_batch(vit, torch.device("cpu"), processes) == expected
+
+
+def test_a_found_batch_size_is_recorded(tmp_path, capsys):
+    start_fake(tmp_path, "batch_size=auto")
+    assert "32 images at once fit into memory" in capsys.readouterr().out
+    assert provenance(tmp_path)["batch_size"] == 32
 
 
 def test_free_memory_is_what_a_cgroup_leaves(tmp_path, monkeypatch):
-    assert 2**20 < memory.free_memory([torch.device("cpu")]) < 2**45
-    (tmp_path / "max").write_text("3000\n")
-    (tmp_path / "used").write_text("1000\n")
-    monkeypatch.setattr(memory, "CGROUPS", ((str(tmp_path / "max"), str(tmp_path / "used")),))
-    assert memory.free_memory([torch.device("cpu")]) == 2000
-    (tmp_path / "max").write_text("max\n")
-    assert memory.free_memory([torch.device("cpu")]) > 2**20
+    assert 2**20 < devices.free_memory() < 2**45
+    (tmp_path / "memory.max").write_text("3000\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    monkeypatch.setattr(devices, "CGROUP", tmp_path)
+    assert devices.free_memory() == 2000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert devices.free_memory() > 2**20
 
 
 def test_precisions_are_named_in_the_records_and_tf32_ends_with_its_run(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from attnguide.viz.panels import Panel, draw_panels
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "docs" / "tutorial.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[2] / "docs" / "tutorial.ipynb"
 MIB = 2**20
 
 

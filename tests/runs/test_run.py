@@ -1,31 +1,37 @@
 """The life of a run: computed once, resumed exactly, drawn from what is stored."""
 
-import errno
 import json
 import logging
 import random
 import warnings
 import weakref
+from typing import ClassVar
 
 import fake_study
 import numpy as np
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 import torch
-from fake_study import start_fake
+from fake_study import fake_config, start_fake
+from PIL import Image
 from running import provenance, start
 
+from attnguide.data.find import list_folder
+from attnguide.errors import InputError
+from attnguide.runs.lifecycle import run
 from attnguide.runs.predict import Explainer
 from attnguide.store.table import read
 
-pytestmark = pytest.mark.usefixtures("study")
+pytestmark = pytest.mark.usefixtures("study", "undrawn")
+EXPLAIN = ["experiment=explain", "method=gae", "device=cpu", "batch_size=2"]
 
 
 def test_a_run_leaves_its_files_and_says_where(tmp_path, capsys):
     start_fake(tmp_path / "run", "seed=3")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.yaml",
-        "identity.json",
+        "inputs.json",
         "provenance.json",
         "results.parquet",
         "summary.csv",
@@ -53,20 +59,18 @@ def test_a_run_leaves_its_files_and_says_where(tmp_path, capsys):
     assert "12 images." in told
 
 
-@pytest.mark.parametrize(
-    "trouble", [KeyboardInterrupt(), MemoryError("no memory"), OSError(errno.ENOSPC, "disk full")]
-)
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt(), MemoryError("no memory")])
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, study, trouble, capsys):
     start_fake(tmp_path / "whole")
     study.computed.clear()
     for image in ("image 04", "image 10"):
         study.stop[image] = trouble
-        with pytest.raises((SystemExit, MemoryError, OSError)) as stopped:
+        with pytest.raises((SystemExit, MemoryError)) as stopped:
             start_fake(tmp_path / "broken")
         assert provenance(tmp_path / "broken")["finished"] is None
     if isinstance(trouble, KeyboardInterrupt):
         assert stopped.value.code == 130
-        assert f"run_dir={tmp_path / 'broken'}" in capsys.readouterr().out
+        assert f"run_dir={tmp_path / 'broken'} to resume" in capsys.readouterr().out
     start_fake(tmp_path / "broken")
     assert sorted(study.computed) == [f"image {i:02d}" for i in range(12)]  # none twice
     whole, broken = (tmp_path / name / "results.parquet" for name in ("whole", "broken"))
@@ -92,7 +96,7 @@ def test_a_finished_run_is_drawn_again_and_not_computed(tmp_path, study, capsys)
     start_fake(tmp_path)
     assert study.computed == []
     assert (tmp_path / "figure.png").exists()
-    assert "finished already" in capsys.readouterr().out
+    assert "is already finished; redrawing" in capsys.readouterr().out
 
 
 def test_draw_needs_neither_model_nor_data(tmp_path, monkeypatch, study):
@@ -165,17 +169,11 @@ def test_shards_merge_to_the_rows_of_one_run(tmp_path):
 @pytest.mark.parametrize(
     ("words", "runner", "message"),
     [
-        ([], {"cuont": 3}, "unknown setting of runner 'cuont'; did you mean count"),
+        ([], {"cuont": 3}, "'cuont'; did you mean count"),
         ([], {"count": "many"}, "runner.count must be a valid integer, got 'many'"),
-        ([], {"count": True}, "runner.count must be a valid integer, got True"),
         ([], {"count": 0}, "runner.count must be at least 1"),
-        ([], {"_target_": "experiments.fig99.Fig99"}, "there is no experiments.fig99.Fig99"),
-        ([], {"_target_": "experiments.fake_study.Fig99"}, "there is no experiments.fake_study"),
-        ([], {"_target_": "attnguide.data.Creatures"}, "runner is made by experiments only"),
         (["method=[]"], {}, "no method is chosen"),
         (["method=rollout", "method.rollout.star_layer=1"], {}, "did you mean start_layer"),
-        (["method=rollout", "method.rollout.start_layer=one"], {}, "start_layer must be a valid i"),
-        (["method=rollout", "method.rollout.normalize=1"], {}, "normalize must be a valid bool"),
         (["device=cuda:99"], {}, "CUDA devices; pass device=cpu"),
         (["model.name=vit_tyni_patch16_224"], {}, "did you mean vit_tiny_patch16_224"),
         (["model.name=vit_tiny_patch16_224", "model.checkpoint=gone.pth"], {}, "gone.pth"),
@@ -195,13 +193,37 @@ def test_secrets_of_the_environment_never_reach_the_disk(tmp_path, monkeypatch):
     assert "of ***" in (tmp_path / "config.yaml").read_text()
 
 
-def test_a_checkpoint_that_lightning_would_load_is_refused(tmp_path):
-    start_fake(tmp_path)
-    next((tmp_path / "parts").glob("*.parquet")).unlink()
-    (tmp_path / "provenance.json").unlink()
-    (tmp_path / "hpc_ckpt_1.ckpt").touch()
-    with pytest.raises(ValueError, match="which Lightning would load"):
-        start_fake(tmp_path)
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"limit_predict_batchs": 1}, "trainer: .*limit_predict_batchs"),
+        ({"precision": "17-odd"}, "trainer: .*17-odd"),
+    ],
+)
+def test_what_lightning_refuses_is_one_line_and_leaves_nothing(tmp_path, node, message):
+    made = fake_config()
+    made["trainer"] |= node
+    with pytest.raises(ValueError, match=message):
+        run(made, [], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class Counting(pl.Callback):
+    """A user's callback."""
+
+    batches: ClassVar[list] = []
+
+    def on_predict_batch_end(self, trainer, *_):
+        self.batches.append(trainer.predict_loop.current_batch_indices)
+
+
+def test_callbacks_of_the_user_stand_beside_ours(tmp_path):
+    made = fake_config(count=5)
+    made["trainer"]["callbacks"] = [{"_target_": f"{__name__}.Counting"}]
+    Counting.batches.clear()
+    run(made, [], tmp_path)
+    assert Counting.batches == [[0, 1, 2], [3, 4]]
+    assert len(read(tmp_path)) == 5
 
 
 def test_seeds_reach_every_generator(tmp_path, monkeypatch, study):
@@ -233,3 +255,82 @@ def test_rows_are_let_go_once_they_are_stored(tmp_path, monkeypatch):
     start_fake(tmp_path, "batch_size=1")
     assert len(alive) == 12
     assert max(alive) <= 2
+
+
+def test_a_log_file_gets_a_line_now_and_then(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("attnguide.runs.progress.SECONDS_BETWEEN_LINES", 0.0)
+    start_fake(tmp_path, "batch_size=4")
+    lines = [line for line in capsys.readouterr().out.splitlines() if " of 12 images" in line]
+    assert [line.split(":")[1].split()[0] for line in lines] == ["4", "8", "12"]
+    assert lines[0].endswith(" s left")
+    assert " per s, " in lines[0]
+
+
+@pytest.mark.parametrize("name", ["[red]run[/red]", "[/]", "a\\[b]", ":smile:", "a b=c", "ü-ß"])
+def test_names_of_folders_are_data(tmp_path, name, capsys):
+    start_fake(tmp_path / name, count=2)
+    start_fake(tmp_path / name, count=2)
+    said = capsys.readouterr().out
+    assert f"{tmp_path / name / 'figure.png'}" in said
+    assert f"{tmp_path / name} is already finished" in said.replace("\n", "")
+    assert len(read(tmp_path / name)) == 2
+
+
+def test_a_name_that_no_file_system_takes_is_an_error_of_the_disk(tmp_path):
+    with pytest.raises(OSError, match="too long"):
+        start_fake(tmp_path / ("x" * 300), count=1)
+
+
+@pytest.mark.usefixtures("small_models")
+def test_a_run_inside_the_pictures_is_left_out(photographs):
+    before = list_folder(photographs).column("id")
+    words = [*EXPLAIN, "scale=sample", f"data.root={photographs}", "data.num_images=3"]
+    start(photographs / "run", *words)
+    assert (photographs / "run" / "figure.png").is_file()
+    assert list_folder(photographs).column("id") == before
+    start(photographs / "run", *words)
+
+
+def test_fewer_pictures_than_shards_and_shards_of_other_batch_sizes(tmp_path):
+    for shard in range(5):
+        words = ["data.num_shards=5", f"data.shard={shard}", f"batch_size={shard + 1}"]
+        start_fake(tmp_path / "run", *words, count=3)
+    start(tmp_path / "run", "stage=merge")
+    start_fake(tmp_path / "whole", count=3)
+    assert list(read(tmp_path / "run")["image_id"]) == list(read(tmp_path / "whole")["image_id"])
+
+
+def test_one_of_several_tasks_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    with pytest.raises(InputError, match=r"this is task 1 of 2 .* srun -n 1"):
+        start_fake(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("small_models")
+def test_pictures_that_do_not_fit_into_memory_are_skipped(tmp_path, photographs, monkeypatch):
+    huge = photographs / "n02391049" / "huge.png"
+    Image.new("1", (20_000, 20_000)).save(huge)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000_000)
+    start(tmp_path / "run", *EXPLAIN, "scale=sample", f"data.root={photographs}")
+    assert provenance(tmp_path / "run")["skipped"] == ["n02391049/huge.png"]
+    assert len(read(tmp_path / "run")) == 8
+
+
+@pytest.mark.usefixtures("small_models")
+def test_a_refused_command_leaves_nothing_even_when_a_model_had_to_say_it(tmp_path):
+    with pytest.raises(InputError, match="zebraa"):
+        start(tmp_path / "run", *EXPLAIN, "target=zebraa")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("small_models")
+def test_two_pictures_of_one_name_are_refused(tmp_path, photographs):
+    entries = ",".join(
+        f"{{file: {photographs / wnid / 'a.png'}, classes: [zebra]}}"
+        for wnid in ("n02391049", "n01944390")
+    )
+    words = ["experiment=fig07_single_class", "device=cpu", "scale=sample"]
+    with pytest.raises(InputError, match=r"names a\.png twice"):
+        start(tmp_path / "run", *words, f"data.root={photographs}", f"runner.pictures=[{entries}]")

@@ -1,4 +1,4 @@
-"""One run, one world: what changes outside a config is told, never mixed."""
+"""A run goes on if its inputs are the same; what changes outside a config is refused by name."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ from attnguide.models.preprocess import Preprocess
 from attnguide.runs.compose import plain, storable
 from attnguide.runs.lifecycle import run
 from attnguide.runs.predict import TableWriter
-from attnguide.store import identity
+from attnguide.store import provenance
 from attnguide.store.config import load_config
 from attnguide.store.table import read
 
@@ -49,7 +49,6 @@ def world(tmp_path, monkeypatch, undrawn):
         with_weights = wrap_model(vit.module, Preprocess((32, 32)), name=label or name)
         return replace(with_weights.to(device), weights_sha256=content.hex())
 
-    monkeypatch.setattr("attnguide.models.load.load_model", load, raising=False)
     monkeypatch.setattr("attnguide.models.load.load_model", load)
     monkeypatch.setattr("attnguide.models.load.check_model", lambda *_: None)
     home = tmp_path / "home"
@@ -100,53 +99,36 @@ def move_the_data(world):
 FIRST = "data/n01614925/3.png"  # folders are read in order: this one is stored first
 SECOND = "data/n01871265/2.png"
 CHANGES = {
-    "weights": (lambda w: (w / "weights.bin").write_bytes(b"other"), "the weights of model"),
-    "picture": (lambda w: paint(w / FIRST, 77), r"the picture of n01614925/3\.png"),
-    "guide": (lambda w: paint(w / "guide/n02391049/zebra.png", 77), "the guide of model"),
-    "exchanged": (lambda w: swap(w / FIRST, w / SECOND), "the picture of .*3.png, .*2.png"),
+    "weights": (lambda w: (w / "weights.bin").write_bytes(b"other"), "the weights .model vit_tiny"),
+    "picture": (lambda w: paint(w / FIRST, 77), r"the pictures n01614925/3\.png"),
+    "guide": (lambda w: paint(w / "guide/n02391049/zebra.png", 77), "the guide .model"),
+    "exchanged": (lambda w: swap(w / FIRST, w / SECOND), "the pictures .*3.png, .*2.png"),
     "more": (lambda w: paint(w / "data/n01614925/4.png", 4), "the list of pictures .1 more"),
     "fewer": (lambda w: (w / FIRST).unlink(), "the list of pictures .0 more, 1 fewer"),
-    "another folder": (move_the_data, "the picture of"),
+    "another folder": (move_the_data, "the pictures"),
 }
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_other_inputs_are_refused_by_name_and_computed_anew_on_demand(world, what, monkeypatch):
+def test_other_inputs_are_refused_by_name(world, what, monkeypatch):
     change, message = CHANGES[what]
     half(world / "run", monkeypatch)
-    before = {path.name: path.read_bytes() for path in (world / "run" / "parts").glob("*.parquet")}
+    paths = [p for p in (world / "run").rglob("*.*") if p.suffix != ".lock"]
+    before = {path: path.read_bytes() for path in paths}
     change(world)
     with pytest.raises(InputError, match=message) as refused:
         go(world / "run")
-    assert "another run_dir, or on_change=recompute" in str(refused.value)
+    assert "pass another run_dir, or delete this folder to start anew" in str(refused.value)
     assert "\n" not in str(refused.value)
-    parts = (world / "run" / "parts").glob("*.parquet")
-    assert before == {path.name: path.read_bytes() for path in parts}
-    go(world / "run", "on_change=recompute")
-    go(world / "whole")
-    tables = [(world / name / "results.parquet").read_bytes() for name in ("run", "whole")]
-    assert tables[0] == tables[1]
-    if what == "picture":  # and nothing but that item
-        kept = {path.name for path in (world / "run" / "parts").glob("*.parquet")} & set(before)
-        assert len(kept) == 1
+    assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.parametrize("what", ["weights", "picture"])
 def test_a_finished_run_is_not_drawn_from_what_was_when_its_inputs_are_others(world, what):
     go(world / "run")
     CHANGES[what][0](world)
     with pytest.raises(InputError, match=CHANGES[what][1]):
         go(world / "run")
-
-
-def test_a_finished_run_whose_inputs_are_alike_needs_no_model(world, monkeypatch, capsys):
-    go(world / "run")
-    monkeypatch.setattr("attnguide.models.load.load_model", lambda *_, **__: pytest.fail("loaded"))
-    monkeypatch.setattr(
-        "attnguide.models.load.load_model", lambda *_, **__: pytest.fail("loaded"), raising=False
-    )
-    go(world / "run")
-    assert "finished already" in capsys.readouterr().out
 
 
 def test_copies_of_the_same_pictures_are_the_same_world(world, monkeypatch):
@@ -159,7 +141,7 @@ def test_copies_of_the_same_pictures_are_the_same_world(world, monkeypatch):
     assert read(world / "run")["image_id"].nunique() == 3
 
 
-def test_a_variable_that_names_another_folder_is_another_world(world, monkeypatch):
+def test_a_variable_of_the_environment_counts_by_its_value(world, monkeypatch):
     words = [*WORDS, "data=imagenet_val", "data.num_images=null", "guide=none"]
 
     def look_in(folder):
@@ -171,10 +153,10 @@ def test_a_variable_that_names_another_folder_is_another_world(world, monkeypatc
 
     look_in("data")
     assert load_config(world / "run")["data"]["root"] == "${oc.env:IMAGENET_DIR,null}"
-    move_the_data(world)
-    with pytest.raises(InputError, match="the picture of"):
-        look_in("data")
-    look_in("elsewhere")
+    shutil.copytree(world / "data", world / "copy")
+    with pytest.raises(InputError, match="different settings: data.root"):
+        look_in("copy")
+    look_in("data")
 
 
 def test_a_relative_path_from_another_folder_is_another_world(world, monkeypatch):
@@ -185,7 +167,7 @@ def test_a_relative_path_from_another_folder_is_another_world(world, monkeypatch
     for number, wnid in enumerate(WNIDS):
         paint(other / "data" / wnid / f"{number}.png", 60 + number)
     monkeypatch.chdir(other)
-    with pytest.raises(InputError, match="the picture of"):
+    with pytest.raises(InputError, match="the pictures"):
         go(world / "run")
 
 
@@ -202,15 +184,12 @@ def write_labels(world, swapped=False):
         csv.writer(file).writerows(rows)
 
 
-def test_other_labels_are_refused_and_computed_anew(world, monkeypatch):
+def test_other_labels_are_refused(world, monkeypatch):
     write_labels(world)
     half(world / "run", monkeypatch, "data.root=flat")
     write_labels(world, swapped=True)
     with pytest.raises(InputError, match=r"the labels of 0\.png, 1\.png"):
         go(world / "run", "data.root=flat")
-    go(world / "run", "data.root=flat", "on_change=recompute")
-    go(world / "whole", "data.root=flat")
-    assert read(world / "run").equals(read(world / "whole"))
 
 
 @pytest.mark.parametrize("when", ["resume", "merge", "draw"])
@@ -220,22 +199,22 @@ def test_parts_of_another_run_are_seen(world, monkeypatch, when):
     if when != "resume":
         go(world / "run")
     for path in (world / "foreign" / "parts").glob("*.parquet"):
-        shutil.copy(path, world / "run" / "parts" / f"0000-0000{path.name[9:]}")
-    with pytest.raises(InputError, match="are of another run|was computed for another run"):
+        shutil.copy(path, world / "run" / "parts" / f"0000-1-{path.name[7:]}")
+    with pytest.raises(InputError, match="computed from other inputs"):
         if when == "resume":
             go(world / "run")
         else:
             start(world / "run", f"stage={when}")
 
 
-def test_shards_of_two_worlds_are_not_merged(world):
+def test_shards_of_other_inputs_are_not_merged(world):
     go(world / "run", "data.num_shards=2", "data.shard=0")
     (world / "weights.bin").write_bytes(b"other")
     with pytest.raises(InputError, match="the weights"):
         go(world / "run", "data.num_shards=2", "data.shard=1")
-    (world / "run" / "identity.json").unlink()
+    (world / "run" / "inputs.json").unlink()
     go(world / "run", "data.num_shards=2", "data.shard=1")
-    with pytest.raises(InputError, match="from other weights"):
+    with pytest.raises(InputError, match="was computed from other inputs"):
         start(world / "run", "stage=merge")
 
 
@@ -254,25 +233,26 @@ def test_two_checkpoints_need_two_names(world):
 
 def test_another_version_of_the_program_is_told_and_recorded(world, monkeypatch, capsys):
     half(world / "run", monkeypatch)
-    old = identity.code_version()
-    monkeypatch.setattr(identity, "_code_version", lambda: {**old, "torch": "9.9"})
+    old = provenance.code_version()
+    monkeypatch.setattr(provenance, "_code_version", lambda: {**old, "torch": "9.9"})
     go(world / "run")
     told = capsys.readouterr().out
     assert re.search(r"warning: rows of this run were computed with .*torch (?!9\.9)", told)
-    assert "2 versions of the program computed these parts" in told
-    codes = json.loads((world / "run" / "identity.json").read_text())["code"]
+    assert "2 versions of the program computed this run" in told
+    codes = json.loads((world / "run" / "inputs.json").read_text())["code"]
     assert [code["torch"] for code in codes] == [old["torch"], "9.9"]
 
 
-def test_a_damaged_identity_is_made_again_from_what_the_parts_say(world, monkeypatch):
+def test_damaged_inputs_are_written_again_and_compared_with_the_parts(world, monkeypatch):
     half(world / "run", monkeypatch)
-    (world / "run" / "identity.json").write_text("{")
+    before = json.loads((world / "run" / "inputs.json").read_text())
+    (world / "run" / "inputs.json").write_text("{")
     go(world / "run")
-    assert identity.read_identities(world / "run")["models"]
+    assert json.loads((world / "run" / "inputs.json").read_text()) == before
     half(world / "two", monkeypatch)
-    (world / "two" / "identity.json").unlink()
+    (world / "two" / "inputs.json").unlink()
     (world / "weights.bin").write_bytes(b"other")
-    with pytest.raises(InputError, match="of other weights or another guide"):
+    with pytest.raises(InputError, match="2 parts were computed from other inputs"):
         go(world / "two")
 
 

@@ -1,0 +1,117 @@
+"""Many runs become one table, figure and page; what is unfinished or damaged is named."""
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from running import start
+
+from attnguide.runs.aggregate import find_runs, gather, settings_of
+
+
+def store(folder, auc, *, finished="2026-11-23T18:00:00+00:00", **settings):
+    """A run as it lies on disk."""
+    folder.mkdir(parents=True)
+    method = {"rollout": {"start_layer": settings.pop("start_layer", 0)}}
+    config = {"experiment": "fig12", "method": method, "run_dir": str(folder), **settings}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / "provenance.json").write_text(json.dumps({"finished": finished}))
+    told = {"title": f"Of {folder.name}", "claim": "A claim.", "caption": "", "found": ["It is."]}
+    (folder / "findings.json").write_text(json.dumps(told))
+    claim = {"experiment": "fig12", "model": "m", "claim": f"that {folder.name}"}
+    claim |= {"value": 0.9, "low": 0.8, "high": 1.0, "n": 20, "verdict": "holds"}
+    pd.DataFrame([claim]).to_csv(folder / "claims.csv", index=False)
+    line = {"method": "rollout", "order": "negative", "auc": auc, "ci_low": 1.0, "ci_high": 99.0}
+    pd.DataFrame([line | {"n": 7}]).to_csv(folder / "summary.csv", index=False)
+
+
+def gathered(root):
+    runs, _ = find_runs(root)
+    return gather(runs, [settings_of(run.config) for run in runs])
+
+
+def test_runs_become_one_table_with_what_differs_as_columns(tmp_path, capsys):
+    store(tmp_path / "a", 10.0, loss="logit", seed=0, batch_size=8)
+    store(tmp_path / "b" / "c", 20.0, loss="ratio", seed=0, batch_size=16)
+    store(tmp_path / "d", 30.0, loss="ratio", seed=0, start_layer=2)
+    store(tmp_path / "e", 0.0, finished=None, seed=5)
+    store(tmp_path / "a" / "wandb" / "files", 99.0, seed=9)  # what W&B keeps inside a run
+    start(tmp_path, "stage=aggregate")
+    table = pd.read_csv(tmp_path / "aggregate.csv")
+    assert list(table)[:2] == ["loss", "method.rollout.start_layer"]
+    assert table["loss"].tolist() == ["logit", "ratio", "ratio"]
+    assert table["method.rollout.start_layer"].tolist() == [0, 0, 2]
+    assert table["run"].tolist() == ["a", "b/c", "d"]
+    assert table["auc"].tolist() == [10.0, 20.0, 30.0]
+    assert not {"seed", "batch_size", "run_dir"} & set(table)
+    assert "left out: e (not finished)" in capsys.readouterr().out
+    assert "e (not finished)" in (tmp_path / "aggregate.html").read_text()
+    claims = pd.read_csv(tmp_path / "claims.csv")
+    assert claims["claim"].tolist() == ["that a", "that c", "that d"]
+    assert claims["run"].tolist() == ["a", "b/c", "d"]
+    index = (tmp_path / "index.html").read_text()
+    assert index.count("that c") == 1
+    assert "Of d" in index
+    assert "left out: not finished" in index
+    assert {path.suffix for path in tmp_path.glob("aggregate.*")} == {
+        ".csv", ".html", ".pdf", ".png",
+    }  # fmt: skip
+
+
+def test_runs_inside_a_run_stand_for_it_and_tell_what_they_found(tmp_path):
+    store(tmp_path / "all", 1.0, seed=7)
+    store(tmp_path / "all" / "a", 10.0, seed=0)
+    store(tmp_path / "all" / "b", 20.0, seed=1)
+    runs, _ = find_runs(tmp_path)
+    assert [run.name for run in runs] == ["all/a", "all/b"]
+    assert [run.found for run in runs] == [("It is.",)] * 2
+
+
+def test_the_figure_has_a_row_per_setting_and_drops_no_run(tmp_path):
+    store(tmp_path / "a", 10.0, seed=0)
+    store(tmp_path / "b", 20.0, seed=1)
+    store(tmp_path / "again", 21.0, seed=1)
+    [axes] = gathered(tmp_path).figure.axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["seed 0", "seed 1", "seed 1 b"]
+    drawn = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
+    assert drawn == [10.0, 21.0, 20.0]
+
+
+def test_a_setting_called_like_a_column_keeps_its_own_column(tmp_path):
+    store(tmp_path / "a", 10.0, order="x")
+    store(tmp_path / "b", 20.0, order="y")
+    table = gathered(tmp_path).summary
+    assert table["order (setting)"].tolist() == ["x", "y"]
+    assert set(table["order"]) == {"negative"}
+
+
+def test_without_a_finished_run_what_is_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no finished run below .*pass run_dir=FOLDER"):
+        start(tmp_path, "stage=aggregate")
+    store(tmp_path / "a", 10.0, finished=None)
+    store(tmp_path / "b", 10.0)
+    (tmp_path / "b" / "summary.csv").unlink()
+    (tmp_path / "b" / "provenance.json").unlink()
+    (tmp_path / "b" / "parts").mkdir()
+    for shard, finished in enumerate(("now", None)):
+        text = json.dumps({"finished": finished})
+        (tmp_path / "b" / "parts" / f"{shard:04d}.json").write_text(text)
+    with pytest.raises(FileNotFoundError, match="a: not finished; b: 1 shards finished, not merg"):
+        start(tmp_path, "stage=aggregate")
+    assert not list(tmp_path.glob("aggregate*"))
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '"text"', "[[", "null"])
+@pytest.mark.parametrize(
+    "name", ["provenance.json", "findings.json", "config.yaml", "summary.csv", "claims.csv"]
+)
+def test_a_damaged_file_leaves_its_run_out_by_name(tmp_path, name, content):
+    store(tmp_path / "a", 10.0)
+    store(tmp_path / "b", 20.0)
+    content = "" if name.endswith("csv") else content  # pandas reads most texts
+    (tmp_path / "b" / name).write_text(content)
+    runs, left_out = find_runs(tmp_path)
+    assert [run.name for run in runs] == ["a"]
+    assert list(left_out) == ["b"]
