@@ -20,8 +20,7 @@ from torch import Tensor
 
 from attnguide import explain_many, load_model, wrap_model
 from attnguide.evaluation.engines import Engine, prepare
-from attnguide.evaluation.perturbation import FRACTIONS, perturb_many, unchecked_curves
-from attnguide.evaluation.perturbation_inputs import ORDERS
+from attnguide.evaluation.perturbation import FRACTIONS, ORDERS, perturb_many
 from attnguide.evaluation.perturbation_rows import perturbation_rows
 from attnguide.models.preprocess import Preprocess
 from attnguide.types import ViT
@@ -73,6 +72,9 @@ def attempt(part: Callable[[], list[Line]]) -> list[Line]:
         return [missing("a part failed", f"{type(error).__name__}: {str(error)[:200]}")]
 
 
+unchecked = partial(perturb_many, check_finite=False)  # to look at values waits for the device
+
+
 class Check:
     """What is measured, and on what."""
 
@@ -115,11 +117,11 @@ class Check:
             loop = self._loop(vit, images, precision)
             for path in ("pixels", "tokens", "last block"):
                 ready = prepare(vit, Engine(precision=precision, path=path, chunk=self.chunk))
-                step = partial(unchecked_curves, vit, images, maps, label, engine=ready)
+                step = partial(unchecked, vit, images, maps, label, engine=ready)
                 lines.append(self._line(f"{name}: timm loop / {ready.description}", loop, step))
         ready = prepare(vit, Engine(precision="bf16", chunk=self.chunk))
         zero, drop = (
-            partial(unchecked_curves, vit, images, maps, label, engine=ready, fill=fill)
+            partial(unchecked, vit, images, maps, label, engine=ready, fill=fill)
             for fill in ("zero", "drop")
         )
         lines.append(self._line(f"{name}: fill=zero / fill=drop, {ready.description}", zero, drop))
@@ -152,7 +154,7 @@ class Check:
         vit, images, label, maps = self._random(name)
         ready = prepare(vit, Engine(precision="bf16", compile=True, chunk=self.chunk))
         loop = self._loop(vit, images, "bf16")
-        step = partial(unchecked_curves, vit, images, maps, label, engine=ready)
+        step = partial(unchecked, vit, images, maps, label, engine=ready)
         line = self._line(what, loop, step)
         return [replace(line, checked=f"compiled in {ready.compile_s:.0f} s")]
 

@@ -7,10 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from attnguide.evaluation.engines import Engine, MaskedModel, prepare
-from attnguide.evaluation.openvino_backend import is_installed
-from attnguide.evaluation.perturbation import FRACTIONS, perturb_many
-from attnguide.evaluation.perturbation_inputs import ORDERS
+from attnguide.evaluation.engines import Engine, MaskedModel, is_installed, prepare
+from attnguide.evaluation.perturbation import FRACTIONS, ORDERS, perturb_many
 from attnguide.types import ViT
 from benchmarks.alternatives import alternatives, not_installed
 from benchmarks.clock import Line, compare, missing

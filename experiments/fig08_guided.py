@@ -82,9 +82,9 @@ class Fig08Guided(MapFigure):
 
     def check(self, choices: Choices) -> None:
         """The guide, and its other places."""
+        super().check(choices)
         for fraction in self.fractions:
             check_guide(choices.guide.layout, fraction, choices.guide.fit)
-        super().check(choices)
 
     def items(self, study: Study) -> Selection:
         """As of every figure of maps; the caption names the guide."""

@@ -15,8 +15,7 @@ from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import to_guided_view, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.fills import check_fill
-from attnguide.evaluation.perturbation import FRACTIONS
-from attnguide.evaluation.perturbation_inputs import check_fractions
+from attnguide.evaluation.perturbation import FRACTIONS, check_fractions
 from attnguide.evaluation.perturbation_rows import RANDOM, perturbation_rows
 from attnguide.figures.claims import Claim
 from attnguide.figures.experiment import Choices, Rows, Stored, Study

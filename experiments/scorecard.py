@@ -16,8 +16,7 @@ from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View, to_guided_view, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation import scores
-from attnguide.evaluation.perturbation import FRACTIONS
-from attnguide.evaluation.perturbation_inputs import check_fractions
+from attnguide.evaluation.perturbation import FRACTIONS, check_fractions
 from attnguide.evaluation.ranking import agreement, ranks, stability, table_of_means
 from attnguide.evaluation.statistics import Measure
 from attnguide.figures.claims import MethodComparison, slug

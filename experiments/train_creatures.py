@@ -7,26 +7,36 @@ import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import RichProgressBar
+from safetensors.torch import save
+from torch import Tensor, nn
 
-from attnguide.data.creatures.examination import examine
-from attnguide.data.creatures.scenes import CLASS_NAMES, guide, sibling
-from attnguide.data.creatures.training import RECIPES, CreatureClassifier, export, fit
+from attnguide.data.creatures.scenes import CLASS_NAMES, IMAGE_SIZE, guide, pair, sibling, single
 from attnguide.errors import InputError, unknown_name
 from attnguide.evaluation.statistics import Estimate, estimate
 from attnguide.figures.claims import Claim, Table, judge, sentences
 from attnguide.figures.experiment import Choices, Stored, Task, Work
 from attnguide.findings import Findings
+from attnguide.guides import stitch
 from attnguide.models.checkpoint import read_weights
 from attnguide.models.load import EMBEDDED, load_model
 from attnguide.store.files import release_lock, take_lock, write_atomic
 from attnguide.viz.panels import Panel, draw_panels
 from attnguide.viz.style import INK, QUIET, typography
+from experiments._creature_training import (
+    ARCH,
+    MEAN,
+    RECIPES,
+    STD,
+    CreatureClassifier,
+    fit,
+)
 
 KINDS = {
     "single": "single creatures: top-1",
@@ -151,6 +161,69 @@ class TrainCreatures(Task):
             found=tuple(found),
             figures={"The sixteen classes": _sheet()},
         )
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: list[Tensor], batch_size: int = 50) -> Tensor:
+    """Probabilities (n, classes) of images (3, 96, 96) in [0, 1]."""
+    model.eval()
+    device = next(model.parameters()).device
+    batches = ((torch.stack(images).to(device) - MEAN[0]) / STD[0]).split(batch_size)
+    return torch.cat([model(batch).float().softmax(1).cpu() for batch in batches])
+
+
+def examine(model: nn.Module, seed: int, singles: int, pairs: int) -> list[dict[str, Any]]:
+    """Answers of a model on fresh scenes, one row per picture.
+
+    Pairs are two-creature scenes; as many stitched pictures have the original squashed to the left
+    half and a guide of another class to the right one.
+
+    Returns:
+        Rows with `image_id`, `kind` (single, pair, stitched), `classes` (one or two indices joined
+        by "+"), `prediction`, `correct`: top-1 is (one of) the present class(es), and
+        `sibling_probability`: what the sibling of the (first) class gets.
+    """
+    scenes = [single(seed, index) for index in range(singles)]
+    asked = [("single", s.id, s.labels, s.image) for s in scenes]
+    for index in range(pairs):
+        scene = pair(seed, index)
+        asked.append(("pair", scene.id, scene.labels, scene.image))
+        # the labels of the pair serve again: one for the picture, one for its guide
+        first, second = scene.labels
+        alone, beside = single(seed + 1, index, first), guide(second, seed + 1 + index)
+        views, _ = stitch(alone.image[None], beside.image, patch_size=8)
+        asked.append(("stitched", f"{alone.id}|{beside.id}", scene.labels, views[0]))
+    answers = predict(model, [image for *_, image in asked])
+    return [
+        {
+            "image_id": name,
+            "kind": kind,
+            "classes": "+".join(map(str, labels)),
+            "prediction": int(answer.argmax()),
+            "correct": int(answer.argmax()) in labels,
+            "sibling_probability": float(answer[sibling(labels[0])]),
+        }
+        for (kind, name, labels, _), answer in zip(asked, answers, strict=True)
+    ]
+
+
+def export(model: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
+    """Store weights in half precision with all that `load_model` needs to know, whole or not.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    meta = {
+        "arch": ARCH,
+        "class_names": CLASS_NAMES,
+        "mean": MEAN,
+        "std": STD,
+        "image_size": (IMAGE_SIZE, IMAGE_SIZE),
+        "provenance": provenance,
+    }
+    weights = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    text = {"attnguide": json.dumps(meta, sort_keys=True)}
+    write_atomic(path, save(weights, metadata=text))
 
 
 def finish(folder: Path, weights: Path) -> None:

@@ -25,7 +25,6 @@ CONF = program.CONF
 EXPERIMENTS = sorted(
     path.stem for path in (CONF / "experiment").glob("*.yaml") if path.stem != "all_figures"
 )
-TWO_DEVICES = ["devices=2", "trainer.strategy=ddp_fork"]  # which know what tests replaced
 
 
 @cache  # Hydra takes longer than a small run

@@ -16,7 +16,6 @@ from conftest import PNG
 from fake_study import FakeStudy, start_fake
 from running import (
     EXPERIMENTS,
-    TWO_DEVICES,
     assert_same_findings,
     assert_same_rows,
     assert_same_tables,
@@ -247,7 +246,7 @@ def assert_every_way_gives_the_same(tmp_path, monkeypatch, kind, begin):
         begin(tmp_path / f"shard {shard}", "data.num_shards=3", f"data.shard={shard}")
         shutil.copytree(tmp_path / f"shard {shard}", tmp_path / "shards", dirs_exist_ok=True)
     begin(tmp_path / "shards", "stage=merge")
-    begin(tmp_path / "devices", *TWO_DEVICES)
+    begin(tmp_path / "devices", "devices=2")
     killed_after_the_first_batch(monkeypatch, kind, tmp_path / "resumed", begin)
     begin(tmp_path / "resumed")
 

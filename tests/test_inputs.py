@@ -8,8 +8,9 @@ from timm.utils import ModelEmaV3
 from tiny import pictures, tiny
 from torch.optim.swa_utils import AveragedModel
 
-from attnguide import explain, wrap_model
+from attnguide import explain, perturb, wrap_model
 
+MAP = torch.zeros(1, 4, 4)
 FORMS = [
     np.int64(3),
     np.array([3, 3, 3]),
@@ -51,6 +52,10 @@ def test_no_target_is_the_model_s_own_answer():
         (np.array([0.5, 1.0, 2.0]), TypeError, "class indices"),
         ([[0, 1], [2], [3]], ValueError, "as many classes for every image"),
         (torch.zeros(3, 2, 2, dtype=torch.int64), ValueError, "one class or one per image"),
+        (torch.zeros(3), TypeError, "int64"),
+        ([0, 1], ValueError, "one class or one per image"),
+        (5, ValueError, r"class index must lie in \[0, 4\]"),
+        ("clas 3", ValueError, "did you mean class 3"),
     ],
 )
 def test_what_is_no_target_is_refused(target, error, message):
@@ -59,10 +64,21 @@ def test_what_is_no_target_is_refused(target, error, message):
         explain(vit, pictures(vit), target)
 
 
-def test_pixels_that_nobody_normalised_are_refused():
+@pytest.mark.parametrize("door", ["explain", "perturb"])
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ([1, 2], TypeError, r"images must be a Tensor.*vit\.preprocess"),
+        (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), TypeError, "normalised.*got torch.uint8"),
+        (torch.zeros(1, 3, 8, 8), ValueError, r"must be \(B, 3, 16, 16\).*vit\.preprocess"),
+        (torch.zeros(0, 3, 16, 16), ValueError, "empty batch"),
+        (torch.full((1, 3, 16, 16), torch.nan), ValueError, "images contain NaN"),
+    ],
+)
+def test_images_that_do_not_fit_are_told_what_to_do(door, images, error, message):
     vit = tiny()
-    with pytest.raises(TypeError, match=r"normalised.*got torch.uint8.*vit\.preprocess"):
-        explain(vit, torch.zeros(1, 3, 16, 16, dtype=torch.uint8), 0)
+    with pytest.raises(error, match=message):
+        explain(vit, images, 0) if door == "explain" else perturb(vit, images, MAP, 0)
 
 
 def test_images_that_are_differentiated_elsewhere_stay_so():

@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attnguide.api import explain, explain_many
-    from attnguide.evaluation.curve import PerturbationCurve
-    from attnguide.evaluation.perturbation import perturb, perturb_many
+    from attnguide.evaluation.perturbation import PerturbationCurve, perturb, perturb_many
     from attnguide.guides import stitch
     from attnguide.methods import describe_methods, list_methods
     from attnguide.models.load import load_model
     from attnguide.models.wrap import wrap_model
-    from attnguide.notebook.curves import compare_auc
-    from attnguide.notebook.maps import compare
-    from attnguide.notebook.storage import load_explanation
+    from attnguide.notebook.explanations import compare, load_explanation
+    from attnguide.notebook.perturbations import compare_auc
     from attnguide.types import Explanation, ViT
 
     __version__: str
@@ -39,15 +37,15 @@ __all__ = [
 
 _HOMES = {
     "Explanation": "types",
-    "PerturbationCurve": "evaluation.curve",
+    "PerturbationCurve": "evaluation.perturbation",
     "ViT": "types",
-    "compare": "notebook.maps",
-    "compare_auc": "notebook.curves",
+    "compare": "notebook.explanations",
+    "compare_auc": "notebook.perturbations",
     "describe_methods": "methods",
     "explain": "api",
     "explain_many": "api",
     "list_methods": "methods",
-    "load_explanation": "notebook.storage",
+    "load_explanation": "notebook.explanations",
     "load_model": "models.load",
     "perturb": "evaluation.perturbation",
     "perturb_many": "evaluation.perturbation",

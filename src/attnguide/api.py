@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from attnguide.data.beside import Beside, Guide, put_beside
+from attnguide.data.views import GuidedBatch, GuidePicture, put_beside
 from attnguide.errors import InputError
 from attnguide.inputs import Target as Target
 from attnguide.inputs import check_images, check_reference, class_targets
@@ -30,7 +31,7 @@ def explain(
     method: str | Method = "complete",
     loss: str | Loss = "logit",
     reference: Target = None,
-    guide: Guide | None = None,
+    guide: GuidePicture | None = None,
     layout: str = LAYOUT,
     fraction: float = FRACTION,
     progress: bool = False,
@@ -89,7 +90,7 @@ def explain_many(
     methods: Sequence[Any] | Mapping[str, Any] = ("complete", "gae"),
     loss: str | Loss = "logit",
     reference: Target = None,
-    guide: Guide | None = None,
+    guide: GuidePicture | None = None,
     layout: str = LAYOUT,
     fraction: float = FRACTION,
     progress: bool = False,
@@ -125,7 +126,7 @@ def explain_many(
     }
 
 
-def _beside_guide(vit: ViT, target: Target, beside: Beside) -> Tensor:
+def _beside_guide(vit: ViT, target: Target, beside: GuidedBatch) -> Tensor:
     """The classes to explain, known before the guide is there."""
     targets = class_targets(vit, target, len(beside.images))
     if targets is None:
@@ -148,7 +149,7 @@ def _explain_many(
     targets, references = _classes(vit, len(images), target, loss, reference)
     size = CPU_CHUNK if images.device.type == "cpu" else len(images)
     parts = []
-    with _bar(len(images), progress) as bar:
+    with tqdm(total=len(images), desc="explain", unit="image", disable=not progress) as bar:
         for rows in torch.arange(len(images), device=images.device).split(size):
             trace = AttentionTrace(vit, images[rows], rows, loss=loss)
             if reference is not None:
@@ -200,7 +201,12 @@ def _requests(methods: Sequence[Any] | Mapping[str, Any]) -> dict[str, Request]:
     if not methods:
         raise InputError("no method given; pass at least one name of list_methods()")
     if isinstance(methods, Mapping):
-        return {label: _labelled(label, value) for label, value in methods.items()}
+        return {
+            label: request(*value) if isinstance(value, tuple)
+            else request(value) if isinstance(value, str) or callable(value)
+            else request(label, value)
+            for label, value in methods.items()
+        }  # fmt: skip
     requests: dict[str, Request] = {}
     for entry in methods:
         found = request(*entry) if isinstance(entry, tuple) else request(entry)
@@ -210,14 +216,6 @@ def _requests(methods: Sequence[Any] | Mapping[str, Any]) -> dict[str, Request]:
                 f"methods={{'first': ({found.name!r}, {{...}}), 'second': (...)}}"
             )
     return requests
-
-
-def _labelled(label: str, value: Any) -> Request:
-    if isinstance(value, tuple):
-        return request(*value)
-    if isinstance(value, str) or callable(value):
-        return request(value)
-    return request(label, value)
 
 
 def _classes(
@@ -244,12 +242,6 @@ def _of_chunk(given: Tensor | None, rows: Tensor, trace: AttentionTrace) -> Tens
 def _as_value(setting: Any) -> Any:
     """What can be stored: of a function its name."""
     return getattr(setting, "__name__", type(setting).__name__) if callable(setting) else setting
-
-
-def _bar(total: int, shown: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc="explain", unit="image", disable=not shown)
 
 
 def _checked(name: str, vit: ViT, relevance: Any, batch: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -17,8 +17,15 @@ from attnguide.types import Explanation, ViT
 Target = int | str | Sequence[int] | Sequence[str] | Tensor | npt.NDArray[Any] | Explanation | None
 
 
-def check_images(vit: ViT, images: Tensor) -> Tensor:
+def check_images(
+    model: ViT | Callable[[Tensor], Tensor], images: Tensor, *, finite: bool = True
+) -> Tensor:
     """(B, 3, H, W) of the model's size, device and precision; a copy.
+
+    Args:
+        model: A ViT; of any other callable, size, device and precision are not known.
+        images: (B, 3, H, W), or one image (3, H, W), normalised.
+        finite: Whether to look for values that are not finite, which waits for the device.
 
     Raises:
         ValueError: another shape, no image, values that are not finite.
@@ -36,16 +43,21 @@ def check_images(vit: ViT, images: Tensor) -> Tensor:
         )
     if images.ndim == 3:
         images = images.unsqueeze(0)
-    if images.ndim != 4 or tuple(images.shape[1:]) != (3, *vit.image_size):
+    if isinstance(model, ViT) and tuple(images.shape[1:]) != (3, *model.image_size):
         raise InputError(
-            f"images for {vit.name} must be (B, 3, {vit.image_size[0]}, {vit.image_size[1]}), got "
-            f"{tuple(images.shape)}; make them with vit.preprocess(pil_images)"
+            f"images for {model.name} must be (B, 3, {model.image_size[0]}, "
+            f"{model.image_size[1]}), got {tuple(images.shape)}; make them with "
+            "vit.preprocess(pil_images)"
         )
+    if images.ndim != 4:
+        raise InputError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
     if len(images) == 0:
         raise InputError("expected at least one image, got an empty batch")
-    if not bool(torch.isfinite(images).all()):
+    if finite and not bool(torch.isfinite(images).all()):
         raise InputError("images contain NaN or infinite values; check the preprocessing")
-    return images.detach().to(device=vit.device, dtype=vit.dtype).clone()
+    if isinstance(model, ViT):
+        images = images.to(device=model.device, dtype=model.dtype, non_blocking=True)
+    return images.detach().clone()
 
 
 def class_targets(vit: ViT, target: Target, batch: int) -> Tensor | None:

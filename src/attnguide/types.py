@@ -228,28 +228,28 @@ class Explanation:
         return self.relevance[..., rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
 
     def plot(self, pictures: Any = None, **look: Any) -> Figure:
-        """A figure of the maps, over the pictures if given; `look` as in `notebook.maps.plot`."""
-        return notebook("maps").plot(self, pictures, **look)
+        """A figure of the maps, over the pictures if given; `look`: of `explanations.plot`."""
+        return notebook("explanations").plot(self, pictures, **look)
 
     def overlay(self, pictures: Any, **look: Any) -> list[Any]:
-        """The maps over the pictures, as PIL pictures; `look` as in `notebook.maps.overlays`."""
-        return notebook("maps").overlays(self, pictures, **look)
+        """The maps over the pictures, as PIL pictures; `look`: of `explanations.overlays`."""
+        return notebook("explanations").overlays(self, pictures, **look)
 
     def upsample(self, size: tuple[int, int] | None = None) -> Tensor:
         """The raw maps in pixels, bilinear: of `size`, by default 16 pixels per patch."""
-        return notebook("maps").upsample(self, size)
+        return notebook("explanations").upsample(self, size)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write a `.npz` file, which `load_explanation` reads; returns its path."""
-        return notebook("storage").save(self, path)
+        return notebook("explanations").save(self, path)
 
     def __repr__(self) -> str:
         """One line for people."""
-        return notebook("maps").explanation_line(self)
+        return notebook("explanations").explanation_line(self)
 
     def _repr_html_(self) -> str:
         """The line with thumbnails, as notebooks show it."""
-        return notebook("maps").explanation_html(self)
+        return notebook("explanations").explanation_html(self)
 
 
 def notebook(part: str) -> Any:

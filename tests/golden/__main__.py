@@ -59,7 +59,8 @@ RUNS = {
     "parts": f"method=[{CHEAP}] data.num_images=4",
     "sanity_checks": f"method=[{CHEAP}] data.num_images=4 runner.precision_images=2",
     "scorecard": f"method=[{CHEAP},{SAMPLED},{BLIND}] data.num_images=4 runner.grids=2",
-    "train_creatures": "runner.steps=3 runner.views_per_step=8 runner.singles=32 runner.pairs=16",
+    "train_creatures": "runner.steps=[2,1,1] runner.views_per_step=8 runner.singles=32 "
+    "runner.pairs=8",
 }
 # The same on photographs, where that differs; None where an experiment has creatures alone.
 PHOTOGRAPHS = {
@@ -186,6 +187,8 @@ def compare(run_name, kinds):
         names = {
             Path(name).stem for name in opened.namelist() if Path(name).parent.name == run_name
         }
+        if not names:
+            return f"* {run_name}: nothing is stored of it; `--make` does that", True
         for kind in sorted(names | set(kinds)):
             if kind not in names or kind not in kinds:
                 wrong.append(f"{kind} is on one side only")
@@ -209,7 +212,9 @@ def rows(kind, before, after):
     if len(before) != len(after):
         return [f"{kind}: {len(before)} rows before, {len(after)} now"]
     before, after = (
-        table[shared].astype(dict.fromkeys(names, str)).sort_values(names, kind="stable")
+        table[shared]
+        .assign(**{name: table[name].astype(object).fillna("").map(str) for name in names})
+        .sort_values(names, kind="stable")
         for table in (before, after)
     )
     wrong = [

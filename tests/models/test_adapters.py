@@ -233,9 +233,19 @@ def test_surplus_weights_and_other_sizes_are_refused():
         wrap_model(huggingface("vit"), hf.ViTImageProcessor())
 
 
+@pytest.mark.parametrize("name", ["q_proj", "v_proj"])
+def test_adapters_that_are_not_merged_are_refused(name):
+    module = huggingface("vit")
+    for layer in module.vit.layers:
+        base = getattr(layer.attention, name)
+        setattr(layer.attention, name, nn.ModuleDict({"base_layer": base}))
+    with pytest.raises(ValueError, match="merge adapters into the weights"):
+        wrap_model(module)
+
+
 def test_other_libraries_are_not_imported():
     sources = list(Path(adapters.__file__).parent.glob("*.py"))
-    assert len(sources) == 4
+    assert len(sources) == 3
     for source in sources:
         for node in ast.walk(ast.parse(source.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -10,7 +10,7 @@ from PIL import Image
 
 from attnguide import list_methods
 from attnguide.viz.overlay import as_picture, normalize, overlay
-from attnguide.viz.style import METHOD_STYLES, method_label, method_style, relevance_colours
+from attnguide.viz.style import METHOD_STYLES, method_style, relevance_colours
 
 MAPS = hnp.arrays(
     np.float64, hnp.array_shapes(min_dims=2, max_dims=3), elements=st.floats(-1e6, 1e6)
@@ -117,16 +117,3 @@ def test_every_method_has_a_look_of_its_own_that_never_changes():
     assert set(list_methods()) - unnamed <= set(METHOD_STYLES)
     assert method_style("someone's own") == method_style("someone's own")
     assert method_style("someone's own") != method_style("another of theirs")
-
-
-def test_labels_of_methods():
-    assert [method_label(m) for m in ("gae", "complete", "raw_attention")] == [
-        "GAE",
-        "complete",
-        "raw attention",
-    ]
-    assert [method_label(m) for m in ("complete_libra", "gae_libra", "cp_lrp")] == [
-        "complete (Libra)",
-        "GAE (Libra)",
-        "CP-LRP",
-    ]

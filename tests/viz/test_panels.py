@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
@@ -12,7 +13,9 @@ from PIL import Image
 
 from attnguide.viz.animation import animation
 from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
-from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name, wrap
+from attnguide.viz.dots import Dot, DotPanel, draw_dots
+from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, wrap
+from attnguide.viz.plots import Line, Plot
 from attnguide.viz.style import method_style, render
 
 GREY = np.full((32, 32, 3), 0.5)
@@ -23,9 +26,12 @@ def panel(**options):
 
 
 def texts(figure):
-    """Every text of a figure with its box in pixels."""
+    """Every text of a figure with its box in pixels, but those of ticks, some beyond an axis."""
     FigureCanvasAgg(figure).draw()
     found = {id(t): t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()}
+    for axis in figure.findobj(Axis):
+        for label in axis.get_ticklabels():
+            found.pop(id(label), None)
     return [(t.get_text(), t.get_window_extent()) for t in found.values()]
 
 
@@ -43,8 +49,37 @@ def long_figure():
     )
 
 
-def test_no_text_lies_on_another_or_on_a_picture():
-    figure = long_figure()
+def curve(method, height, **options):
+    fraction = np.linspace(0, 0.9, 10)
+    mean = height * (1 - fraction)
+    return Curve(method, fraction, mean, mean - 3, mean + 3, 41.26, 39.9, 43.0, **options)
+
+
+def curve_figure():
+    negative = CurvePanel("(a) negative", "recognition rate (%)", True, [curve("complete", 90)])
+    positive = CurvePanel(
+        "(b) positive", "recognition rate (%)", False, [curve("complete", 50), curve("random", 80)]
+    )
+    return draw_curves([[negative, positive]])
+
+
+def plot_figure():
+    lines = [Line("one of the two", [0, 1], [0, 1]), Line("the other", [0, 1], [1, 0])]
+    plots = [Plot(f"plot {number}", "step", "share", lines, zero=True) for number in range(4)]
+    return draw_panels([[Panel(GREY), panel(note="a\nb")] * 2], below=[plots[:2], plots[2:]])
+
+
+def dot_figure():
+    rows = [
+        (name, [Dot(method, 0.5, 0.25, 0.75) for method in ("complete", "integrated_gradients")])
+        for name in ("sign right on the target", "mass")
+    ]
+    return draw_dots([DotPanel("of a model (n = 3)", "share", rows)] * 3)
+
+
+@pytest.mark.parametrize("draw", [long_figure, curve_figure, plot_figure, dot_figure])
+def test_no_text_lies_on_another_or_on_a_picture(draw):
+    figure = draw()
     boxes = texts(figure)
     assert len(boxes) > 8
     for (first, a), (second, b) in combinations(boxes, 2):
@@ -76,10 +111,10 @@ def test_frame_is_drawn_around_the_panel_that_asks_for_it():
 
 def test_colour_bar_is_symmetric_and_only_there_for_maps():
     with_map = draw_panels([[Panel(GREY), panel()]])
-    assert [text.get_text() for text in with_map.axes[-1].get_yticklabels()] == ["−1", "0", "1"]
-    assert len(with_map.axes) == 3
-    assert len(draw_panels([[Panel(GREY)]]).axes) == 1
-    assert len(draw_panels([[panel()]], colour_bar=False).axes) == 1
+    [bar] = with_map.axes[1].child_axes
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["−1", "0", "1"]
+    for without in (draw_panels([[Panel(GREY)]]), draw_panels([[panel()]], colour_bar=False)):
+        assert not without.axes[0].child_axes
 
 
 def test_titles_must_match_rows_and_columns():
@@ -98,24 +133,6 @@ def test_wrapping_keeps_every_word_and_fits_the_width():
     assert "next $5 line" in lines
     assert max(TextPath((0, 0), line, size=8).get_extents().width for line in lines[:-1]) < 75
     assert len(wrap(text, 50.0, 8)) == 2
-
-
-def test_short_name_is_the_first_synonym():
-    assert short_name("African elephant, Loxodonta africana") == "African elephant"
-
-
-def curve(method, height, **options):
-    fraction = np.linspace(0, 0.9, 10)
-    mean = height * (1 - fraction)
-    return Curve(method, fraction, mean, mean - 3, mean + 3, 41.26, 39.9, 43.0, **options)
-
-
-def curve_figure():
-    negative = CurvePanel("(a) negative", "recognition rate (%)", True, [curve("complete", 90)])
-    positive = CurvePanel(
-        "(b) positive", "recognition rate (%)", False, [curve("complete", 50), curve("random", 80)]
-    )
-    return draw_curves([[negative, positive]])
 
 
 def test_curves_stand_over_percent_with_bands_and_areas():
@@ -139,11 +156,6 @@ def test_arrow_points_to_better_and_panels_of_a_row_share_their_scale():
     assert {"↑ higher is better", "↓ lower is better"} <= set(words)
     plots = [axes for axes in figure.axes if axes.get_xlabel()]
     assert plots[0].get_ylim() == plots[1].get_ylim() == (0, 100)
-
-
-def test_curves_hide_no_text():
-    for (first, a), (second, b) in combinations(texts(curve_figure()), 2):
-        assert not a.padded(-1.5).overlaps(b.padded(-1.5)), (first, second)
 
 
 def test_curves_need_panels_and_curves():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from attnguide.data.pictures import Item, Mask, Sample, Selection, class_indices, numbered
+from attnguide.data.pictures import Item, Mask, Sample, Selection, class_indices, knows, numbered
 from attnguide.errors import InputError
 from attnguide.models.reader import read_picture
 from attnguide.store.sources import Source
@@ -54,7 +54,7 @@ def check_pictures(pictures: Sequence[Mapping[str, Any]], classes: int | None = 
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(pictures)} pictures of runner.pictures are missing: "
-            f"{', '.join(missing)}; mend the paths, or leave runner.pictures empty"
+            f"{', '.join(missing)}; correct the paths, or leave runner.pictures empty"
         )
     twice = [name for name, count in Counter(file.name for file in files).items() if count > 1]
     if twice:
@@ -70,14 +70,10 @@ def check_boxes(name: str, classes: int, boxes: Sequence[Boxes]) -> None:
     Raises:
         ValueError: which picture, what was expected, what came.
     """
-
-    def lies_inside(box: Any) -> bool:
-        left, top, right, bottom = (float(value) for value in box)
-        return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
-
     try:
         fits = len(boxes) == classes and all(len(own) > 0 for own in boxes)
-        fits = fits and all(lies_inside(box) for own in boxes for box in own)
+        for left, top, right, bottom in (map(float, box) for own in boxes for box in own):
+            fits = fits and 0 <= left < right <= 1 and 0 <= top < bottom <= 1
     except (TypeError, ValueError):
         fits = False
     if not fits:
@@ -125,15 +121,12 @@ def boxed_pictures(vit: ViT, folder: Path, boxes: Path) -> Selection:
     Raises:
         ValueError: no such file; boxes that are none.
     """
-    entries = read_boxes(boxes)
-    here = {name: entry for name, entry in entries.items() if (folder / name).is_file()}
-    known = []
-    for name, entry in here.items():
-        try:
-            class_indices(vit, entry["classes"])
-        except ValueError:
-            continue
-        known.append({"file": str(folder / name), **entry})
+    here = [
+        {"file": str(folder / name), **entry}
+        for name, entry in read_boxes(boxes).items()
+        if (folder / name).is_file()
+    ]
+    known = [entry for entry in here if all(knows(vit, name) for name in entry["classes"])]
     left = len(here) - len(known)
     note = f"Pictures with boxes of classes that {vit.name} does not know: {left}." if left else ""
     return Selection(given_pictures(vit, known).items, note)

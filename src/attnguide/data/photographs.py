@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
-from attnguide.data.choice import Labels, listed, number_classes, require_labels, sample
+import numpy as np
+from PIL import Image
+
 from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.creatures.world import draw_guide
-from attnguide.data.dataset import Listing
+from attnguide.data.encoded import encoded_bytes
 from attnguide.data.find import find_photographs
 from attnguide.data.given import boxed_pictures, read_boxes
-from attnguide.data.guide_image import GuideImage, guide_from_file
-from attnguide.data.pairs import pair_up
+from attnguide.data.listing import Listing, is_wnid
+from attnguide.data.picture_tables import listed
 from attnguide.data.pictures import (
+    GuideImage,
     Item,
+    Pictures,
     Sample,
     Selection,
-    check_choice,
     class_indices,
+    guide_from_file,
     knows,
     numbered,
 )
-from attnguide.data.places import load_photograph, source_of
 from attnguide.errors import InputError
-from attnguide.store.sources import checksum, stamp
+from attnguide.models.reader import read_picture
+from attnguide.store.sources import Source
 from attnguide.types import ViT
 
 log = logging.getLogger(__name__)
 GUIDE = "zebra"  # the paper's
 SHOWN = ["tusker", "snail", "bald eagle", "bull mastiff", "zebra", "conch"]
-Items = list[Item]  # `list` is a field of the class
+REWRITES = [["tusker", "bull mastiff"], ["snail", "zebra"], ["bald eagle", "kite"]]
 
 
 @dataclass
-class Photographs:
+class Photographs(Pictures):
     """Pictures found in folders, with a csv or ImageNet's devkit, in parquet, or on the hub.
 
     Attributes:
         name, num_images, seed, on_error, shown, framed, rewrites: As in `Pictures`.
-        root: Folder, parquet file, picture, or "hf://owner/dataset"; else the environment's
-            IMAGENET_DIR.
+        root: Folder, parquet or tar file, picture, or "hf://owner/dataset"; else the
+            environment's IMAGENET_DIR.
         list: File with the pictures to take, exactly these and in this order: ids or paths one
             per line, or a csv, whose column of labels comes before the data's own classes.
         boxes: File with the boxes of the two-class pictures in the folder `pairs` beside the
@@ -65,27 +71,11 @@ class Photographs:
     shown: Sequence[str] = field(default_factory=SHOWN.copy)
     framed: Sequence[str] = field(default_factory=lambda: ["bald eagle", "kite"])
     rewrites: Sequence[Sequence[str]] = field(
-        default_factory=lambda: [
-            ["tusker", "bull mastiff"],
-            ["snail", "zebra"],
-            ["bald eagle", "kite"],
-        ]
+        default_factory=lambda: [pair.copy() for pair in REWRITES]
     )
 
-    contaminated: ClassVar[tuple[str, str] | None] = None
-
-    def __post_init__(self) -> None:
-        check_choice(self)
-
     def check(self, *, labels: bool) -> None:
-        """Refuse pictures, lists and boxes that are not there, before any weights are loaded.
-
-        Args:
-            labels: Whether every picture must have a class.
-
-        Raises:
-            ValueError: what was expected, what came, what to do.
-        """
+        """Refuse pictures, lists and boxes that are not there, before any weights are loaded."""
         listing = self._listing
         count = len(listing.dataset)
         if self.list is not None and self.num_images is not None and self.num_images < count:
@@ -94,46 +84,30 @@ class Photographs:
                 "leave some out; pass data.num_images=null, or a shorter list"
             )
         if labels:
-            require_labels(
-                listing, Labels(tuple(None if key is None else 0 for key in listing.column("key")))
-            )
+            require_labels(listing, range(count))
         if self.boxes is not None:
             read_boxes(Path(self.boxes).expanduser())
 
-    def fingerprint(self) -> str:
-        """Checksum of names, classes and places of all pictures, and of the boxes' file."""
-        columns = [self._listing.column(name) for name in ("id", "key", "file", "group", "row")]
-        folder, boxes = self._beside
-        return checksum(repr((columns, str(folder), stamp(boxes))))
-
     def singles(self, vit: ViT, *, exclude: Sequence[int] = ()) -> Selection:
-        """The chosen pictures, without those of the classes `exclude`, which are counted.
-
-        Raises:
-            ValueError: as `check`; pictures without labels.
-        """
-        labels = number_classes(self._listing, vit)
+        """The chosen pictures, without those of the classes `exclude`, which are counted."""
+        labels = number_classes(self._listing, vit, required=True)
         chosen = self._choose(labels)
-        kept = [place for place in chosen if labels.numbers[place] not in set(exclude)]
-        require_labels(self._listing, labels, kept)
+        kept = [place for place in chosen if labels[place] not in set(exclude)]
+        require_labels(self._listing, kept)
         left = len(chosen) - len(kept)
         log.info("%s; using %d, leaving out %d by class", self._listing.form, len(kept), left)
         note = f"Pictures of the guide's class that were left out: {left}." if left else ""
-        return Selection(numbered(self._item(vit, labels, place) for place in kept), note)
+        return Selection(numbered(self._item(vit, labels[place], place) for place in kept), note)
 
     def all(self, vit: ViT) -> Selection:
         """Every chosen picture, with a label or without."""
         labels = number_classes(self._listing, vit)
         chosen = self._choose(labels)
         log.info("%s; using %d", self._listing.form, len(chosen))
-        return Selection(numbered(self._item(vit, labels, place) for place in chosen))
+        return Selection(numbered(self._item(vit, labels[place], place) for place in chosen))
 
     def pairs(self, vit: ViT) -> Selection:
-        """Two pictures each, side by side, as `pair_up` pairs the complete choice.
-
-        Raises:
-            ValueError: no two pictures of different classes; pictures without labels.
-        """
+        """Two pictures each, side by side, as `pair_up` pairs the complete choice."""
         paired = pair_up(vit, self.singles(vit).items)
         if not paired.items:
             raise InputError(
@@ -142,11 +116,7 @@ class Photographs:
         return paired
 
     def boxed(self, vit: ViT) -> Selection:
-        """The two-class pictures in the folder `pairs` beside the data, with boxes.
-
-        Raises:
-            ValueError: boxes that are none.
-        """
+        """The two-class pictures in the folder `pairs` beside the data, with boxes."""
         folder, boxes = self._beside
         if not folder.is_dir() or not (self.boxes or boxes.is_file()):
             return Selection(())
@@ -158,29 +128,23 @@ class Photographs:
 
         Classes without a picture are named in the note and in the log; where none has any, the
         first picture of each class that there is takes their place.
-
-        Raises:
-            ValueError: classes that the model does not know.
         """
         default = list(self.shown) == SHOWN  # ImageNet's, of which the model may know none
         wanted = [name for name in self.shown if not default or knows(vit, name)][:count]
         indices = class_indices(vit, wanted)
-        labels = number_classes(self._listing, vit)
-        firsts = _firsts(require_labels(self._listing, labels))
+        labels = number_classes(self._listing, vit, required=True)
+        require_labels(self._listing, range(len(labels)))
+        firsts = {label: labels.index(label) for label in dict.fromkeys(labels)}
         found = [firsts[index] for index in indices if index in firsts]
         missing = [name for name, i in zip(wanted, indices, strict=True) if i not in firsts]
         note = f"Not shown, since there is no picture: {', '.join(missing)}." if missing else ""
         if missing:
             log.warning("no picture of %s in %s; not shown", ", ".join(missing), self._listing.form)
         places = found or [*firsts.values()][:count]
-        return Selection(tuple(self._item(vit, labels, place) for place in places), note)
+        return Selection(tuple(self._item(vit, labels[place], place) for place in places), note)
 
     def shown_pairs(self, vit: ViT, count: int) -> Selection:
-        """Up to `count` pictures with boxes; else as many pairs, from all over the choice.
-
-        Raises:
-            ValueError: as `pairs` and `boxed`.
-        """
+        """Up to `count` pictures with boxes; else as many pairs, from all over the choice."""
         boxed = self.boxed(vit)
         if boxed.items:
             return Selection(boxed.items[:count], boxed.note)
@@ -190,20 +154,13 @@ class Photographs:
         return Selection(pairs.items[::step][:count], pairs.note)
 
     def of_class(self, vit: ViT, name: str) -> Item:
-        """The first picture of a class in the whole data.
-
-        Raises:
-            ValueError: a class that the model does not know, or without a picture.
-        """
+        """The first picture of a class in the whole data."""
         return self._first(vit, vit.class_index(name), "name a class that the data has")
 
     def guide_picture(self, vit: ViT, image: str | None) -> GuideImage:
         """The guide by file, else the first picture of the class; of a zebra by default.
 
         A model of the creatures is given a drawn guide.
-
-        Raises:
-            ValueError: neither a file nor a class, or a class without pictures.
         """
         given = guide_from_file(vit, image)
         if given is not None:
@@ -219,32 +176,6 @@ class Photographs:
         found = item.load()
         return GuideImage(found.picture, index, found.id, item.sources)
 
-    def sibling(self, vit: ViT, sample: Sample) -> None:
-        """None: photographs have no species."""
-
-    def compose(self, vit: ViT, sample: Sample, other: int) -> None:
-        """None: photographs are not drawn."""
-
-    def pieces(self, sample: Sample) -> tuple[str, ...]:  # noqa: ARG002
-        """None are known."""
-        return ()
-
-    def without(self, sample: Sample, names: Collection[str]) -> Sample:
-        """Refused: photographs are not drawn.
-
-        Raises:
-            ValueError: always.
-        """
-        raise InputError(f"{sample.id} is no drawing, so {', '.join(names)} cannot be left out")
-
-    def impostors(self, vit: ViT, count: int) -> Items:  # noqa: ARG002
-        """None are known."""
-        return []
-
-    def beside_another(self, vit: ViT, count: int, *, control: bool = False) -> Items:  # noqa: ARG002
-        """None are known."""
-        return []
-
     @property
     def _beside(self) -> tuple[Path, Path]:
         """The folder of two-class pictures, and the file of their boxes."""
@@ -259,12 +190,12 @@ class Photographs:
         return listed(found, Path(self.list).expanduser()) if self.list else found
 
     @cached_property
-    def _rows(self) -> Sequence[tuple[str, bytes, int | None, int | None]]:
+    def _rows(self) -> Sequence[tuple[str, bytes, int | None]]:
         """Id of each picture, and where it is."""
-        columns = [self._listing.column(name) for name in ("id", "file", "group", "row")]
+        columns = [self._listing.column(name) for name in ("id", "file", "row")]
         return [*zip(*columns, strict=True)]
 
-    def _choose(self, labels: Labels) -> Sequence[int]:
+    def _choose(self, labels: Sequence[int | None]) -> Sequence[int]:
         """Places of the chosen pictures."""
         self.check(labels=False)
         ids = self._listing.column("id")
@@ -272,24 +203,166 @@ class Photographs:
             return range(len(ids))
         if self.num_images is not None and len(ids) < self.num_images:
             log.warning("asked for %d pictures, found %d", self.num_images, len(ids))
-        return sample(ids, labels.numbers, self.num_images, self.seed)
+        return sample(ids, labels, self.num_images, self.seed)
 
     def _first(self, vit: ViT, index: int, advice: str) -> Item:
         """The first picture of a class of the model's."""
         labels = number_classes(self._listing, vit)
-        if index not in labels.numbers:
+        if index not in labels:
             wanted = vit.class_names[index]
             raise InputError(f"no picture of {wanted!r} in {self._listing.form}; {advice}")
-        return self._item(vit, labels, labels.numbers.index(index))
+        return self._item(vit, index, labels.index(index))
 
-    def _item(self, vit: ViT, labels: Labels, place: int) -> Item:
-        row, label = self._rows[place], labels.numbers[place]
+    def _item(self, vit: ViT, label: int | None, place: int) -> Item:
+        name, file, row = self._rows[place]
         targets = () if label is None else (label,)
         names = tuple(vit.class_names[target] for target in targets)
-        load = partial(load_photograph, *row, targets, names)
-        return Item(row[0], load, label, sources=(source_of(*row),))
+        path, encoded = os.fsdecode(file), None
+        if row is not None:
+            encoded = partial(encoded_bytes, self._listing.encoded, row, name)
+        load = partial(_load, name, encoded or Path(path), targets, names)
+        return Item(name, load, label, sources=(Source(path, encoded),))
 
 
-def _firsts(labels: Sequence[int]) -> dict[int, int]:
-    """Place of the first picture of each class, in the order of the data."""
-    return {label: labels.index(label) for label in dict.fromkeys(labels)}
+def number_classes(listing: Listing, vit: ViT, *, required: bool = False) -> list[int | None]:
+    """The model's number of each picture's class, by its wnid or name, or the number itself.
+
+    Where the model knows none of the classes, the pictures count as unlabelled.
+
+    Args:
+        listing: The pictures.
+        vit: Knows the classes.
+        required: Whether it must know them.
+
+    Raises:
+        ValueError: the model does not know some classes; they are listed.
+    """
+    keys = listing.column("key")
+    numbers: dict[str | None, int] = {}
+    unknown: dict[str, str] = {}
+    for key in sorted({key for key in keys if key is not None}):
+        as_is = key in vit.class_names or is_wnid(key)
+        name = key if as_is else key.replace("_", " ")
+        is_number = listing.are_indices and key.isdigit()
+        try:
+            numbers[key] = vit.class_index(int(key) if is_number else name)
+        except ValueError as error:
+            unknown[key] = str(error)
+    if any(key and key.isdigit() and key not in vit.class_names for key in numbers):
+        log.info("%s: the label numbers are taken as the model's", listing.form)
+    if unknown and (numbers or required):
+        raise InputError(
+            f"{len(unknown)} classes of the pictures are none of {vit.name}'s: "
+            f"{', '.join([*unknown][:5])}; {next(iter(unknown.values()))} ({listing.form})"
+        )
+    if unknown:
+        log.warning("%s knows none of the classes of %s: no labels", vit.name, listing.form)
+    return [numbers.get(key) for key in keys]
+
+
+def require_labels(listing: Listing, places: Sequence[int]) -> None:
+    """Refuse pictures without a class.
+
+    Raises:
+        ValueError: some have none; says how to give them.
+    """
+    keys, ids = listing.column("key"), listing.column("id")
+    bare = [place for place in places if keys[place] is None]
+    if bare:
+        raise InputError(
+            f"{len(bare)} of {len(places)} pictures have no label, such as {ids[bare[0]]} "
+            f"({listing.form}); put them into folders named by class or wnid, or add a csv with "
+            "the columns filename and label, or use target=predicted, an index or a class name"
+        )
+
+
+def sample(
+    ids: Sequence[str], labels: Sequence[int | None], count: int | None, seed: int
+) -> list[int]:
+    """Numbers of `count` pictures, as evenly over classes as they go, in their own order.
+
+    Within a class the pictures with the smallest sha256 of "<seed>:<file name>" come first, so
+    the choice depends on names alone, and a larger one contains a smaller one. With fewer
+    pictures than classes, the classes too are taken by their hashes.
+    """
+    if count is None or count >= len(ids):
+        return list(range(len(ids)))
+
+    def rank(text: str) -> str:
+        return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
+
+    classes: dict[int | None, list[int]] = defaultdict(list)
+    for index in sorted(range(len(ids)), key=lambda i: rank(ids[i].rsplit("/", 1)[-1])):
+        classes[labels[index]].append(index)
+    order = sorted(
+        (turn, rank(f"class {label}"), index)
+        for label, members in classes.items()
+        for turn, index in enumerate(members)
+    )
+    return sorted(index for _, _, index in order[:count])
+
+
+def pair_up(vit: ViT, singles: Sequence[Item]) -> Selection:
+    """Every picture beside another, squashed to the halves of the model's input.
+
+    Picture i of the first half and picture i of the second make two pairs, either way round,
+    which share a unit. The last picture of an odd number is paired with the first and joins its
+    unit, so that units are small: pictures that stand in several pairs are not independent.
+
+    Args:
+        vit: Whose input is divided, at a patch border.
+        singles: The complete choice, all labelled.
+
+    Returns:
+        Pairs of different classes; the others are counted in `note`.
+    """
+    half = len(singles) // 2
+    both = [(i, i + half) for i in range(half)] + [(i + half, i) for i in range(half)]
+    if len(singles) % 2 and half:
+        both.append((len(singles) - 1, 0))
+    edge = round(vit.grid[1] / 2) * vit.patch_size[1]
+    items = []
+    for i, j in both:
+        left, right, first = singles[i], singles[j], min(i, j)
+        if left.label != right.label:
+            load = partial(_side_by_side, left, right, vit.image_size, edge)
+            unit = "+".join(sorted((singles[first].id, singles[first + half].id)))
+            sources, facts = left.sources + right.sources, f"classes {left.label}, {right.label}"
+            items.append(
+                Item(f"{left.id}+{right.id}", load, unit=unit, sources=sources, facts=facts)
+            )
+    same = len(both) - len(items)
+    note = f"Pairs of one class twice that were left out: {same}." if same else ""
+    return Selection(numbered(items), note)
+
+
+def _side_by_side(first: Item, second: Item, size: tuple[int, int], edge: int) -> Sample:
+    """Two pictures squashed to the halves of a canvas, each half a region.
+
+    Args:
+        first, second: Left and right.
+        size: (height, width) of the canvas in pixels.
+        edge: Column where the right one begins.
+    """
+    left, right = first.load(), second.load()
+    height, width = size
+    canvas = Image.new("RGB", (width, height))
+    for photograph, start, stop in ((left, 0, edge), (right, edge, width)):
+        part = photograph.picture.resize((stop - start, height), Image.Resampling.BICUBIC)
+        canvas.paste(part, (start, 0))
+    own = np.zeros((height, width), dtype=bool)
+    own[:, :edge] = True
+    return Sample(
+        f"{left.id}+{right.id}",
+        canvas,
+        (left.targets[0], right.targets[0]),
+        (left.names[0], right.names[0]),
+        (own, ~own),
+        regions="halves",
+        as_is=True,
+    )
+
+
+def _load(name: str, place: Any, targets: tuple[int, ...], names: tuple[str, ...]) -> Sample:
+    """A photograph from its file, or from the function that reads its encoded bytes."""
+    return Sample(name, read_picture(place() if callable(place) else place, name), targets, names)

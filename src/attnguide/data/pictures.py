@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnguide.data.guide_image import GuideImage
 from attnguide.errors import InputError, unknown_name
+from attnguide.models.reader import read_picture
 from attnguide.store.sources import Source
 from attnguide.types import ViT
 
@@ -56,6 +58,8 @@ class Sample:
 class Item:
     """One unit of work, known by name before its picture is opened; it can be pickled.
 
+    What it is: id, load, label, sources, facts. What the study does with it: the others.
+
     Attributes:
         id: Of the sample.
         load: Makes the sample; may raise `UnreadableImage`.
@@ -89,8 +93,28 @@ class Selection:
     note: str = ""
 
 
-class Pictures(Protocol):
+@dataclass(frozen=True)
+class GuideImage:
+    """A picture of another class, that a guide shows.
+
+    Attributes:
+        picture: Upright RGB.
+        label: Its class, None where it is not known.
+        name: For records.
+        sources: The files that it comes from.
+    """
+
+    picture: Image.Image
+    label: int | None
+    name: str
+    sources: tuple[Source, ...] = ()
+
+
+class Pictures(ABC):
     """A set of pictures: which of them are measured and shown, for any model.
+
+    A new set is a dataclass with these attributes and the abstract methods. The others answer for
+    pictures that are not drawn: no boxes, no siblings, nothing to leave out, no wrong labels.
 
     Attributes:
         name: What records and messages call it.
@@ -100,6 +124,7 @@ class Pictures(Protocol):
         shown: Classes whose first pictures figures show.
         framed: (class of a picture, class that such pictures were mixed into).
         rewrites: (class of a picture, class to rewrite it to) of each example.
+        contaminated: Names of the models of clean and of contaminated labels, where there are such.
     """
 
     name: str
@@ -109,12 +134,26 @@ class Pictures(Protocol):
     shown: Sequence[str]
     framed: Sequence[str]
     rewrites: Sequence[Sequence[str]]
+    contaminated: ClassVar[tuple[str, str] | None] = None
 
-    @property
-    def contaminated(self) -> tuple[str, str] | None:
-        """Names of the models of clean and of contaminated labels, where there are such."""
+    def __post_init__(self) -> None:
+        """Refuse settings that no set of pictures can have.
 
-    def check(self, *, labels: bool) -> None:
+        Raises:
+            ValueError: the first of them that is wrong.
+        """
+        if self.on_error not in ("skip", "raise"):
+            raise unknown_name("data.on_error", self.on_error, ("skip", "raise"))
+        if self.num_images is not None and self.num_images < 1:
+            raise InputError(f"data.num_images must be at least 1, got {self.num_images}")
+        if self.seed < 0:
+            raise InputError(f"data.seed must not be negative, got {self.seed}")
+        for name, pairs in (("framed", [self.framed]), ("rewrites", self.rewrites)):
+            for pair in pairs:
+                if len(pair) != 2 or pair[0] == pair[1]:
+                    raise InputError(f"data.{name} takes two different classes, got {list(pair)}")
+
+    def check(self, *, labels: bool) -> None:  # noqa: B027
         """Refuse what cannot work, before any weights are loaded.
 
         Args:
@@ -124,12 +163,7 @@ class Pictures(Protocol):
             ValueError: nothing there, or not what it seems; says what was expected and what to do.
         """
 
-    def fingerprint(self) -> str:
-        """Checksum of what is known of all pictures before any is opened; "" where they are drawn.
-
-        Names, classes and places: it is cheap, and needs no model.
-        """
-
+    @abstractmethod
     def singles(self, vit: ViT, *, exclude: Sequence[int] = ()) -> Selection:
         """The chosen pictures, of one class each, without those of the classes `exclude`.
 
@@ -137,9 +171,11 @@ class Pictures(Protocol):
             ValueError: pictures without labels.
         """
 
+    @abstractmethod
     def all(self, vit: ViT) -> Selection:
         """Every chosen picture, with a label or without."""
 
+    @abstractmethod
     def pairs(self, vit: ViT) -> Selection:
         """Pictures of two classes each, made from the complete choice.
 
@@ -147,9 +183,7 @@ class Pictures(Protocol):
             ValueError: no two pictures of different classes; pictures without labels.
         """
 
-    def boxed(self, vit: ViT) -> Selection:
-        """Photographs of two classes with boxes around each; empty where there are none."""
-
+    @abstractmethod
     def shown_singles(self, vit: ViT, count: int) -> Selection:
         """The first picture, in the whole data, of each of the first `count` classes of `shown`.
 
@@ -157,9 +191,11 @@ class Pictures(Protocol):
             ValueError: classes that the model does not know.
         """
 
+    @abstractmethod
     def shown_pairs(self, vit: ViT, count: int) -> Selection:
         """Up to `count` pictures of two classes: those with boxes, if there are any."""
 
+    @abstractmethod
     def of_class(self, vit: ViT, name: str) -> Item:
         """The first picture of a class in the whole data.
 
@@ -167,6 +203,7 @@ class Pictures(Protocol):
             ValueError: a class that the model does not know, or without a picture.
         """
 
+    @abstractmethod
     def guide_picture(self, vit: ViT, image: str | None) -> GuideImage:
         """The guide by file, by class, or the default one.
 
@@ -178,14 +215,21 @@ class Pictures(Protocol):
             ValueError: neither a file nor a class, or a class without pictures.
         """
 
-    def sibling(self, vit: ViT, sample: Sample) -> int | None:
+    def boxed(self, vit: ViT) -> Selection:  # noqa: ARG002
+        """Photographs of two classes with boxes around each; empty where there are none."""
+        return Selection(())
+
+    def sibling(self, vit: ViT, sample: Sample) -> int | None:  # noqa: ARG002
         """The other variant of the first target's species; None where there are no species."""
+        return None
 
-    def compose(self, vit: ViT, sample: Sample, other: int) -> Sample | None:
+    def compose(self, vit: ViT, sample: Sample, other: int) -> Sample | None:  # noqa: ARG002
         """One scene of the sample's class and of class `other`; None where none can be drawn."""
+        return None
 
-    def pieces(self, sample: Sample) -> tuple[str, ...]:
+    def pieces(self, sample: Sample) -> tuple[str, ...]:  # noqa: ARG002
         """What can be left out of a drawn picture; empty where nothing can."""
+        return ()
 
     def without(self, sample: Sample, names: Collection[str]) -> Sample:
         """The picture drawn again without these pieces.
@@ -193,12 +237,31 @@ class Pictures(Protocol):
         Raises:
             ValueError: a picture that is not drawn; unknown pieces.
         """
+        raise InputError(f"{sample.id} is no drawing, so {', '.join(names)} cannot be left out")
 
-    def impostors(self, vit: ViT, count: int) -> list[Item]:
+    def impostors(self, vit: ViT, count: int) -> list[Item]:  # noqa: ARG002
         """Pictures of the class that was mixed into another; empty where none was."""
+        return []
 
-    def beside_another(self, vit: ViT, count: int, *, control: bool = False) -> list[Item]:
+    def beside_another(self, vit: ViT, count: int, *, control: bool = False) -> list[Item]:  # noqa: ARG002
         """The same beside another animal; with `control`, animals whose labels are clean."""
+        return []
+
+
+def guide_from_file(vit: ViT, image: str | None) -> GuideImage | None:
+    """The picture at this path, of the class that its folder is named by; None if no file.
+
+    Raises:
+        UnreadableImage: a file that is no picture.
+    """
+    path = Path(image).expanduser() if image else None
+    if path is None or not path.is_file():
+        return None
+    folder = path.resolve().parent.name
+    known = folder in vit.wnids or folder in vit.class_names
+    label = vit.class_index(folder) if known else None
+    source = Source(str(path.absolute()))
+    return GuideImage(read_picture(path, path.name), label, path.name, (source,))
 
 
 def share(items: Sequence[T], shard: int, num_shards: int) -> Sequence[T]:
@@ -221,24 +284,6 @@ def share(items: Sequence[T], shard: int, num_shards: int) -> Sequence[T]:
         )
     start, stop = (len(items) * part // num_shards for part in (shard, shard + 1))
     return items[start:stop]
-
-
-def check_choice(pictures: Pictures) -> None:
-    """Refuse settings that no set of pictures can have.
-
-    Raises:
-        ValueError: the first of them that is wrong.
-    """
-    if pictures.on_error not in ("skip", "raise"):
-        raise unknown_name("data.on_error", pictures.on_error, ("skip", "raise"))
-    if pictures.num_images is not None and pictures.num_images < 1:
-        raise InputError(f"data.num_images must be at least 1, got {pictures.num_images}")
-    if pictures.seed < 0:
-        raise InputError(f"data.seed must not be negative, got {pictures.seed}")
-    for name, pairs in (("framed", [pictures.framed]), ("rewrites", pictures.rewrites)):
-        for pair in pairs:
-            if len(pair) != 2 or pair[0] == pair[1]:
-                raise InputError(f"data.{name} takes two different classes, got {list(pair)}")
 
 
 def numbered(items: Iterable[Item]) -> tuple[Item, ...]:

@@ -1,25 +1,31 @@
-"""A sample as the model sees it: its input, and where everything lies on the patch grid."""
+"""What the model sees: samples and pictures of a notebook, alone or with a guide beside them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from attnguide.data.guide_image import GuideImage
-from attnguide.data.pictures import Mask, Sample
-from attnguide.errors import InputError
+from attnguide.data.creatures.scenes import CLASS_NAMES
+from attnguide.data.creatures.world import draw_guide
+from attnguide.data.pictures import GuideImage, Mask, Sample, guide_from_file
+from attnguide.errors import InputError, InputTypeError
 from attnguide.guides import FITS, LAYOUTS, Guide, stitch
 from attnguide.models.preprocess import Preprocess, steps_of
 from attnguide.types import ViT
 
 log = logging.getLogger(__name__)
 ALONE = "alone"
+Images = Tensor | Image.Image | Sequence[Tensor] | Sequence[Image.Image]
+GuidePicture = Tensor | Image.Image | str | PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -84,33 +90,144 @@ def to_guided_view(vit: ViT, sample: Sample, guide_picture: GuideImage, guide: G
         )
     pre = steps_of(vit)
 
-    def beside(image: Tensor, other: Tensor, fill: float) -> tuple[Tensor, Tensor]:
-        stitched, own = stitch(
-            [image],
-            other,
-            guide.layout,
-            guide.fraction,
-            guide.fit,
-            patch_size=vit.patch_size,
-            size=vit.image_size,
-            fill=fill,
-        )
-        return stitched[0], own
-
     pixels, other = pre.normalize(sample.picture), pre.normalize(guide_picture.picture)
-    image, own = beside(pixels, other, guide.fill)
+    image, own = _stitch(vit, [pixels], other, guide)
     layers = [torch.from_numpy(mask).float().expand(3, -1, -1) for mask in sample.masks or ()]
-    seen = [beside(layer, torch.zeros(3, 8, 8), 0.0)[0].mean(0) > 0.5 for layer in layers]
+    black = replace(guide, fill=0.0)
+    seen = [_stitch(vit, [layer], torch.zeros(3, 8, 8), black)[0][0] for layer in layers]
     kind = guided_kind(guide)
     return View(
         f"{sample.id}@{kind}",
         kind,
-        image,
+        image[0],
         sample.targets,
-        tuple(coverage(mask, vit.grid) for mask in seen),
+        tuple(coverage(layer.mean(0) > 0.5, vit.grid) for layer in seen),
         own.float(),
         sample.regions,
     )
+
+
+@dataclass(frozen=True)
+class GuidedBatch:
+    """Pictures of a notebook with a guide beside them.
+
+    Attributes:
+        images: (B, 3, H, W), normalised, the guide in its part.
+        alone: (B, 3, H, W), the pictures as the model sees them without it.
+        mask: (rows, cols) bool, True on the pictures' patches.
+        label: The guide's class, None where it is not known.
+        settings: What is recorded.
+    """
+
+    images: Tensor
+    alone: Tensor
+    mask: Tensor
+    label: int | None
+    settings: dict[str, Any]
+
+    def check(self, vit: ViT, targets: Tensor | None) -> None:
+        """Refuse to explain the guide's own class beside it.
+
+        Raises:
+            ValueError: a target is the guide's class.
+        """
+        if self.label is not None and targets is not None and bool((targets == self.label).any()):
+            raise InputError(
+                f"the guide shows {vit.class_names[self.label]!r}, a class that is to be "
+                "explained; pass a guide of another class, or another target"
+            )
+
+
+def put_beside(
+    vit: ViT, images: Images, guide: GuidePicture, layout: str = "right", fraction: float = 0.5
+) -> GuidedBatch:
+    """Stitch a guide beside every picture; geometry comes first.
+
+    Args:
+        vit: The model.
+        images: Uncropped PIL pictures of any size, one or several; or normalised tensors
+            (B, 3, H, W), or a list of (3, h, w): of what a centre crop has cut away, nothing comes
+            back.
+        guide: A PIL picture; the path of one; a class whose picture the embedded world draws; or a
+            normalised tensor (3, h, w) or (B, 3, h, w).
+        layout, fraction: As in `stitch`.
+
+    Raises:
+        ValueError, TypeError: as `stitch`; a guide that is none; a preprocessing of the user's own,
+            which cannot be asked for pictures without crop.
+    """
+    listed = [images] if isinstance(images, Image.Image) else images
+    if isinstance(listed, Tensor) and listed.ndim == 3:
+        listed = listed.unsqueeze(0)
+    if not len(listed):
+        raise InputError("expected at least one picture, got none")
+    whole = [_uncropped(vit, each, "images") for each in listed]
+    other, label, name = _normalised_guide(vit, guide)
+    stitched, mask = _stitch(vit, whole, other, Guide(layout, fraction))
+    if isinstance(listed, Tensor) or isinstance(listed[0], Tensor):
+        alone = _stitch(vit, whole, other, Guide(layout, 0.0))[0]
+    else:
+        alone = vit.preprocess(listed)
+    settings = {"guide": name, "layout": layout, "fraction": fraction}
+    return GuidedBatch(stitched, alone, mask, label, settings)
+
+
+def _stitch(
+    vit: ViT, images: Sequence[Tensor], other: Tensor, guide: Guide
+) -> tuple[Tensor, Tensor]:
+    """As `stitch`, to the model's input."""
+    return stitch(
+        images,
+        other,
+        guide.layout,
+        guide.fraction,
+        guide.fit,
+        patch_size=vit.patch_size,
+        size=vit.image_size,
+        fill=guide.fill,
+    )
+
+
+def _normalised_guide(vit: ViT, guide: GuidePicture) -> tuple[Tensor, int | None, str]:
+    """Normalised tensor, class where known, and what records call it."""
+    if isinstance(guide, Tensor):
+        many = guide if guide.ndim == 4 else guide.unsqueeze(0)
+        return torch.stack([_uncropped(vit, each, "guide") for each in many]), None, "tensor"
+    if isinstance(guide, Image.Image):
+        return _uncropped(vit, guide, "guide"), None, "picture"
+    if not isinstance(guide, str | PathLike):
+        raise InputTypeError(
+            "guide must be a PIL picture, the path of one, a class name or a normalised tensor, "
+            f"got {type(guide).__name__}"
+        )
+    name = fspath(guide)
+    found = guide_from_file(vit, name)
+    if found is None and vit.class_names == CLASS_NAMES and Path(name).suffix == "":
+        found = draw_guide(vit, name)
+    if found is None:
+        raise InputError(
+            f"guide {name!r} is no file; pass a PIL picture or the path of one, of another class "
+            "than what is explained (a class name works with the embedded model only, whose "
+            "creatures are drawn)"
+        )
+    return _uncropped(vit, found.picture, "guide"), found.label, found.name
+
+
+def _uncropped(vit: ViT, picture: Any, what: str) -> Tensor:
+    """(3, h, w), normalised, uncropped."""
+    if isinstance(picture, Image.Image):
+        return steps_of(vit).normalize(picture)
+    if not isinstance(picture, Tensor):
+        raise InputTypeError(
+            f"{what} beside a guide must be uncropped PIL pictures or normalised tensors "
+            f"(3, h, w), got {type(picture).__name__}"
+        )
+    if picture.ndim != 3 or len(picture) != 3 or not picture.is_floating_point():
+        raise InputError(
+            f"{what} as tensors must be normalised floating point numbers (3, h, w), got "
+            f"{tuple(picture.shape)} of {picture.dtype}"
+        )
+    return picture
 
 
 def guided_kind(guide: Guide) -> str:

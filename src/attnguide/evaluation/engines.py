@@ -1,7 +1,12 @@
-"""How masked images are computed: precision, backend, compiler, and how many at a time.
+"""How masked images are computed: where the network is cut, precision, backend, and chunks.
 
 The explanation and the ranking of patches are not touched by any of this: only the masked forward
 passes are, which are nearly all of a perturbation study's work.
+
+A filled patch is embedded on its own, so filling pixels and then embedding equals choosing, patch
+by patch, between two tables of tokens. Where the model is timm's own, the tokens of an image and
+of its filled version are made once, every mask is such a choice, and the last block computes only
+the tokens that the head reads. Any other model gets filled pixels.
 """
 
 from __future__ import annotations
@@ -12,22 +17,26 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attnguide.errors import InputError, unknown_name
-from attnguide.evaluation.masking import PATHS, network, paths
-from attnguide.evaluation.openvino_backend import compile_for_cpu, is_faster, is_installed
+from attnguide.tracing.blocks import is_standard, prefix_block, tokens_read
 from attnguide.tracing.capture import unchanged
 from attnguide.types import ViT
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 BACKENDS = ("torch", "openvino", "auto")
-# Measured on a CPU (ViT-Tiny, one thread): 1.08 times the pixels' speed. Not measured on a GPU.
-FASTEST = {"cpu": "last block", "cuda": "last block"}
+PATHS = ("pixels", "tokens", "last block")  # each faster than the one before
 CHUNK = {"cpu": 8, "cuda": 128}
+TRIAL_S = 0.5  # in which "auto" holds OpenVINO against torch
+TOLERANCE = 1e-3  # of logits, relative to the largest: a wrong conversion is off by far more
+
+Model = ViT | Callable[[Tensor], Tensor]
+Masked = Callable[[Tensor, Tensor], Tensor]  # (M,) image of the batch, (M, ...) mask to (M, C)
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Engine:
         backend: "torch"; "openvino" (CPU); or "auto", which takes OpenVINO where it is installed,
             fits the model and is faster in a trial of half a second.
         chunk: Masked images per forward pass; by default 8 on a CPU and 128 on a GPU.
-        path: One of `masking.PATHS`; None takes what was measured to be faster on the device.
+        path: One of `PATHS`; by default the last that is exact for the model.
     """
 
     precision: str | None = None
@@ -73,6 +82,101 @@ class Engine:
             )
 
 
+@dataclass(frozen=True)
+class Network:
+    """A model cut in two where masks act.
+
+    Attributes:
+        path: "pixels"; "tokens", whose patches are embedded once; or "last block", which is
+            "tokens" with the last block computed for the tokens that the head reads.
+        enter: (B, 3, H, W) images to what is masked: images, or tokens (B, N, D).
+        leave: What is masked to logits (B, C).
+        num_prefix: Tokens before the patches.
+    """
+
+    path: str
+    enter: Callable[[Tensor], Tensor]
+    leave: Callable[[Tensor], Tensor]
+    num_prefix: int = 0
+
+    @property
+    def in_tokens(self) -> bool:
+        """Whether masks act on tokens."""
+        return self.path != "pixels"
+
+
+def paths(model: Model) -> tuple[str, ...]:
+    """The ways in which this model's masked logits can be had exactly, of `PATHS`."""
+    if not isinstance(model, ViT) or not has_separable_patches(model):
+        return PATHS[:1]
+    shorter = tokens_read(model.module, model.num_tokens) < model.num_tokens
+    return PATHS if shorter else PATHS[:2]
+
+
+def has_separable_patches(vit: ViT) -> bool:
+    """Whether this is timm's network and embeds every patch on its own: masks may act on tokens."""
+    from timm.layers import PatchEmbed
+
+    embed: Any = getattr(vit.module, "patch_embed", None)
+    return (
+        is_standard(vit.module)
+        and type(embed) is PatchEmbed
+        and embed.flatten
+        and tuple(embed.proj.stride) == tuple(embed.proj.kernel_size) == tuple(vit.patch_size)
+    )
+
+
+def _cut(model: Model, path: str) -> Network:
+    """The model, cut where this path says."""
+    if not isinstance(model, ViT):
+        return Network("pixels", _as_they_are, model)
+    if path == "pixels":
+        return Network(path, _as_they_are, _Whole(model))
+    module: Any = model.module
+
+    def embed(images: Tensor) -> Tensor:
+        tokens: Tensor = module.norm_pre(module._pos_embed(module.patch_embed(images)))
+        return tokens
+
+    read = tokens_read(module, model.num_tokens) if path == "last block" else model.num_tokens
+    return Network(path, embed, _Blocks(module, read), model.num_prefix)
+
+
+def _as_they_are(images: Tensor) -> Tensor:
+    return images
+
+
+class _Whole(nn.Module):
+    """A ViT as it is: images (M, 3, H, W) to logits (M, C); a module, as converters want."""
+
+    def __init__(self, vit: ViT) -> None:
+        super().__init__()
+        self.module, self.vit = vit.module, vit
+
+    def forward(self, images: Tensor) -> Tensor:
+        return replace(self.vit, module=self.module).logits(images)
+
+
+class _Blocks(nn.Module):
+    """timm's standard network after its embedding: tokens (M, N, D) to logits (M, C).
+
+    The last block computes the first `read` tokens alone.
+    """
+
+    def __init__(self, module: Any, read: int) -> None:
+        super().__init__()
+        self.module, self.read = module, read
+
+    def forward(self, x: Tensor) -> Tensor:
+        blocks = self.module.blocks
+        if self.read < x.shape[1]:
+            x = prefix_block(blocks[-1], blocks[:-1](x), self.read)
+        else:
+            x = blocks(x)
+        logits: Tensor = self.module.forward_head(self.module.norm(x))
+        return logits
+
+
 class MaskedModel:
     """A model made ready for masked forward passes.
 
@@ -89,17 +193,18 @@ class MaskedModel:
         compile_s: Seconds that compiling took; 0 where nothing was compiled.
     """
 
-    def __init__(self, model: ViT | Callable[[Tensor], Tensor], engine: Engine, device: str):
+    def __init__(self, model: Model, engine: Engine, device: str) -> None:
         """Convert, choose and compile; see `prepare`."""
         self.source, self.engine = model, engine
-        self.vit = _copied(model, engine) if _needs_copy(engine) else model
+        copies = engine.compile or engine.precision == "bf16"
+        self.vit = _copied(model, engine) if copies else model
         possible = paths(self.vit)
-        path = engine.path or FASTEST.get(device, PATHS[0])
-        if engine.path is not None and path not in possible:
+        if engine.path is not None and engine.path not in possible:
             raise InputError(
-                f"path={path!r} is not exact for this model, which takes {', '.join(possible)}"
+                f"path={engine.path!r} is not exact for this model, which takes "
+                f"{', '.join(possible)}"
             )
-        self.network = network(self.vit, path if path in possible else possible[-1])
+        self.network = _cut(self.vit, engine.path or possible[-1])
         self.chunk = engine.chunk or CHUNK.get(device, CHUNK["cuda"])
         self.backend, self.compile_s, self._halved = "torch", 0.0, False
         if engine.compile:
@@ -130,13 +235,11 @@ class MaskedModel:
             stack.enter_context(torch.inference_mode())
             yield
 
-    def logits(
-        self, masked: Callable[[Tensor, Tensor], Tensor], image: Tensor, masks: Tensor
-    ) -> Tensor:
+    def logits(self, masked: Masked, image: Tensor, masks: Tensor) -> Tensor:
         """(M, C) logits, chunk by chunk; if memory runs out, in half the chunk, once.
 
         Args:
-            masked: `masking.Replaced` or its like, made of `network`.
+            masked: Image and mask to logits, by way of `network`.
             image: (M,) which image of the batch.
             masks: (M, ...) what `masked` takes.
 
@@ -158,9 +261,7 @@ class MaskedModel:
         torch.cuda.empty_cache()
         return self.logits(masked, image, masks)
 
-    def _in_chunks(
-        self, masked: Callable[[Tensor, Tensor], Tensor], image: Tensor, masks: Tensor
-    ) -> Tensor:
+    def _in_chunks(self, masked: Masked, image: Tensor, masks: Tensor) -> Tensor:
         parts = []
         for own, part in zip(image.split(self.chunk), masks.split(self.chunk), strict=True):
             missing = self.chunk - len(own) if self.engine.compile else 0  # one shape for compilers
@@ -190,10 +291,9 @@ class MaskedModel:
             with self.running():
                 leave(self._example())
         except Exception as error:  # whatever compilers raise
-            reason = " ".join(str(error).split())[:150]
             raise InputError(
-                f"compile=true did not work here ({type(error).__name__}: {reason}); a C++ "
-                "compiler is needed, or leave compile out"
+                f"compile=true did not work here ({_first_words(error)}); a C++ compiler is "
+                "needed, or leave compile out"
             ) from error
         self.compile_s = time.perf_counter() - start
 
@@ -213,12 +313,10 @@ class MaskedModel:
             example = self._example()
         try:
             with unchanged(self.vit.module):
-                leave = compile_for_cpu(self.network, example, bf16=self.engine.precision == "bf16")
+                leave = openvino_leave(self.network, example, bf16=self.engine.precision == "bf16")
         except Exception as error:  # whatever the converter raises
-            reason = " ".join(str(error).split())[:150]
             warnings.warn(
-                f"{self.vit.name} does not fit OpenVINO ({type(error).__name__}: {reason}); "
-                "torch computes it",
+                f"{self.vit.name} does not fit OpenVINO ({_first_words(error)}); torch computes it",
                 stacklevel=2,
             )
             return
@@ -228,41 +326,93 @@ class MaskedModel:
 
 
 def prepare(
-    model: ViT | Callable[[Tensor], Tensor], engine: Engine | None = None, device: str | None = None
+    model: Model, engine: Engine | MaskedModel | None = None, device: str | None = None
 ) -> MaskedModel:
     """A model ready for masked forward passes.
 
     Args:
         model: A ViT, or any callable from images to logits.
-        engine: What to run on; by default torch, in the model's own precision.
+        engine: What to run on; by default torch, in the model's own precision. One that was
+            prepared already is returned as it is.
         device: Of the images, "cpu" or "cuda"; a ViT knows it.
 
     Raises:
-        ValueError: an engine that this model or machine cannot take.
+        ValueError: an engine that this model or machine cannot take, or that was prepared for
+            another model.
     """
+    if isinstance(engine, MaskedModel):
+        if engine.source is not model:
+            raise InputError("the engine was prepared for another model; prepare it for this one")
+        return engine
     where = model.device.type if isinstance(model, ViT) else device or "cpu"
     return MaskedModel(model, engine or Engine(), where)
 
 
-def ready(
-    model: ViT | Callable[[Tensor], Tensor],
-    engine: Engine | MaskedModel | None,
-    device: str | None = None,
-) -> MaskedModel:
-    """As `prepare`, where it may have been done already.
+def is_installed() -> bool:
+    """Whether `import openvino` works."""
+    return find_spec("openvino") is not None
+
+
+def openvino_leave(network: Network, example: Tensor, *, bf16: bool) -> Callable[[Tensor], Tensor]:
+    """`network.leave`, converted from torch and compiled for as many threads as torch has.
+
+    Batches and, in tokens, sequences of any length up to the example's are taken.
+
+    Args:
+        network: A cut model in evaluation mode.
+        example: What enters it.
+        bf16: Compute in bfloat16; otherwise float32 throughout (OpenVINO's own choice is the
+            fastest that the processor has).
 
     Raises:
-        ValueError: it was done for another model.
+        Exception: what the converter raises where it cannot take the model.
+        ValueError: converted, it gives other logits.
     """
-    if not isinstance(engine, MaskedModel):
-        return prepare(model, engine, device)
-    if engine.source is not model:
-        raise InputError("the engine was prepared for another model; prepare it for this one")
-    return engine
+    import openvino
+    from torch.export import Dim, export
+
+    leave: Any = network.leave
+    if example.dtype == torch.float64:
+        raise ValueError("it computes in float64, which OpenVINO does not")
+    free = {0: Dim("images", min=1, max=4096)}
+    if network.in_tokens:
+        free[1] = Dim("tokens", min=network.num_prefix + 1, max=example.shape[1])
+    with torch.inference_mode(False), torch.no_grad():
+        pair = torch.cat([example[:1]] * 2).float()  # a normal tensor, whatever the caller's mode
+        module = leave if example.dtype == torch.float32 else copy.deepcopy(leave).float()
+        exported = export(module, (pair,), dynamic_shapes=(free,))
+        expected = module(pair)
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = openvino.Core().compile_model(openvino.convert_model(exported), "CPU", settings)
+
+    def run(inputs: Tensor) -> Tensor:
+        given = inputs.float().contiguous().numpy()
+        return torch.from_numpy(compiled([given], share_inputs=True)[0])
+
+    gap = float((run(pair) - expected).abs().max() / expected.abs().max())
+    if not gap < (0.1 if bf16 else TOLERANCE):
+        raise ValueError(f"converted, it gives other logits (relative difference {gap:.1e})")
+    return run
 
 
-def _needs_copy(engine: Engine) -> bool:
-    return engine.compile or engine.precision == "bf16"
+def is_faster(
+    one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], example: Tensor
+) -> bool:
+    """Whether the best of `one`'s calls beats the best of `other`'s, within half a second."""
+    calls = {one: float("inf"), other: float("inf")}
+    for call in calls:
+        call(example)
+    end = time.perf_counter() + TRIAL_S
+    while time.perf_counter() < end:
+        for call in calls:
+            start = time.perf_counter()
+            call(example)
+            calls[call] = min(calls[call], time.perf_counter() - start)
+    return calls[one] < calls[other]
 
 
 def _copied(model: Any, engine: Engine) -> ViT:
@@ -274,6 +424,11 @@ def _copied(model: Any, engine: Engine) -> ViT:
         module = copy.deepcopy(model.module)
     dtype = torch.bfloat16 if engine.precision == "bf16" else model.dtype
     return replace(model, module=module.to(dtype).requires_grad_(False).eval())
+
+
+def _first_words(error: Exception) -> str:
+    """Kind and reason in one line, of errors that fill a screen."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Faithfulness of a map as a number: from curves, single cells, groups, grids, random weights.
+"""Faithfulness of a map as a number: from curves (AUC), single cells, groups, random weights.
 
 Pure functions on arrays. What the model answers comes in (drops, curves), a number goes out; NaN
 where it is not defined, never a guess. "Least first" and "most first" are the curves of filling the
@@ -10,13 +10,31 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import trapezoid
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
+from torch import Tensor
 
 from attnguide.errors import InputError
 
 Floats: TypeAlias = NDArray[np.float64]
+
+
+def area_under_curve(fraction: Tensor, value: Tensor) -> Tensor:
+    """(...,) trapezoid area of `value` (..., S) over `fraction` (S,), divided by its range.
+
+    This is the AUC of all our tables: a constant curve has itself as area.
+
+    Raises:
+        ValueError: fewer than two fractions, or fractions that do not increase.
+    """
+    if fraction.numel() < 2 or bool((fraction.diff() <= 0).any()):
+        raise InputError(
+            f"an area needs at least two increasing fractions, got {fraction.tolist()}"
+        )
+    fraction = fraction.double()
+    return torch.trapezoid(value.double(), fraction, dim=-1) / (fraction[-1] - fraction[0])
 
 
 def auc_chefer(fraction: ArrayLike, value: ArrayLike) -> Floats:
@@ -117,25 +135,6 @@ def tied_share(drops: ArrayLike) -> float:
     return float((d[first] == d[second]).mean())
 
 
-def grid_shares(relevance: ArrayLike, cells: int) -> Floats:
-    """(cells, cells) share of the positive relevance in each picture of a grid; 0 if there is none.
-
-    The grid pointing game's score is the share of the explained class's own cell; chance is
-    1 / cells squared.
-
-    Source: Böhle, Fritz, Schiele, CVPR 2021. Differs: no average pooling of the map.
-    """
-    positive = np.maximum(_floats(relevance), 0)
-    if any(count % cells for count in positive.shape):
-        rows, cols = positive.shape
-        raise InputError(
-            f"a map of {rows} x {cols} patches has no {cells} x {cells} pictures of whole patches; "
-            "choose a number that divides both"
-        )
-    total = positive.sum()
-    return cell_sums(positive, cells) / (total if total > 0 else 1)
-
-
 def completeness_error(total: ArrayLike, difference: ArrayLike) -> tuple[Floats, Floats]:
     """Size of (sum of the map - what it should sum to), and the same relative to the latter.
 
@@ -172,7 +171,7 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
         raise InputError(f"ranks need as many values in both, got {len(a)} and {len(b)}")
     if _constant(a) or _constant(b):
         return float("nan")
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    return float(spearmanr(b, a).statistic)
 
 
 def _floats(values: ArrayLike) -> Floats:

@@ -9,49 +9,111 @@ The seven choices, fixed here and stated in every record:
 4. Fill: 0 in the model's normalised space by default; see `fills`.
 5. The map is not computed again after filling.
 6. Followed: the label's probability and logit, and whether top-1 equals the label.
-7. Area: trapezoid over the fractions, divided by their range, in percent.
+7. Area: trapezoid over the fractions, divided by their range, in percent; see `metrics`.
+
+From top to bottom: the curve, `perturb` and `perturb_many`, what they refuse, the masks of every
+ranking, and the logits of masked images. What these are computed on is in `engines`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from attnguide.errors import unknown_name
-from attnguide.evaluation.curve import PerturbationCurve
-from attnguide.evaluation.engines import Engine, MaskedModel, ready
-from attnguide.evaluation.fills import check_fill, filled, normalisation, seeds_of
-from attnguide.evaluation.masking import Dropped, Imputed, Replaced, check_drop
-from attnguide.evaluation.perturbation_inputs import (
-    ORDERS,
-    Label,
-    Model,
-    Relevance,
-    check,
-    check_finite,
-    take,
-)
-from attnguide.types import ViT
+from attnguide.errors import InputError, InputTypeError, unknown_name
+from attnguide.evaluation.engines import Engine, Masked, MaskedModel, Model, prepare
+from attnguide.evaluation.fills import check_fill, filled, linear_filled, normalisation, seeds_of
+from attnguide.evaluation.metrics import area_under_curve
+from attnguide.inputs import Target, check_images, class_targets
+from attnguide.tracing.tokens import check_free_tokens, kept_logits
+from attnguide.types import Explanation, ViT, notebook
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FRACTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+ORDERS = ("positive", "negative")
+Relevance = Tensor | Explanation
 Column = tuple[int, int]  # number of a ranking, number of its patches that are masked
+
+
+@dataclass(frozen=True)
+class PerturbationCurve:
+    """What a model still knows while patches are filled.
+
+    Attributes:
+        fraction: (S,) share of the patches that are filled.
+        correct: (B, S) bool, top-1 equals the label.
+        probability: (B, S) of the label, in [0, 1].
+        logit: (B, S) of the label.
+        prediction: (B, S) int64, top-1 class.
+        order: "positive" (most relevant first) or "negative".
+    """
+
+    fraction: Tensor
+    correct: Tensor
+    probability: Tensor
+    logit: Tensor
+    prediction: Tensor
+    order: str
+
+    @property
+    def higher_is_better(self) -> bool:
+        """A faithful map keeps the class in negative order and loses it in positive order."""
+        return self.order == "negative"
+
+    @overload
+    def auc(self, quantity: str = ..., *, interval: Literal[False] = ...) -> float: ...
+
+    @overload
+    def auc(self, quantity: str = ..., *, interval: Literal[True]) -> Any: ...
+
+    def auc(self, quantity: str = "accuracy", *, interval: bool = False) -> Any:
+        """Mean over images of `auc_per_image`, in percent; an `Estimate` where `interval`."""
+        if interval:
+            return notebook("perturbations").auc_interval(self, quantity)
+        return float(self.auc_per_image(quantity).mean())
+
+    def auc_per_image(self, quantity: str = "accuracy") -> Tensor:
+        """(B,) area under the curve in percent: a constant curve has itself as AUC.
+
+        Args:
+            quantity: "accuracy" (`correct`) or "probability".
+
+        Raises:
+            ValueError: another quantity, or a single fraction.
+        """
+        values = {"accuracy": self.correct, "probability": self.probability}
+        if quantity not in values:
+            raise unknown_name("quantity", quantity, list(values))
+        return 100 * area_under_curve(self.fraction, values[quantity])
+
+    def plot(self, quantity: str = "accuracy") -> Figure:
+        """A figure of the curve with its 95 % band over images."""
+        return notebook("perturbations").plot_curve(self, quantity)
+
+    def __repr__(self) -> str:
+        """One line for people."""
+        return notebook("perturbations").curve_line(self)
 
 
 def perturb(
     vit: Model,
     images: Tensor,
     relevance: Relevance,
-    label: Label,
+    label: Target,
     *,
     order: str = "positive",
     fractions: Sequence[float] = FRACTIONS,
     fill: str | float = "zero",
     engine: Engine | MaskedModel | None = None,
 ) -> PerturbationCurve:
-    """One order of one relevance map per image; see `perturb_many` for several at once.
+    """One relevance map per image, in one order; see `perturb_many` for several at once.
 
     Args:
         vit: A ViT, or any callable from images to logits (B, C). A module in training mode runs
@@ -68,8 +130,8 @@ def perturb(
 
     Raises:
         ValueError: unknown order, fill or class, fractions that do not increase or leave [0, 1],
-            shapes that do not fit, images or a relevance that are not finite.
-        TypeError: images or a relevance that are not a Tensor.
+            shapes that do not fit; images, a relevance or logits that are not finite.
+        TypeError: images or a relevance that are not a Tensor of floating point numbers.
     """
     curves = perturb_many(
         vit,
@@ -88,13 +150,14 @@ def perturb_many(
     vit: Model,
     images: Tensor,
     relevances: Mapping[str, Relevance],
-    label: Label,
+    label: Target,
     *,
     orders: Sequence[str] = ORDERS,
     fractions: Sequence[float] = FRACTIONS,
     fill: str | float = "zero",
     engine: Engine | MaskedModel | None = None,
     seeds: Sequence[int] | None = None,
+    check_finite: bool = True,
 ) -> dict[tuple[str, str], PerturbationCurve]:
     """Curves of several relevance maps in several orders, as one stream of masked images.
 
@@ -105,70 +168,61 @@ def perturb_many(
         relevances: Name of the map to (B, rows, cols) or `Explanation`.
         orders: Of "positive", "negative".
         seeds: One per image, of the noise of fill="linear"; by default made from its pixels.
+        check_finite: Refuse values that are not finite. To look at them waits for the device; a
+            caller that fetches the curves from it later can look then.
         vit, images, label, fractions, fill, engine: As in `perturb`.
 
     Returns:
         One curve per (name, order).
     """
-    curves, finite = unchecked_curves(
-        vit,
-        images,
-        relevances,
-        label,
-        orders=orders,
-        fractions=fractions,
-        fill=fill,
-        engine=engine,
-        seeds=seeds,
-    )
-    check_finite(list(relevances), finite.tolist())
-    return curves
-
-
-def unchecked_curves(
-    vit: Model,
-    images: Tensor,
-    relevances: Mapping[str, Relevance],
-    label: Label,
-    *,
-    orders: Sequence[str] = ORDERS,
-    fractions: Sequence[float] = FRACTIONS,
-    fill: str | float = "zero",
-    engine: Engine | MaskedModel | None = None,
-    seeds: Sequence[int] | None = None,
-) -> tuple[dict[tuple[str, str], PerturbationCurve], Tensor]:
-    """As `perturb_many`, and what `check_finite` takes: nothing here waits for the device."""
-    images, maps, labels = take(vit, images, relevances, label)
-    grid = check(vit, images, maps, orders, fractions)
+    images = check_images(vit, images, finite=check_finite)
+    maps = _maps(relevances, images.device, check_finite)
+    labels = _labels(vit, label, len(images)).to(images.device, non_blocking=True)
+    grid = _grid(vit, images, maps)
+    check_fractions(fractions)
     check_fill(fill)
     counts = [int(fraction * grid[0] * grid[1] + 0.5) for fraction in fractions]
     if fill == "drop":
-        check_drop(vit, max(counts))
-    model = ready(vit, engine, images.device.type)
+        _check_drop(vit, max(counts))
 
-    rankings: list[Tensor] = []
-    numbers: dict[tuple[int, str], int] = {}
-    for relevance in maps.values():
-        for order in orders:
-            if (id(relevance), order) not in numbers:
-                numbers[id(relevance), order] = len(rankings)
-                rankings.append(rank_patches(relevance.flatten(1), order))
+    rankings, number_of = _rankings(maps, orders)
     columns = [
         (0 if count in (0, grid[0] * grid[1]) else number, count)
         for number in range(len(rankings))
         for count in counts
     ]
+    distinct = list(dict.fromkeys(columns))
+    model = prepare(vit, engine, images.device.type)
     with model.running():
-        logits = _logits(model, images, rankings, list(dict.fromkeys(columns)), grid, fill, seeds)
+        if fill == "drop":
+            logits = _logits_of_kept(model, images, rankings, distinct)
+        else:
+            masked = _masked(model, images, grid, fill, seeds)
+            ranks = [ranking.argsort(-1) for ranking in rankings]
+            keep = [ranks[number] >= count for number, count in distinct]
+            logits = _logits(model, masked, distinct, keep)
     curves = {}
     for name, relevance in maps.items():
         for order in orders:
-            start = numbers[id(relevance), order] * len(counts)
-            own = torch.stack([logits[key] for key in columns[start : start + len(counts)]], 1)
-            curves[name, order] = _curve(own, labels, fractions, order)
-    followed = torch.stack([curve.logit for curve in curves.values()])
-    finite = [torch.isfinite(tensor).all() for tensor in (images, *maps.values(), followed)]
-    return curves, torch.stack(finite)
+            start = number_of[id(relevance), order] * len(counts)
+            steps = [logits[column] for column in columns[start : start + len(counts)]]
+            curves[name, order] = _curve(torch.stack(steps, 1), labels, fractions, order)
+    if check_finite:
+        require_finite(torch.stack([curve.logit for curve in curves.values()]))
+    return curves
+
+
+def require_finite(logits: Tensor) -> None:
+    """Refuse logits of masked images that are not finite.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        raise InputError(
+            "the model gave NaN or infinite logits for masked images; use precision='fp32' or "
+            "float64"
+        )
 
 
 def rank_patches(relevance: Tensor, order: str) -> Tensor:
@@ -182,40 +236,188 @@ def rank_patches(relevance: Tensor, order: str) -> Tensor:
     return relevance.argsort(dim=-1, descending=order == "positive", stable=True)
 
 
-def _logits(
+def _rankings(
+    maps: Mapping[str, Tensor], orders: Sequence[str]
+) -> tuple[list[Tensor], dict[tuple[int, str], int]]:
+    """Rankings (B, P), and the number of the one of each map (by its `id`) and order.
+
+    A map that has two names is ranked, and evaluated, once.
+    """
+    rankings: list[Tensor] = []
+    number_of: dict[tuple[int, str], int] = {}
+    for relevance in maps.values():
+        for order in orders:
+            if (id(relevance), order) not in number_of:
+                number_of[id(relevance), order] = len(rankings)
+                rankings.append(rank_patches(relevance.flatten(1), order))
+    return rankings, number_of
+
+
+def check_fractions(fractions: Sequence[float]) -> None:
+    """Refuse fractions that do not increase or leave [0, 1].
+
+    Raises:
+        ValueError: what came.
+    """
+    steps = list(fractions)
+    if not steps or steps != sorted(set(steps)) or not (steps[0] >= 0 and steps[-1] <= 1):
+        raise InputError(f"fractions must increase within [0, 1], got {steps}")
+
+
+def _maps(
+    relevances: Mapping[str, Relevance], device: torch.device, check_finite: bool
+) -> dict[str, Tensor]:
+    """Maps by name, on one device; one that is given under two names stays one tensor."""
+    moved: dict[int, Tensor] = {}
+    for name, given in relevances.items():
+        tensor = given.relevance if isinstance(given, Explanation) else given
+        if not isinstance(tensor, Tensor):
+            raise InputTypeError(
+                f"relevance {name!r} must be a Tensor (B, rows, cols) or an Explanation, got "
+                f"{type(tensor).__name__}"
+            )
+        moved.setdefault(id(given), tensor.detach().to(device, non_blocking=True))
+        if check_finite and not bool(torch.isfinite(moved[id(given)]).all()):
+            raise InputError(
+                f"relevance {name!r} contains NaN or infinite values, which have no order; compute "
+                "it in float64"
+            )
+    return {name: moved[id(given)] for name, given in relevances.items()}
+
+
+def _labels(vit: Model, label: Target, batch: int) -> Tensor:
+    """(B,) int64; indices in a tensor are taken as they are, since to look at them would wait."""
+    if isinstance(label, Tensor) and not label.is_floating_point():
+        given: Tensor | None = label.long()
+    elif isinstance(vit, ViT):
+        given = class_targets(vit, label, batch)
+    else:
+        try:
+            given = torch.as_tensor(label).long()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"label must be class indices: only a ViT knows names, got {label!r}"
+            ) from error
+    if given is None or given.ndim > 1 or (given.ndim == 1 and len(given) != batch):
+        got = label if given is None else tuple(given.shape)
+        raise InputError(f"label must be one class or one per image ({batch},), got {got}")
+    return given.expand(batch)
+
+
+def _grid(vit: Model, images: Tensor, maps: Mapping[str, Tensor]) -> tuple[int, int]:
+    """The patches as (rows, cols), which all maps must have."""
+    shapes = {tuple(relevance.shape) for relevance in maps.values()}
+    if len(shapes) != 1:
+        raise InputError(f"expected relevance maps of one shape, got {sorted(shapes)}")
+    shape = next(iter(shapes))
+    height, width = images.shape[-2:]
+    if len(shape) != 3 or shape[0] != len(images) or height % shape[1] or width % shape[2]:
+        raise InputError(
+            f"relevance must be (B, rows, cols) with whole patches of the {tuple(images.shape)} "
+            f"images, got {shape}"
+        )
+    if isinstance(vit, ViT) and shape[1:] != tuple(vit.grid):
+        raise InputError(
+            f"the patches of {vit.name} are {vit.grid[0]} x {vit.grid[1]}, the relevance is "
+            f"{shape[1]} x {shape[2]}; pass (B, {vit.grid[0]}, {vit.grid[1]})"
+        )
+    return shape[1], shape[2]
+
+
+def _check_drop(vit: Model, most: int) -> None:
+    """Refuse fill="drop" of up to `most` patches where the model cannot do without tokens."""
+    if not isinstance(vit, ViT):
+        raise InputError(
+            f"fill='drop' removes tokens of a ViT, got {type(vit).__name__}; make one with "
+            "wrap_model, or use fill='zero'"
+        )
+    if not hasattr(vit.module, "blocks"):
+        raise InputError(
+            f"fill='drop' is not defined for {vit.name} ({type(vit.module).__name__}), which "
+            "keeps no list of its layers in `blocks`; use fill='zero'"
+        )
+    check_free_tokens("fill='drop'", vit, instead="fill='zero'")
+    everything = most == vit.grid[0] * vit.grid[1]
+    if everything and (vit.readout is None or bool(vit.readout[vit.num_prefix :].any())):
+        raise InputError(
+            f"fill='drop' at fraction 1 leaves nothing that the head of {vit.name} reads; end "
+            "fractions below 1, or use fill='zero'"
+        )
+
+
+def _masked(
     model: MaskedModel,
     images: Tensor,
-    rankings: Sequence[Tensor],
-    columns: Sequence[Column],
     grid: tuple[int, int],
     fill: str | float,
     seeds: Sequence[int] | None,
-) -> dict[Column, Tensor]:
-    """(B, C) logits for every column."""
-    weights = model.vit.dtype if isinstance(model.vit, ViT) else images.dtype
-    entered = images.to(weights)
-    preprocess = getattr(model.vit, "preprocess", None)
-    if fill == "drop":
-        dropped = Dropped(model.vit, model.network, entered)  # type: ignore[arg-type]
-        logits: dict[Column, Tensor] = {}
-        for count in dict.fromkeys(count for _, count in columns):
-            alike = [column for column in columns if column[1] == count]
-            kept = [rankings[number][:, count:].sort(-1).values for number, _ in alike]
-            logits |= _stream(model, dropped, alike, kept)
-        return logits
-    if fill == "linear":
+) -> Masked:
+    """Logits (M, C) of images (M,) of the batch, of which patches keep (M, P) stay."""
+    network, vit = model.network, model.vit
+    weights = vit.dtype if isinstance(vit, ViT) else images.dtype
+    preprocess = getattr(vit, "preprocess", None)
+    if fill == "linear":  # depends on the mask: every masked image is imputed and embedded anew
         std = normalisation(preprocess, fill)[1]
-        own = list(seeds) if seeds is not None else seeds_of(images)
-        masked: Any = Imputed(model.network, images, grid, own, std, weights)
-    else:
-        other = filled(images, fill, preprocess, images.shape[-2] // grid[0]).to(weights)
-        masked = Replaced(model.network, entered, other, grid)
-    ranks = [ranking.argsort(-1) for ranking in rankings]
-    return _stream(model, masked, columns, [ranks[number] >= count for number, count in columns])
+        seed_of = list(seeds) if seeds is not None else seeds_of(images)
+
+        def imputed(image: Tensor, keep: Tensor) -> Tensor:
+            hidden = ~_in_pixels(keep, grid, images.shape[-2:])
+            drawn = [seed_of[number] for number in image.tolist()]
+            pictures = linear_filled(images[image], hidden, drawn, std)
+            return network.leave(network.enter(pictures.to(weights)))
+
+        return imputed
+
+    # the image and its filled version are entered once, every mask chooses between the two
+    clean = network.enter(images.to(weights))
+    other = network.enter(filled(images, fill, preprocess, images.shape[-2] // grid[0]).to(weights))
+
+    def replaced(image: Tensor, keep: Tensor) -> Tensor:
+        if network.in_tokens:
+            stays = F.pad(keep, (network.num_prefix, 0), value=True).unsqueeze(-1)
+        else:
+            stays = _in_pixels(keep, grid, images.shape[-2:]).unsqueeze(1)
+        return network.leave(torch.where(stays, clean[image], other[image]))
+
+    return replaced
 
 
-def _stream(
-    model: MaskedModel, masked: Any, columns: Sequence[Column], masks: Sequence[Tensor]
+def _logits_of_kept(
+    model: MaskedModel, images: Tensor, rankings: Sequence[Tensor], columns: Sequence[Column]
+) -> dict[Column, Tensor]:
+    """(B, C) logits for every column, whose masked patches leave the sequence.
+
+    They leave after the position embedding. Masks of one count have sequences of one length and go
+    through the model together.
+    """
+    network, vit = model.network, model.vit
+    assert isinstance(vit, ViT)  # `_check_drop`
+    table = network.enter(images.to(vit.dtype))
+
+    def dropped(image: Tensor, kept: Tensor) -> Tensor:
+        """(M, C) of the patches kept (M, K), in increasing order."""
+        if network.in_tokens:
+            first = torch.arange(network.num_prefix, device=kept.device).expand(len(kept), -1)
+            index = torch.cat([first, kept + network.num_prefix], 1)
+            return network.leave(table[image.unsqueeze(1), index])
+        keep = kept.new_zeros(len(kept), vit.num_tokens - vit.num_prefix, dtype=torch.bool)
+        keep.scatter_(1, kept, True)
+        logits = [
+            kept_logits(vit, table[number : number + 1], mask.unsqueeze(0), 1, lambda: None)
+            for number, mask in zip(image.tolist(), keep, strict=True)
+        ]
+        return torch.cat(logits)
+
+    logits: dict[Column, Tensor] = {}
+    for count in dict.fromkeys(count for _, count in columns):
+        alike = [column for column in columns if column[1] == count]
+        kept = [rankings[number][:, count:].sort(-1).values for number, _ in alike]
+        logits |= _logits(model, dropped, alike, kept)
+    return logits
+
+
+def _logits(
+    model: MaskedModel, masked: Masked, columns: Sequence[Column], masks: Sequence[Tensor]
 ) -> dict[Column, Tensor]:
     """(B, C) logits for every column: all its masks (B, ...) of all images, image by image."""
     stacked = torch.stack(list(masks), 1)
@@ -225,9 +427,16 @@ def _stream(
     return dict(zip(columns, logits.unbind(1), strict=True))
 
 
+def _in_pixels(keep: Tensor, grid: tuple[int, int], size: tuple[int, ...]) -> Tensor:
+    """(M, H, W) bool of a mask over patches (M, P)."""
+    rows, cols = size[0] // grid[0], size[1] // grid[1]
+    return keep.view(-1, *grid).repeat_interleave(rows, 1).repeat_interleave(cols, 2)
+
+
 def _curve(
     logits: Tensor, labels: Tensor, fractions: Sequence[float], order: str
 ) -> PerturbationCurve:
+    """Of logits (B, S, C)."""
     logits = logits.clone()  # not an inference tensor, which cannot be differentiated with
     index = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
     prediction = logits.argmax(-1)

@@ -17,17 +17,21 @@ from torch import Tensor
 
 from attnguide.api import Target, explain_many
 from attnguide.errors import InputError
-from attnguide.evaluation.curve import PerturbationCurve, area_under_curve
-from attnguide.evaluation.engines import Engine, MaskedModel, ready
+from attnguide.evaluation.engines import Engine, MaskedModel, prepare
 from attnguide.evaluation.fills import seed_of_name
-from attnguide.evaluation.metrics import abpc, auc_chefer, srg
-from attnguide.evaluation.perturbation import FRACTIONS, unchecked_curves
-from attnguide.evaluation.perturbation_inputs import check_finite
+from attnguide.evaluation.metrics import abpc, area_under_curve, auc_chefer, srg
+from attnguide.evaluation.perturbation import (
+    FRACTIONS,
+    PerturbationCurve,
+    perturb_many,
+    require_finite,
+)
 from attnguide.evaluation.statistics import estimate, measured_rows, units_of
 from attnguide.losses import Loss, loss_name
 from attnguide.types import ViT
 
 RANDOM = "random"
+KINDS = ("prediction", "correct", "probability", "logit")
 QUANTITIES = {"accuracy": "correct", "probability": "probability"}
 BOTH_ORDERS = {"srg": ("accuracy", srg), "abpc": ("probability", abpc)}
 
@@ -73,19 +77,25 @@ def perturbation_rows(
     many = explain_many(vit, images, explained, methods=methods, loss=loss, reference=reference)
     maps = {name: explanation.relevance for name, explanation in many.items()}
     maps[RANDOM] = torch.stack([random_map(name, seed, vit.grid) for name in names])
-    model = ready(vit, engine)
+    model = prepare(vit, engine)
     seeds = [seed_of_name(name, seed) for name in names]
     curves: dict[tuple[str, str, str], PerturbationCurve] = {}
-    flags = []
     for fill in fills:
-        found, finite = unchecked_curves(
-            vit, images, maps, label, fractions=fractions, fill=fill, engine=model, seeds=seeds
+        found = perturb_many(
+            vit,
+            images,
+            maps,
+            label,
+            fractions=fractions,
+            fill=fill,
+            engine=model,
+            seeds=seeds,
+            check_finite=False,
         )
         curves |= {(str(fill), *key): curve for key, curve in found.items()}
-        flags.append(finite)
     classes = torch.stack([label, next(iter(many.values())).target.to(label.device)])
-    numbers, fetched, finite_flags = _fetch(curves, classes, torch.stack(flags).all(0))
-    check_finite(list(maps), finite_flags)
+    numbers, fetched = _fetch(curves, classes)
+    require_finite(numbers[KINDS.index("logit")])
     return _table(names, fetched, list(curves), numbers, fractions, loss_name(loss))
 
 
@@ -94,35 +104,27 @@ def random_map(name: str, seed: int, grid: tuple[int, int]) -> Tensor:
     return torch.rand(grid, generator=torch.Generator().manual_seed(seed_of_name(name, seed)))
 
 
-def _fetch(
-    curves: Mapping[Any, PerturbationCurve], classes: Tensor, finite: Tensor
-) -> tuple[Any, Any, list[bool]]:
-    """Numbers (4, curves, B, S), classes and flags as arrays, in one transfer.
+def _fetch(curves: Mapping[Any, PerturbationCurve], classes: Tensor) -> tuple[Tensor, Any]:
+    """Numbers (4, curves, B, S) and classes (2, B) on the CPU, in one transfer.
 
     Float64 holds every class index and float32 exactly.
     """
-    kinds = ("prediction", "correct", "probability", "logit")
     numbers = torch.stack(
         [
             torch.stack([getattr(curve, kind).double() for curve in curves.values()])
-            for kind in kinds
+            for kind in KINDS
         ]
     )
-    parts = (numbers, classes, finite)
-    flat = torch.cat([part.double().flatten() for part in parts]).cpu().numpy()
-    ends = np.cumsum([part.numel() for part in parts])[:-1]
-    fetched = [
-        values.reshape(tuple(part.shape))
-        for values, part in zip(np.split(flat, ends), parts, strict=True)
-    ]
-    return fetched[0], fetched[1].astype(np.int64), [bool(flag) for flag in fetched[2]]
+    flat = torch.cat([numbers.flatten(), classes.double().flatten()]).cpu()
+    fetched = flat[: numbers.numel()].view(numbers.shape)
+    return fetched, flat[numbers.numel() :].view(classes.shape).long().numpy()
 
 
 def _table(
     names: Sequence[str],
     classes: Any,
     keys: Sequence[tuple[str, str, str]],
-    numbers: Any,
+    numbers: Tensor,
     fractions: Sequence[float],
     loss: str,
 ) -> pd.DataFrame:
@@ -134,7 +136,7 @@ def _table(
     fill, method, order = (
         np.array(column, dtype=object)[curve] for column in zip(*keys, strict=True)
     )
-    prediction, correct, probability, logit = (kind.reshape(-1) for kind in numbers)
+    prediction, correct, probability, logit = (kind.flatten().numpy() for kind in numbers)
     return pd.DataFrame(
         {
             "image_id": np.array(names, dtype=object)[image],

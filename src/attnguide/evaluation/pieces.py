@@ -1,7 +1,8 @@
-"""Does a map know which pieces of a drawn picture matter? Each is left out, exactly, and counted.
+"""Does a map know what in a picture matters? Cells or drawn pieces are left out, one at a time.
 
-After FunnyBirds (Hesse, Schaub-Meyer, Roth, ICCV 2023), here with signs: a piece's pixels are those
-that change when the scene is drawn without it, so it is no approximation and no fill.
+Cells are filled, in any picture. Pieces are those of drawn pictures, after FunnyBirds (Hesse,
+Schaub-Meyer, Roth, ICCV 2023), here with signs: a piece's pixels are those that change when the
+scene is drawn without it, so it is no approximation and no fill.
 """
 
 from __future__ import annotations
@@ -22,8 +23,43 @@ from attnguide.types import ViT
 
 PART, CLUTTER = "part", "clutter"
 IDLE = 0.05  # share of the logit: clutter that changes it by less does not matter
+CELLS = 4  # along each side, as the masked model was trained
 CHUNK = 32  # pictures per forward pass
 Redraw = Callable[[Sample, Collection[str]], Sample]
+
+
+def forward(vit: ViT, images: Tensor) -> Tensor:
+    """(B, C) logits on the CPU, a few pictures at a time."""
+    with torch.no_grad():
+        parts = [vit.logits(part.to(vit.device, vit.dtype)).cpu() for part in images.split(CHUNK)]
+    return torch.cat(parts)
+
+
+def cell_drops(vit: ViT, images: Tensor, target: Tensor, cells: int = CELLS) -> Tensor:
+    """(B, cells, cells): logit of the whole picture minus that with this cell filled with 0.
+
+    0 in normalised space is the mean colour. The answers do not depend on any map, so all methods
+    share them.
+
+    Args:
+        vit: The model.
+        images: (B, 3, H, W), normalised.
+        target: (B,) class that is followed.
+        cells: Along each side.
+
+    Source: Hesse, Schaub-Meyer, Roth, NeurIPS Datasets and Benchmarks 2024.
+    """
+    height, width = images.shape[-2:]
+    ends = [[length * n // cells for n in range(cells + 1)] for length in (height, width)]
+    filled = [images]
+    for top, bottom in zip(ends[0], ends[0][1:], strict=False):
+        for left, right in zip(ends[1], ends[1][1:], strict=False):
+            other = images.clone()
+            other[:, :, top:bottom, left:right] = 0
+            filled.append(other)
+    logits = forward(vit, torch.cat(filled)).unflatten(0, (-1, len(images)))
+    own = logits[:, torch.arange(len(images)), target.cpu()].double()
+    return (own[0] - own[1:]).T.unflatten(1, (cells, cells))
 
 
 @dataclass(frozen=True)
@@ -85,13 +121,6 @@ def drops(vit: ViT, pieces: Sequence[Pieces]) -> tuple[list[NDArray[np.float64]]
         target = one.view.targets[0]
         found.append((logits[target] - own[:, target]).double().numpy())
     return found, clean
-
-
-def forward(vit: ViT, images: Tensor) -> Tensor:
-    """(B, C) logits on the CPU, a few pictures at a time."""
-    with torch.no_grad():
-        parts = [vit.logits(part.to(vit.device, vit.dtype)).cpu() for part in images.split(CHUNK)]
-    return torch.cat(parts)
 
 
 def piece_relevance(relevance: NDArray[np.floating], pieces: Pieces) -> NDArray[np.float64]:

@@ -11,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
+from attnguide.evaluation.statistics import middle_95
+
 DRAWS = 500
 MORE, LESS, NEAR_ZERO = "more", "less", "near zero"  # what is better
 Better: TypeAlias = Mapping[str, str]  # by measure
@@ -68,10 +70,10 @@ def stability(rows: pd.DataFrame, better: Better, seed: int = 0) -> pd.DataFrame
             truth = goodness(np.array([part.mean() for part in values]), wanted)
             every = [kendalltau(truth, draw).statistic for draw in means.T]
             taus = [tau for tau in every if np.isfinite(tau)]  # not of methods that are all alike
-            ends = np.percentile(taus, [2.5, 97.5]).tolist() if taus else [np.nan, np.nan]
-            tau, (low, high) = float(np.mean(taus)) if taus else np.nan, ends
-            fewest = min(map(len, values))
-            lines.append((name, tau, low, high, len(values), fewest))
+            tau, low, high = np.nan, np.nan, np.nan
+            if taus:
+                tau, (low, high) = float(np.mean(taus)), middle_95(taus)
+            lines.append((name, tau, low, high, len(values), min(map(len, values))))
     return pd.DataFrame(lines, columns=["measure", "tau", "low", "high", "methods", "pictures"])
 
 

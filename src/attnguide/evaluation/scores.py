@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from attnguide.data.views import View
-from attnguide.evaluation.curve import area_under_curve
 from attnguide.evaluation.engines import MaskedModel
 from attnguide.evaluation.localisation import (
     both_signs,
@@ -19,7 +18,7 @@ from attnguide.evaluation.localisation import (
     positive_share,
 )
 from attnguide.evaluation.localisation_rows import localisation_rows
-from attnguide.evaluation.metrics import srg
+from attnguide.evaluation.metrics import area_under_curve, srg
 from attnguide.evaluation.perturbation import perturb_many
 from attnguide.evaluation.ranking import LESS, MORE, NEAR_ZERO
 from attnguide.evaluation.rows import Maps, maps_of

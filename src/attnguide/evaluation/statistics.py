@@ -111,7 +111,7 @@ def estimate(
     kind = kind or kind_of(values / yes)
     if kind == "mean":
         return Estimate(value, *_bootstrap(array, codes, seed), n)
-    low, high = _wilson(value / yes, n) if kind == "answers" else _square_and_add(array / yes, n)
+    low, high = wilson(value / yes, n) if kind == "answers" else _square_and_add(array / yes, n)
     return Estimate(value, yes * low, yes * high, n)
 
 
@@ -258,24 +258,28 @@ def _codes(images: pd.Index, units: pd.Series[str] | None) -> NDArray[np.intp]:
     return pd.factorize(own.to_numpy())[0]
 
 
-def _wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: int) -> tuple[float, float]:
     """Wilson's interval; for a broken number of successes, those of both neighbours."""
-    low, high = floor(share * n + 1e-9), ceil(share * n - 1e-9)
-    return (
-        float(binomtest(low, n).proportion_ci(method="wilson").low),
-        float(binomtest(high, n).proportion_ci(method="wilson").high),
+    fewer, more = (
+        binomtest(successes, n).proportion_ci(method="wilson")
+        for successes in (floor(share * n + 1e-9), ceil(share * n - 1e-9))
     )
+    return float(fewer.low), float(more.high)
 
 
 def _square_and_add(values: NDArray[np.float64], n: int) -> tuple[float, float]:
     """Share that gained minus share that lost, each with Wilson's interval, added in squares.
 
-    The shares exclude each other, hence the negative correlation. (The interval of (difference +
+    The shares exclude each other, so that one is low where the other is high: their correlation is
+    that of two shares of a multinomial, -sqrt(up down / ((1 - up) (1 - down))), and the distances
+    from share to bound add up like the variances of a difference. (The interval of (difference +
     1) / 2 as one share would be five times as wide if most differences are 0.)
+
+    Source: the squares of Newcombe, Statistics in Medicine 1998, with this correlation.
     """
     up, down = float(np.maximum(values, 0).mean()), float(np.maximum(-values, 0).mean())
-    up_low, up_high = _wilson(up, n)
-    down_low, down_high = _wilson(down, n)
+    up_low, up_high = wilson(up, n)
+    down_low, down_high = wilson(down, n)
     rest = (1 - up) * (1 - down)
     together = 2 * min(sqrt(up * down / rest), 1) if rest > 0 else 2
 
@@ -295,13 +299,20 @@ def _bootstrap(
     n = int(codes.max()) + 1
     draws = _draws(n, seed)
     sums, counts = np.bincount(codes, values), np.bincount(codes).astype(np.float64)
-    means = (draws @ sums.reshape(n, 1) / (draws @ counts.reshape(n, 1)))[:, 0]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    return middle_95((draws @ sums.reshape(n, 1) / (draws @ counts.reshape(n, 1)))[:, 0])
 
 
 @lru_cache(maxsize=2)  # a table asks for the same draws a hundred times
 def _draws(count: int, seed: int) -> NDArray[np.float64]:
-    """(RESAMPLES, count) how often each unit is drawn."""
-    rng = np.random.default_rng(seed)
+    return resample(count, np.random.default_rng(seed))
+
+
+def resample(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(RESAMPLES, count) how often each of `count` independent units is drawn, with replacement."""
     return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
+
+
+def middle_95(draws: NDArray[np.float64] | Sequence[float]) -> tuple[float, float]:
+    """The percentile interval of a statistic that was computed on every draw."""
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)

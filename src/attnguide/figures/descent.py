@@ -17,7 +17,7 @@ from attnguide.store.files import write_atomic
 from attnguide.store.maps import relevance_of, stored_picture
 from attnguide.viz.animation import animation
 from attnguide.viz.panels import Panel, draw_panels, short_name
-from attnguide.viz.plots import FIRST, SECOND, Line, Plot, plots_below
+from attnguide.viz.plots import FIRST, SECOND, Line, Plot
 from attnguide.viz.style import INK, signed
 
 FRAMES = 7  # of the figure, evenly over the steps
@@ -55,17 +55,16 @@ def _draw_descent(
     steps = sorted({round(step) for step in np.linspace(0, last, FRAMES).tolist()})
     rates = _rates(part)
     names = [f"rate {own['lr'].iloc[0]:g}" for own in rates]
-    figure = draw_panels(
+    alike = rows[rows["regions"] == part["regions"].iloc[0]]
+    logits = [_logits(own, name) for own, name in zip(rates, names, strict=True)]
+    shares = [_shares(own, name) for own, name in zip(rates, names, strict=True)]
+    return draw_panels(
         [_frames(own, picture, steps) for own in rates],
         column_titles=["image", *(f"step {step}" for step in steps)],
         row_titles=names,
         panel_width=1.02,
+        below=[[*logits, _row_error(alike)], [*shares, _crossed(alike, seed)]],
     )
-    alike = rows[rows["regions"] == part["regions"].iloc[0]]
-    logits = [_logits(own, name) for own, name in zip(rates, names, strict=True)]
-    shares = [_shares(own, name) for own, name in zip(rates, names, strict=True)]
-    plots_below(figure, [[*logits, _row_error(alike)], [*shares, _crossed(alike, seed)]])
-    return figure
 
 
 def _animate(shown: Sequence[Shown]) -> bytes:

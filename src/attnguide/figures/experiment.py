@@ -9,8 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from attnguide.data.guide_image import GuideImage
-from attnguide.data.pictures import Item, Pictures, Sample, Selection
+from attnguide.data.pictures import GuideImage, Item, Pictures, Sample, Selection
 from attnguide.data.views import to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.engines import Engine, MaskedModel, prepare

@@ -25,14 +25,14 @@ def class_score(trace: AttentionTrace, logits: Tensor, image: int) -> Tensor:
     return objective_of(trace, logits, owner)
 
 
-def unit_range(x: Tensor) -> Tensor:
+def min_max(x: Tensor) -> Tensor:
     """The last axis rescaled to [0, 1]; zeros where it is constant."""
     low, high = x.aminmax(dim=-1, keepdim=True)
     span = high - low
     return (x - low) / torch.where(span > 0, span, 1)
 
 
-def divided(numerator: Tensor, coverage: Tensor) -> Tensor:
+def safe_divide(numerator: Tensor, coverage: Tensor) -> Tensor:
     """Quotient; zero where nothing was covered."""
     return torch.where(coverage > 0, numerator / torch.where(coverage > 0, coverage, 1), 0)
 

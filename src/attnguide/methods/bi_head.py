@@ -16,7 +16,7 @@ from attnguide.methods._feedback import (
     read_out,
     reasoning_feedback,
 )
-from attnguide.methods._sampling import divided
+from attnguide.methods._sampling import safe_divide
 from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = False
@@ -50,5 +50,5 @@ def weighted_heads(attention: Tensor, gradient: Tensor) -> Tensor:
     Heads whose gradient is zero altogether weigh nothing.
     """
     size = (attention.mT @ gradient).abs().mean((-2, -1))
-    weight = divided(size, size.sum(-1, keepdim=True))
+    weight = safe_divide(size, size.sum(-1, keepdim=True))
     return (weight[..., None, None] * attention).sum(1)

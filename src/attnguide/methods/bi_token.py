@@ -19,7 +19,7 @@ from attnguide.methods._feedback import (
     read_out,
     reasoning_feedback,
 )
-from attnguide.methods._sampling import divided
+from attnguide.methods._sampling import safe_divide
 from attnguide.tracing.blocks import effective_weight
 from attnguide.tracing.capture import unchanged
 from attnguide.tracing.tokens import layers, visit_tokens
@@ -67,7 +67,7 @@ def _token_shares(trace: AttentionTrace) -> list[Tensor]:
     shares = []
     for value, weight, (tokens, _) in zip(values, weights, stream, strict=True):
         offer = at_least_float32(value.detach()).transpose(1, 2).flatten(2) @ weight.mT
-        shares.append(divided(offer.norm(dim=-1), at_least_float32(tokens).norm(dim=-1)))
+        shares.append(safe_divide(offer.norm(dim=-1), at_least_float32(tokens).norm(dim=-1)))
     return shares
 
 

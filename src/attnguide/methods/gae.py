@@ -18,11 +18,6 @@ COST = 2.5  # 1 forward, 1 backward
 def explain(trace: AttentionTrace, *, gradient: str = "plain") -> Tensor:
     """(B, rows, cols), non-negative.
 
-    Args:
-        trace: The shared pass.
-        gradient: "plain", or "libra" for LibraGrad's (`tracing.libra`).
-
-    Raises:
-        ValueError: another gradient, or a network without a rule for LibraGrad.
+    `corrected_rollout` with `rules.positive`; `gradient` is explained there.
     """
     return corrected_rollout(trace, rules.positive, gradient)

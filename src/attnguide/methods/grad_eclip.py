@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from attnguide.errors import InputError, unknown_name
 from attnguide.methods._feedback import last_gradient, last_layer, read_rows
-from attnguide.methods._sampling import unit_range
+from attnguide.methods._sampling import min_max
 from attnguide.tracing.trace import AttentionTrace, at_least_float32
 
 SIGNED = False
@@ -44,7 +44,7 @@ def explain(trace: AttentionTrace, *, heads: str = "single") -> Tensor:
     rows, prefix = read_rows(trace), trace.vit.num_prefix
     slope = gradient.sum(1)[:, rows, prefix:]  # channel weights times values, summed over channels
     cosine = F.normalize(query[:, rows], dim=-1) @ F.normalize(key[:, prefix:], dim=-1).mT
-    relevance = (trace.readout[rows] @ (unit_range(cosine) * slope)).clamp(min=0)
+    relevance = (trace.readout[rows] @ (min_max(cosine) * slope)).clamp(min=0)
     return relevance.unflatten(-1, trace.vit.grid)
 
 

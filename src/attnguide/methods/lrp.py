@@ -13,7 +13,9 @@ from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from attnguide.errors import InputError
-from attnguide.methods._lrp import SEPARATE, descend, record, rules, warn_float32
+from attnguide.methods._lrp.descent import descend, warn_float32
+from attnguide.methods._lrp.layer_rules import SEPARATE, add_separate, bounded
+from attnguide.methods._lrp.record import record
 from attnguide.tracing.trace import AttentionTrace, at_least_float32
 
 SIGNED = True
@@ -52,7 +54,7 @@ def explain(trace: AttentionTrace, *, start_layer: int = 0, pixels: bool = False
     if start_layer > 0:
         return trace.on_grid(last.tokens.sum(-1))
     patches = last.tokens[:, trace.vit.num_prefix :]
-    patches, _ = rules.add_separate(patches, passed.patches, passed.position)
+    patches, _ = add_separate(patches, passed.patches, passed.position)
     if not pixels:
         return torch.unflatten(patches.sum(-1), -1, trace.vit.grid)
     return _pixels(trace, patches)
@@ -74,6 +76,4 @@ def _pixels(trace: AttentionTrace, patches: Tensor) -> Tensor:
     relevance = torch.unflatten(patches.transpose(1, 2), -1, trace.vit.grid)
     embed: Any = trace.vit.module.patch_embed
     weight = at_least_float32(embed.proj.weight.detach())
-    return rules.bounded(
-        relevance, at_least_float32(trace.images), weight, trace.vit.patch_size
-    ).sum(1)
+    return bounded(relevance, at_least_float32(trace.images), weight, trace.vit.patch_size).sum(1)

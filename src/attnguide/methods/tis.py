@@ -6,12 +6,13 @@ Transformer Input Sampling", ICCV workshops 2023.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attnguide.errors import InputError
-from attnguide.methods._clustering import k_means
-from attnguide.methods._sampling import check_sampling, class_score, divided, progress, unit_range
+from attnguide.methods._sampling import check_sampling, class_score, min_max, progress, safe_divide
 from attnguide.tracing.tokens import check_free_tokens, kept_logits, layers, visit_tokens
 from attnguide.tracing.trace import AttentionTrace, at_least_float32
 from attnguide.types import ViT
@@ -70,7 +71,7 @@ def explain(
             for index, (keep, logits) in enumerate(sweeps)
         ]
     )
-    return (unit_range(maps) if normalise else maps).unflatten(-1, trace.vit.grid)
+    return (min_max(maps) if normalise else maps).unflatten(-1, trace.vit.grid)
 
 
 def token_masks(vit: ViT, image: Tensor, n_masks: int, tokens_ratio: float, seed: int) -> Tensor:
@@ -86,10 +87,33 @@ def token_masks(vit: ViT, image: Tensor, n_masks: int, tokens_ratio: float, seed
     return torch.zeros_like(centroids, dtype=torch.bool).scatter_(-1, largest, True)
 
 
+def k_means(
+    samples: Tensor, count: int, seed: int, *, max_steps: int = 100, tolerance: float = 1e-4
+) -> Tensor:
+    """(count, F) centroids of samples (S, F): Lloyd's algorithm on all samples at once.
+
+    Starts at `count` distinct samples drawn by NumPy's legacy generator, as TIS does. A centroid
+    without samples stays where it is. Stops when the summed squared move is at most `tolerance`.
+    """
+    drawn = np.random.RandomState(seed).choice(len(samples), count, replace=False)
+    centroids = samples[torch.from_numpy(drawn).to(samples.device)]
+    for _ in range(max_steps):
+        nearest = (2 * samples @ centroids.T - centroids.square().sum(-1)).argmax(-1)
+        member = F.one_hot(nearest, count).to(samples)
+        size = member.sum(0).unsqueeze(-1)
+        mean = member.T @ samples / size.clamp(min=1)
+        moved = torch.where(size > 0, mean, centroids)
+        shift = (moved - centroids).square().sum()
+        centroids = moved
+        if shift <= tolerance:
+            break
+    return centroids
+
+
 def mean_over_masks(score: Tensor, keep: Tensor) -> Tensor:
     """(P,) mean score (M,) of the masks (M, P) that keep a patch; 0 where none does."""
     keep = keep.to(score)
-    return divided(score @ keep, keep.sum(0))
+    return safe_divide(score @ keep, keep.sum(0))
 
 
 def _check_ratio(vit: ViT, tokens_ratio: float) -> None:

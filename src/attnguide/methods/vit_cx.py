@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnguide.errors import InputError
-from attnguide.methods._clustering import complete_linkage
-from attnguide.methods._sampling import check_sampling, class_score, divided, progress, unit_range
+from attnguide.methods._sampling import check_sampling, class_score, min_max, progress, safe_divide
 from attnguide.tracing.capture import unchanged
 from attnguide.tracing.tokens import layers, visit_tokens
 from attnguide.tracing.trace import AttentionTrace, at_least_float32
@@ -84,16 +83,33 @@ def masks_of(vit: ViT, image: Tensor, distance_threshold: float) -> Tensor:
     enlarged = F.interpolate(
         varied.unflatten(-1, vit.grid).unsqueeze(1), vit.image_size, mode="bilinear"
     )
-    masks = unit_range(enlarged.flatten(1))
+    masks = min_max(enlarged.flatten(1))
     labels = complete_linkage(masks, distance_threshold)
     summed = masks.new_zeros(int(labels.max()) + 1 if len(labels) else 0, masks.shape[-1])
     summed.index_add_(0, labels, masks)
-    return unit_range(summed).unflatten(-1, vit.image_size)
+    return min_max(summed).unflatten(-1, vit.image_size)
+
+
+def complete_linkage(rows: Tensor, threshold: float) -> Tensor:
+    """(D,) cluster label of every row (D, F), all pairs in a cluster closer than `threshold`.
+
+    The distance is 1 - cosine. Labels are numbered as scikit-learn does.
+    """
+    if len(rows) < 2:
+        return torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+    from sklearn.cluster import AgglomerativeClustering
+
+    unit = F.normalize(rows, dim=-1)
+    distance = (1 - unit @ unit.T).cpu().numpy()
+    model = AgglomerativeClustering(
+        n_clusters=None, metric="precomputed", linkage="complete", distance_threshold=threshold
+    )
+    return torch.from_numpy(model.fit_predict(distance)).to(rows.device)
 
 
 def shares(masks: Tensor) -> Tensor:
     """(K, H, W) weight of every mask at every pixel; their sum is 1 / K, or 0 without coverage."""
-    return divided(masks, masks.sum(0)) / max(len(masks), 1)
+    return safe_divide(masks, masks.sum(0)) / max(len(masks), 1)
 
 
 def _answers(

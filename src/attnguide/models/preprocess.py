@@ -270,15 +270,16 @@ def _from_lengths(
     fits = [s for s in shares if tuple(math.floor(side / s) for side in final) == resized]
     if not fits or share > 1 or (len(resize) == 1 and final[0] != final[1]):
         raise _unsupported(given, f"resizing to {tuple(resize)}, then cropping {final}")
-    filters = getattr(interpolation, "value", interpolation)
-    return Preprocess(
-        final,
-        tuple(mean),
-        tuple(std),
-        fits[0],
-        _FILTERS[filters] if isinstance(filters, int) else filters,
-        "center" if len(resize) == 1 else "squash",
-    )
+    name = getattr(interpolation, "value", interpolation)
+    steps = {
+        "mean": tuple(mean),
+        "std": tuple(std),
+        "crop_pct": fits[0],
+        "interpolation": _FILTERS[name] if isinstance(name, int) else name,
+        "crop_mode": "center" if len(resize) == 1 else "squash",
+    }
+    made: Preprocess = override(Preprocess(final), steps)
+    return made
 
 
 def _unsupported(given: Any, steps: str) -> InputError:

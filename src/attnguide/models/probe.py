@@ -52,7 +52,8 @@ def probe(module: Any, size: tuple[int, int], label: str) -> Probe:
         ValueError: it does not run, takes no RGB images, or does not return finite logits.
     """
     first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
-    if first in set(module.patch_embed.modules()) and first.in_channels != 3:
+    embedding = set(module.patch_embed.modules())
+    if first is not None and first in embedding and first.in_channels != 3:
         raise InputError(
             f"{label} takes images of {first.in_channels} channels, expected 3 (RGB); make its "
             "first layer take three"
@@ -228,6 +229,7 @@ def _gives_the_same(wrapper: nn.Module, network: nn.Module) -> bool:
 
 
 def _image_size(network: Any) -> tuple[int, int]:
+    size: Any = None
     for holder in (getattr(network, "patch_embed", None), getattr(network, "config", None)):
         size = getattr(holder, "img_size", None) or getattr(holder, "image_size", None)
         if size is not None:

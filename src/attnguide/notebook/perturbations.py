@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from attnguide.errors import InputError
-from attnguide.evaluation.curve import PerturbationCurve
+from attnguide.evaluation.perturbation import PerturbationCurve
 from attnguide.viz.overlay import as_values
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
     from attnguide.evaluation.statistics import Estimate
+
+
+# Column of the curve, and the words on its axis.
+QUANTITIES = {
+    "accuracy": ("correct", "recognised (%)"),
+    "probability": ("probability", "probability of the label (%)"),
+}
 
 
 def plot_curve(curve: PerturbationCurve, quantity: str = "accuracy") -> Figure:
@@ -27,12 +31,15 @@ def plot_curve(curve: PerturbationCurve, quantity: str = "accuracy") -> Figure:
         curve: Of many images.
         quantity: "accuracy" or "probability".
     """
+    import pandas as pd
+
     from attnguide.evaluation.statistics import estimate_curve
     from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 
     area = auc_interval(curve, quantity)
-    values = 100 * as_values(getattr(curve, _column(curve, quantity))).astype(float)
-    band = estimate_curve(_frame(values), yes=100)
+    column, words = QUANTITIES[quantity]
+    values = 100 * as_values(getattr(curve, column)).astype(float)
+    band = estimate_curve(pd.DataFrame(values), yes=100)
     line = Curve(
         "complete",
         curve.fraction.tolist(),
@@ -44,16 +51,13 @@ def plot_curve(curve: PerturbationCurve, quantity: str = "accuracy") -> Figure:
         area.high,
         label=f"mean of {area.n} images",
     )
-    words = {"accuracy": "recognised (%)", "probability": "probability of the label (%)"}
     title = f"{curve.order} order"
-    return draw_curves([[CurvePanel(title, words[quantity], curve.higher_is_better, [line])]])
+    return draw_curves([[CurvePanel(title, words, curve.higher_is_better, [line])]])
 
 
 def auc_interval(curve: PerturbationCurve, quantity: str = "accuracy") -> Estimate:
     """Area under the curve in percent, with its 95 % interval over images."""
-    from attnguide.evaluation.statistics import estimate
-
-    return estimate(_series(curve.auc_per_image(quantity)), kind="mean")
+    return _mean(curve.auc_per_image(quantity))
 
 
 def compare_auc(
@@ -68,8 +72,6 @@ def compare_auc(
     Raises:
         ValueError: curves of other images, orders or fractions.
     """
-    from attnguide.evaluation.statistics import estimate
-
     if first.order != second.order:
         raise InputError(f"both curves need one order, got {first.order} and {second.order}")
     if len(first.correct) != len(second.correct):
@@ -79,8 +81,7 @@ def compare_auc(
         )
     if not torch.equal(first.fraction, second.fraction):
         raise InputError("both curves need the same fractions")
-    gap = first.auc_per_image(quantity) - second.auc_per_image(quantity)
-    return estimate(_series(gap), kind="mean")
+    return _mean(first.auc_per_image(quantity) - second.auc_per_image(quantity))
 
 
 def curve_line(curve: PerturbationCurve) -> str:
@@ -95,18 +96,10 @@ def curve_line(curve: PerturbationCurve) -> str:
     )
 
 
-def _column(curve: PerturbationCurve, quantity: str) -> str:
-    curve.auc_per_image(quantity)  # refuses an unknown quantity
-    return {"accuracy": "correct", "probability": "probability"}[quantity]
-
-
-def _series(values: Tensor) -> pd.Series[float]:
+def _mean(values: Tensor) -> Estimate:
+    """Over images, with its interval."""
     import pandas as pd
 
-    return pd.Series(as_values(values).astype(float))
+    from attnguide.evaluation.statistics import estimate
 
-
-def _frame(values: NDArray[np.float64]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(values)
+    return estimate(pd.Series(as_values(values).astype(float)), kind="mean")

@@ -123,7 +123,9 @@ def _pivoted(table: pd.DataFrame) -> TableView | None:
         for row, digits in zip(table.to_dict("records"), places, strict=True)
     ]
     heads = list(table[across].unique())
-    named = table.assign(**{key: table[key].map(as_text) for key in keys}, at=range(len(table)))
+    named = table.assign(at=range(len(table)))
+    for key in keys:
+        named[key] = named[key].map(as_text)
     wide = named.pivot_table("at", keys, across, aggfunc="first", sort=False)[heads]
     places_of = wide.fillna(len(cells)).astype(int).to_numpy().tolist()
     cells.append(MISSING)

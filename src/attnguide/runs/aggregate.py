@@ -95,9 +95,9 @@ def find_runs(root: Path) -> tuple[list[RunRecord], dict[str, str]]:
     Runs are folders with a config.yaml; one that holds other runs is represented by these.
     """
     folders: list[Path] = []
-    for folder, inside, files in os.walk(root):
+    for place, inside, files in os.walk(root):
         inside[:] = sorted(n for n in inside if n[0] != "." and n not in ("wandb", "parts"))
-        folders += [Path(folder)] if "config.yaml" in files else []
+        folders += [Path(place)] if "config.yaml" in files else []
     outer = {parent for folder in folders for parent in folder.parents}
     runs, left_out = [], {}
     for folder in folders:
@@ -170,7 +170,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     [flat] = pd.json_normalize(others).astype(object).to_dict("records")
     return {
         key.removesuffix("._target_"): value
-        for key, value in flat.items()
+        for key, value in zip(map(str, flat), flat.values(), strict=True)
         if not key.startswith(FREE) and not key.endswith("._partial_") and key != "runner._target_"
     }
 

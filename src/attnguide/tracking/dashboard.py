@@ -53,38 +53,19 @@ def build(settings: WandB, methods: Sequence[str], models: Sequence[str]) -> Any
         return panels.BarPlot(title=title, metrics=metrics, groupby=grouped, title_x=label)
 
     kinds = [(q, order, *words) for q in QUANTITIES for order, words in ORDERS.items()]
+    named = [*methods, "random"]
+    rate = {"x": "progress/images", "metric_regex": "progress/.*_per_second"}
     sections = {
-        "Perturbation curves": [
-            panels.LinePlot(
-                title=f"{order.capitalize()}, {quantity}: {which}, {better}",
-                x="fraction",
-                metric_regex=f"curve/{order}_{quantity}/.*",
-                title_x="share of the patches filled",
-                title_y=QUANTITIES[quantity],
-                range_y=(0, 100),
-            )
-            for quantity, order, which, better in kinds
-        ],
+        "Perturbation curves": [_curves(panels, *kind) for kind in kinds],
         "AUC by method and model": [
-            bars(
-                f"AUC, {order} {quantity}: {better}",
-                f"auc/{order}_{quantity}",
-                "AUC (%)",
-                [*methods, "random"],
-            )
-            for quantity, order, _, better in kinds
+            bars(f"AUC, {order} {q}: {better}", f"auc/{order}_{q}", "AUC (%)", named)
+            for q, order, _, better in kinds
         ],
         "Localisation": [
             bars(name.capitalize(), f"measure/{name}", "share", methods) for name in LOCALISATION
         ],
         "Figures": [panels.MediaBrowser(title="Figures", media_keys=["figure/figure"])],
-        "Progress": [
-            panels.LinePlot(
-                title="Images per second",
-                x="progress/images",
-                metric_regex="progress/.*_per_second",
-            )
-        ],
+        "Progress": [panels.LinePlot(title="Images per second", **rate)],
     }
     return spaces.Workspace(
         entity=settings.entity,
@@ -94,6 +75,17 @@ def build(settings: WandB, methods: Sequence[str], models: Sequence[str]) -> Any
             spaces.Section(name=name, panels=drawn, is_open=True)
             for name, drawn in sections.items()
         ],
+    )
+
+
+def _curves(panels: Any, quantity: str, order: str, which: str, better: str) -> Any:
+    return panels.LinePlot(
+        title=f"{order.capitalize()}, {quantity}: {which}, {better}",
+        x="fraction",
+        metric_regex=f"curve/{order}_{quantity}/.*",
+        title_x="share of the patches filled",
+        title_y=QUANTITIES[quantity],
+        range_y=(0, 100),
     )
 
 

@@ -188,7 +188,7 @@ def curves(rows: pd.DataFrame) -> Iterator[dict[str, float]]:
     means = 100 * rows.groupby(["fraction", *names])[list(QUANTITIES.values())].mean()
     for fraction, part in means.groupby(level="fraction"):
         step = {"fraction": float(str(fraction))}
-        for (_, order, *rest), values in zip(part.index, part.to_numpy(), strict=True):
+        for (_, order, *rest), values in zip(part.index.tolist(), part.to_numpy(), strict=True):
             for quantity, value in zip(QUANTITIES, values, strict=True):
                 step["/".join(["curve", f"{order}_{quantity}", *map(str, rest)])] = float(value)
         yield step

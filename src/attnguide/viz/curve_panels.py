@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 from attnguide.errors import InputError
 from attnguide.viz.style import (
     BODY,
-    HAIRLINE,
     QUIET,
     SMALL,
     method_label,
     method_style,
+    open_axes,
     typography,
 )
 
@@ -128,19 +128,11 @@ def _draw_panel(axes: Axes, panel: CurvePanel, ceiling: float, x_label: str) -> 
     axes.set_title(panel.title, loc="left", pad=5)
     axes.set(xlabel=x_label, ylabel=panel.y_label, ylim=(0, ceiling))
     axes.margins(x=0.02)
-    axes.grid(axis="y", color=HAIRLINE, linewidth=0.4, alpha=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(length=2.5)
-    arrow, word = (
-        ("\N{UPWARDS ARROW}", "higher")
-        if panel.higher_is_better
-        else (
-            "\N{DOWNWARDS ARROW}",
-            "lower",
-        )
-    )
-    axes.set_title(f"{arrow} {word} is better", loc="right", size=SMALL, color=QUIET, pad=5)
+    open_axes(axes, "y")
+    better = "\N{DOWNWARDS ARROW} lower is better"
+    if panel.higher_is_better:
+        better = "\N{UPWARDS ARROW} higher is better"
+    axes.set_title(better, loc="right", size=SMALL, color=QUIET, pad=5)
 
 
 def _draw_key(axes: Axes, panel: CurvePanel, height: float) -> None:

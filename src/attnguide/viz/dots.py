@@ -14,6 +14,7 @@ from attnguide.viz.style import (
     SMALL,
     method_label,
     method_style,
+    open_axes,
     typography,
 )
 
@@ -145,12 +146,10 @@ def _draw_panel(axes: Axes, panel: DotPanel, height: float) -> None:
     axes.set(xlim=panel.limits, ylim=(max(top, height), 0), xlabel=panel.x_label)
     axes.set_yticks(ticks, names)
     axes.set_title(panel.title, loc="left", pad=5)
-    axes.grid(axis="x", color=HAIRLINE, linewidth=0.4, alpha=0.7)
     axes.locator_params(axis="x", nbins=4)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    open_axes(axes, "x")
+    axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.tick_params(axis="x", length=2.5)
 
 
 def _name(row: str, dot: Dot, *, several: bool) -> str:

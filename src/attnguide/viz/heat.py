@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_CELL, _ROW, _NAMES, _HEAD = 0.46, 0.21, 1.5, 0.95  # inches: width, height, names, column titles
+_CELL, _ROW = 0.46, 0.21  # inches: width and height of a cell
+_NAMES, _HEAD = 1.7, 1.2  # inches: room for the names of rows and columns
 _DARK = 0.6  # beyond this share of the colours the text is white
 
 
@@ -54,16 +55,14 @@ def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
         for panel, shape in zip(panels, shapes, strict=True)
     ):
         raise InputError("a table of colours needs as many numbers as rows times columns")
-    width = _NAMES + _CELL * max(shape[1] for shape in shapes) + 0.6
-    heights = [_HEAD + _ROW * shape[0] + 0.2 for shape in shapes]
+    columns = max(shape[1] for shape in shapes)
+    heights = [_HEAD + _ROW * shape[0] for shape in shapes]
     with typography():
-        figure = Sheet(figsize=(width, sum(heights)))
-        top = 0.0
-        for panel, (rows, columns), height in zip(panels, shapes, heights, strict=True):
-            box = (_NAMES, sum(heights) - top - _HEAD - _ROW * rows, _CELL * columns, _ROW * rows)
-            size = np.array([width, sum(heights)] * 2)
-            _draw(figure.add_axes(tuple(np.array(box) / size)), panel)
-            top += height
+        size = (_NAMES + _CELL * columns, sum(heights))
+        figure = Sheet(figsize=size, layout="constrained")
+        grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, panel in zip(grid, panels, strict=True):
+            _draw(axes, panel)
     return figure
 
 

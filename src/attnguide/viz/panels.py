@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from attnguide.errors import InputError
 from attnguide.viz.overlay import MAP_WEIGHT, as_picture, overlay
+from attnguide.viz.plots import PLOT_HEIGHT, Plot, draw_plots
 from attnguide.viz.style import (
     BODY,
     HAIRLINE,
@@ -28,11 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RED_FRAME = "#c4262e"
-_POINT = 1 / 72  # inch
-_LEADING = 1.25  # line distance over type size
-_GAP, _ROW_GAP = 0.07, 0.1  # inch between panels
-_TEXT_GAP = 0.05  # inch between text and panel
-_BAR_GAP, _BAR_WIDTH, _BAR_TEXT = 0.14, 0.09, 0.36  # inch
+TEXT_GAP = 3.0  # points between a picture and its text
+BAR = 0.6  # inches that the colour bar and its numbers take
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ def draw_panels(
     panel_width: float = 1.45,
     colour_bar: bool = True,
     letters: bool = False,
+    below: Sequence[Sequence[Plot]] = (),
 ) -> Figure:
     """A figure of panels; `render` makes a file of it.
 
@@ -87,11 +87,16 @@ def draw_panels(
         panel_width: Inches.
         colour_bar: Draw the scale at the right.
         letters: Put (a), (b), ... before the titles of the columns, as a paper does.
+        below: Rows of plots beneath the panels, over their whole width.
 
     Raises:
         ValueError: no panel at all, or titles that do not match rows and columns, or letters
             without titles.
     """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    from attnguide.viz.sheet import Sheet
+
     columns = max((len(row) for row in rows), default=0)
     panels = [panel for row in rows for panel in row if panel is not None]
     if not panels:
@@ -104,11 +109,29 @@ def draw_panels(
         column_titles = [
             f"({a}) {text}" for a, text in zip(ascii_lowercase, column_titles, strict=False)
         ]
+    height, width = as_picture(panels[0].image).shape[:2]
+    box = panel_width, panel_width * min(height / width, 2.0)
+    lines = sum(_lines(row, panel_width) for row in rows)
+    across = columns * (box[0] + 0.07) + BAR + (0.25 if row_titles else 0)
+    down = len(rows) * (box[1] + 0.12) + lines * SMALL * 1.3 / 72 + 0.3
+    plots = PLOT_HEIGHT * len(below)
     with typography():
-        page = _Page(rows, columns, column_titles, row_titles, title, panel_width)
-        figure = page.draw()
+        layout = ConstrainedLayoutEngine(compress=True, h_pad=0.06)
+        figure = Sheet(figsize=(across, down + plots), layout=layout)
+        part: Any = figure
+        if below:
+            parts: Any = figure.subfigures(2, 1, height_ratios=[down, plots])
+            part, lower = parts
+            draw_plots(lower, below)
+        if title:
+            words = "\n".join(wrap(title, max(across - BAR, 2.5), BODY + 2))
+            part.suptitle(words, size=BODY + 2, weight="bold", parse_math=False)
+        grid = part.subplots(len(rows), columns, squeeze=False)
+        for axes, row, titled in zip(grid, rows, row_titles or [""] * len(rows), strict=True):
+            _draw_row(axes, row, titled, box)
+        _column_titles(grid[0], column_titles, panel_width)
         if colour_bar and any(panel.relevance is not None for panel in panels):
-            page.draw_colour_bar(figure)
+            _colour_bar(part, next(axes for axes in grid[:, -1] if axes.images))
     return figure
 
 
@@ -124,19 +147,12 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     """
     lines: list[str] = []
     for paragraph in text.splitlines():
-        line = ""
-        for word in paragraph.split():
-            longer = f"{line} {word}".strip()
-            if line and _text_width(longer, size) > width:
-                lines.append(line)
-                longer = word
-            while _text_width(longer, size) > width and len(longer) > 1:
-                fits = [n for n in range(1, len(longer)) if _text_width(longer[:n], size) <= width]
-                cut = max(fits, default=1)
-                lines.append(longer[:cut])
-                longer = longer[cut:]
-            line = longer
-        lines.append(line)
+        # Letters differ in width: take one letter less per line until the widest line fits.
+        for letters in range(len(paragraph), 0, -1):
+            fitted = textwrap.wrap(paragraph, letters, break_on_hyphens=False)
+            if max((_text_width(line, size) for line in fitted), default=0.0) <= width:
+                break
+        lines += fitted if paragraph else [""]
     return lines
 
 
@@ -144,18 +160,10 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 def _text_width(text: str, size: float) -> float:
     """Inches that a line of text takes."""
     from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
 
     font = FontProperties(family="DejaVu Sans", size=size)
-    width, _, _ = _ruler().get_text_width_height_descent(text, font, ismath=False)
-    return float(width) * _POINT
-
-
-@lru_cache(maxsize=1)
-def _ruler() -> Any:
-    from matplotlib.backends import backend_agg
-
-    agg: Any = backend_agg  # matplotlib leaves it without types
-    return agg.RendererAgg(1, 1, 72)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
 
 
 def _check_titles(kind: str, titles: Sequence[str], count: int) -> None:
@@ -163,120 +171,64 @@ def _check_titles(kind: str, titles: Sequence[str], count: int) -> None:
         raise InputError(f"expected {count} {kind} titles, or none, got {len(titles)}")
 
 
-class _Page:
-    """Where everything of a figure of panels stands, in inches from the top left."""
+def _lines(row: Sequence[Panel | None], width: float) -> int:
+    """Lines of text above and beneath the pictures of a row."""
+    panels = [panel for panel in row if panel is not None]
+    titles, notes = (
+        max(len(wrap(text, width, SMALL)) for text in texts)
+        for texts in ([p.title for p in panels] or [""], [p.note for p in panels] or [""])
+    )
+    return titles + notes
 
-    def __init__(
-        self,
-        rows: Sequence[Sequence[Panel | None]],
-        columns: int,
-        column_titles: Sequence[str],
-        row_titles: Sequence[str],
-        title: str,
-        panel_width: float,
-    ) -> None:
-        self.rows, self.width = rows, panel_width
-        first = next(panel for row in rows for panel in row if panel is not None)
-        height, width = as_picture(first.image).shape[:2]
-        self.height = panel_width * min(height / width, 2.0)
-        self.titles = [[wrap(p.title if p else "", panel_width, SMALL) for p in r] for r in rows]
-        self.notes = [[wrap(p.note if p else "", panel_width, SMALL) for p in r] for r in rows]
-        self.column_titles = [wrap(text, panel_width, BODY) for text in column_titles]
-        self.row_titles = [wrap(text, self.height, BODY) for text in row_titles]
-        body = columns * panel_width + (columns - 1) * _GAP
-        self.title = wrap(title, max(body, 2.5), BODY + 2)
-        self.left = _block(self.row_titles, BODY)
-        self.right = self.left + body
-        top = (
-            _block([self.title], BODY + 2)
-            + (_TEXT_GAP if title else 0)
-            + _block(self.column_titles, BODY)
-        )
-        self.tops: list[float] = []  # upper edge of the pictures of each row
-        for titles, notes in zip(self.titles, self.notes, strict=True):
-            top += _block(titles, SMALL)
-            self.tops.append(top)
-            top += self.height + _block(notes, SMALL) + _ROW_GAP
-        self.bottom = top - _ROW_GAP
 
-    def draw(self) -> Figure:
-        from attnguide.viz.sheet import Sheet
-
-        figure = Sheet(figsize=(self.right + _BAR_GAP + _BAR_WIDTH + _BAR_TEXT, self.bottom))
-        middle = (self.left + self.right) / 2
-        self._text(figure, self.title, middle, 0.0, BODY + 2, weight="bold", va="top")
-        for index, lines in enumerate(self.column_titles):
-            above = self.tops[0] - _block(self.titles[0], SMALL) - _TEXT_GAP
-            self._text(figure, lines, self._centre(index), above, BODY, va="bottom")
-        for top, lines in zip(self.tops, self.row_titles, strict=False):
-            self._text(
-                figure,
-                lines,
-                self.left - _TEXT_GAP,
-                top + self.height / 2,
-                BODY,
-                ha="right",
-                va="center",
-                rotation=90,
-            )
-        for row, panels in enumerate(self.rows):
-            for column, panel in enumerate(panels):
-                if panel is not None:
-                    self._panel(figure, panel, row, column)
-        return figure
-
-    def draw_colour_bar(self, figure: Figure) -> None:
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-
-        top, bottom = self.tops[0], self.tops[-1] + self.height
-        length = min(bottom - top, 2.4 * self.height)
-        axes = self._axes(figure, self.right + _BAR_GAP, top, _BAR_WIDTH, length)
-        scale = ScalarMappable(Normalize(-1, 1), relevance_colormap())
-        bar = figure.colorbar(scale, cax=axes, ticks=[-1, 0, 1])
-        bar.ax.set_yticklabels(["\N{MINUS SIGN}1", "0", "1"])
-        bar.ax.tick_params(length=2, pad=2)
-        bar.outline.set_linewidth(0.5)
-        bar.set_label(r"$S\,/\,\max|S|$", size=SMALL, labelpad=3)
-
-    def _panel(self, figure: Figure, panel: Panel, row: int, column: int) -> None:
-        shown = panel.pixels
-        left = self._centre(column) - self.width / 2
-        axes = self._axes(figure, left, self.tops[row], self.width, self.height)
-        axes.imshow(shown, interpolation="lanczos" if shown.shape[1] < 200 else "antialiased")
+def _draw_row(
+    grid: Sequence[Axes], panels: Sequence[Panel | None], title: str, box: tuple[float, float]
+) -> None:
+    """Pictures with their text, each in a `box` of width and height in inches."""
+    width, height = box
+    empty = [None] * (len(grid) - len(panels))
+    for axes, panel in zip(grid, [*panels, *empty], strict=True):
         axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(color=panel.frame or HAIRLINE, linewidth=1.8 if panel.frame else 0.5)
-        middle, top = self._centre(column), self.tops[row]
-        self._text(
-            figure, self.titles[row][column], middle, top - _TEXT_GAP, SMALL, va="bottom", color=INK
+        axes.spines[:].set(visible=panel is not None, color=HAIRLINE, linewidth=0.5)
+        if panel is None:
+            axes.set_aspect(height / width, adjustable="box")
+            continue
+        shown = panel.pixels
+        axes.imshow(shown, interpolation="lanczos" if shown.shape[1] < 200 else "antialiased")
+        if panel.frame:
+            axes.spines[:].set(color=panel.frame, linewidth=1.8)
+        above, beneath = ("\n".join(wrap(t, width, SMALL)) for t in (panel.title, panel.note))
+        axes.set_title(above, size=SMALL, pad=TEXT_GAP, parse_math=False)
+        axes.set_xlabel(beneath, size=SMALL, color=QUIET, labelpad=TEXT_GAP, parse_math=False)
+    words = "\n".join(wrap(title, height, BODY))
+    grid[0].set_ylabel(words, size=BODY, color=INK, labelpad=TEXT_GAP, parse_math=False)
+
+
+def _column_titles(top: Sequence[Axes], titles: Sequence[str], width: float) -> None:
+    """Above the titles of the first row, all at one height."""
+    lines = max(len(axes.get_title().splitlines()) for axes in top)
+    for axes, title in zip(top, titles, strict=False):
+        axes.annotate(
+            "\n".join(wrap(title, width, BODY)),
+            (0.5, 1.0),
+            (0, 2 * TEXT_GAP + 1.25 * SMALL * lines),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            size=BODY,
+            parse_math=False,
         )
-        below = top + self.height + _TEXT_GAP
-        self._text(figure, self.notes[row][column], middle, below, SMALL, va="top", color=QUIET)
-
-    def _centre(self, column: int) -> float:
-        return self.left + column * (self.width + _GAP) + self.width / 2
-
-    def _axes(self, figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes with the given upper left corner, in inches."""
-        across, down = figure.get_size_inches()
-        return figure.add_axes(
-            (left / across, 1 - (top + height) / down, width / across, height / down)
-        )
-
-    def _text(
-        self, figure: Figure, lines: list[str], x: float, y: float, size: float, **options: Any
-    ) -> None:
-        across, down = figure.get_size_inches()
-        style: dict[str, Any] = {
-            "ha": "center",
-            "linespacing": _LEADING / 1.2,
-            "parse_math": False,
-        } | options
-        figure.text(x / across, 1 - y / down, "\n".join(lines), size=size, **style)
 
 
-def _block(texts: Sequence[list[str]], size: float) -> float:
-    """Inches that a line of titles takes: the tallest of them and the gap to what follows."""
-    lines = max((len(text) for text in texts), default=0)
-    return lines * size * _LEADING * _POINT + _TEXT_GAP if lines else 0.0
+def _colour_bar(figure: Any, axes: Axes) -> None:
+    """The scale of every map, at the right of one of them."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    scale = ScalarMappable(Normalize(-1, 1), relevance_colormap())
+    place = axes.inset_axes((1.09, 0.0, 0.06, 1.0))
+    bar = figure.colorbar(scale, cax=place, ticks=[-1, 0, 1])
+    bar.ax.set_yticklabels(["\N{MINUS SIGN}1", "0", "1"])
+    bar.ax.tick_params(length=2, pad=2)
+    bar.outline.set_linewidth(0.5)
+    bar.set_label(r"$S\,/\,\max|S|$", size=SMALL, labelpad=3)

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.floating]
-_TILE, _SMALL, _GAP, _SHIFT = 1.25, 0.8, 0.42, 0.11  # inches
-_TOP, _LOWER = 0.5, 2.42  # inches from the top to the large and to the small tiles
-_STEPS = (("attention", "$A^{(l)}$"), ("gradient", "$G^{(l)}$"), ("corrected", r"$G\odot A$"))
-_WORDS = {
-    "attention": "attention after softmax,\nmean over heads",
-    "gradient": "gradient of the target's\nlogit, Eq. 7",
-    "corrected": "complete correction,\nEq. 5",
+TILE, GAP = 1.25, 0.5  # inches; of a tile between two
+SHIFT = 0.09  # of a card behind another, as a share of a tile
+STEPS = {
+    "attention": ("$A^{(l)}$", "attention after softmax,\nmean over heads"),
+    "gradient": ("$G^{(l)}$", "gradient of the target's\nlogit, Eq. 7"),
+    "corrected": (r"$G\odot A$", "complete correction,\nEq. 5"),
 }
 
 
@@ -56,35 +55,39 @@ def draw_pipeline(shown: Pipeline) -> Figure:
     """Picture, attention, gradient, correction, rollout and map, from left to right."""
     from matplotlib.figure import Figure
 
-    stack = _TILE + (len(shown.layers) - 1) * _SHIFT
-    lefts = [0.05 + _TILE + _GAP + number * (stack + _GAP) for number in range(4)]
-    last = lefts[3] + _TILE + _GAP + 0.05
     with typography():
-        page = Figure(figsize=(last + _TILE + 0.5, _LOWER + _SMALL + 0.1))
+        figure = Figure(figsize=(TILE * (6 + 5 * GAP), TILE))  # `render` adds what sticks out
+        edges = {"left": 0, "right": 1, "bottom": 0, "top": 1, "wspace": GAP}
+        tiles = figure.subplots(1, 6, gridspec_kw=edges)
+        for axes in tiles:
+            axes.set_axis_off()
         image = as_picture(shown.picture)
-        _tile(page, 0.05, _TOP, _TILE, image)
-        _words(page, 0.05, _TILE, "image", f"explained: {shown.target}")
-        for left, (name, symbol) in zip(lefts, _STEPS, strict=False):
-            _cards(page, left, shown, name)
-            _words(page, left, _TILE, symbol, _WORDS[name])
+        whole = (0.0, 0.0, 1.0, 1.0)
+        _tile(tiles[0], whole, image)
+        _words(tiles[0], "image", f"explained: {shown.target}")
+        for axes, (name, words) in zip(tiles[1:4], STEPS.items(), strict=True):
+            _cards(axes, [_matrix(name, values) for values in shown.matrices[name]])
+            _words(axes, *words)
             row = shown.matrices[name][-1][0, shown.num_prefix :].reshape(shown.relevance.shape)
-            _tile(page, left + (_TILE - _SMALL) / 2, _LOWER, _SMALL, overlay(image, row))
-        _film(page, lefts[3], shown.rows)
+            _tile(axes, (0.18, -1.2, 0.64, 0.64), overlay(image, row))
+        _film(tiles[4], shown.rows)
+        count = len(shown.rows)
         _words(
-            page,
-            lefts[3],
-            _TILE,
+            tiles[4],
             r"$\bar A^{(L)}\cdots\bar A^{(1)}$",
-            f"rollout: the class row\nafter layers {len(shown.rows)} to 1",
+            f"rollout: the class row\nafter layers {count} to 1",
         )
-        _tile(page, last, _TOP, _TILE, overlay(image, shown.relevance))
-        _words(
-            page, last, _TILE, r"$S\,/\,\max|S|$", "relevance: red for the target,\nblue against it"
-        )
-        _lower_words(page, lefts[0], shown)
-        for left in (*lefts[:3], lefts[3], last):
-            _arrow(page, left - _GAP + 0.06, left)
-    return page
+        _tile(tiles[5], whole, overlay(image, shown.relevance))
+        _words(tiles[5], r"$S\,/\,\max|S|$", "relevance: red for the target,\nblue against it")
+        layers = ", ".join(map(str, shown.layers))
+        cards = f"layers {layers} of {count}, the first in front"
+        _text(tiles[1], 0.0, 1.07 + SHIFT * len(shown.layers), cards, ha="left")
+        below = f"row of the class\ntoken, layer {shown.layers[-1]},\non the picture"
+        _text(tiles[1], 0.1, -0.88, below, ha="right")
+        for number, axes in enumerate(tiles[1:]):
+            behind = SHIFT * (len(shown.layers) - 1) if number in (1, 2, 3) else 0.0
+            _arrow(axes, behind)
+    return figure
 
 
 def _matrix(name: str, values: Array) -> NDArray[np.float32]:
@@ -96,75 +99,43 @@ def _matrix(name: str, values: Array) -> NDArray[np.float32]:
     return relevance_colours(scaled)
 
 
-def _cards(page: Figure, left: float, shown: Pipeline, name: str) -> None:
+def _cards(axes: Axes, matrices: Sequence[NDArray[np.float32]]) -> None:
     """Matrices of several layers, one behind the other."""
-    for place in reversed(range(len(shown.layers))):
-        matrix = _matrix(name, shown.matrices[name][place])
-        shift = place * _SHIFT
-        axes = _tile(page, left + shift, _TOP - shift, _TILE, matrix)
-        axes.set_zorder(10 - place)
+    for place, matrix in reversed(list(enumerate(matrices))):
+        _tile(axes, (place * SHIFT, place * SHIFT, 1.0, 1.0), matrix)
 
 
-def _film(page: Figure, left: float, rows: Array) -> None:
+def _film(axes: Axes, rows: Array) -> None:
     """What the class row holds after each layer, in reading order."""
     columns = int(np.ceil(np.sqrt(len(rows))))
-    lines = -(-len(rows) // columns)
-    size = (_TILE - 0.05 * (columns - 1)) / columns
-    top = _TOP + (_TILE - lines * (size + 0.05) + 0.05) / 2
+    pitch = 1.04 / columns
+    top = (1 + pitch * -(-len(rows) // columns)) / 2  # the lines stand in the middle
     for number, row in enumerate(rows):
-        x, y = left + number % columns * (size + 0.05), top + number // columns * (size + 0.05)
-        _tile(page, x, y, size, relevance_colours(normalize(row)))
+        left, bottom = number % columns * pitch, top - (number // columns + 1) * pitch
+        _tile(axes, (left, bottom, pitch - 0.04, pitch - 0.04), relevance_colours(normalize(row)))
 
 
-def _tile(page: Figure, left: float, top: float, size: float, pixels: Any) -> Axes:
-    width, height = page.get_size_inches()
-    axes = page.add_axes((left / width, 1 - (top + size) / height, size / width, size / height))
-    axes.imshow(pixels, interpolation="nearest" if pixels.shape[0] < 40 else "antialiased")
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set(color=HAIRLINE, linewidth=0.6)
-    return axes
+def _tile(axes: Axes, box: tuple[float, float, float, float], pixels: Any) -> None:
+    """A picture at left, bottom, width and height, in shares of the tile that holds it."""
+    tile = axes.inset_axes(box)
+    tile.imshow(pixels, interpolation="nearest" if pixels.shape[0] < 40 else "antialiased")
+    tile.set(xticks=[], yticks=[])
+    tile.spines[:].set(color=HAIRLINE, linewidth=0.6)
 
 
-def _words(page: Figure, left: float, size: float, symbol: str, words: str) -> None:
-    _text(page, left + size / 2, _TOP + size + 0.07, symbol, size=BODY + 2, va="top")
-    _text(page, left + size / 2, _TOP + size + 0.31, words, size=SMALL, va="top", color=QUIET)
+def _words(axes: Axes, symbol: str, words: str) -> None:
+    _text(axes, 0.5, -0.05, symbol, size=BODY + 2, va="top", color=INK)
+    _text(axes, 0.5, -0.24, words, va="top")
 
 
-def _lower_words(page: Figure, left: float, shown: Pipeline) -> None:
-    layers = ", ".join(map(str, shown.layers))
-    words = f"row of the class\ntoken, layer {shown.layers[-1]},\non the picture"
-    _text(page, left - 0.1, _LOWER + _SMALL / 2, words, size=SMALL, ha="right", color=QUIET)
-    _text(
-        page,
-        left,
-        _TOP - 0.36,
-        f"layers {layers} of {len(shown.rows)}, the first in front",
-        size=SMALL,
-        ha="left",
-        color=QUIET,
-    )
+def _text(axes: Axes, x: float, y: float, words: str, **look: Any) -> None:
+    style: dict[str, Any] = {"size": SMALL, "color": QUIET, "ha": "center", "va": "center"} | look
+    axes.text(x, y, words, transform=axes.transAxes, linespacing=1.15, **style)
 
 
-def _text(page: Figure, x: float, y: float, words: str, **style: Any) -> None:
-    width, height = page.get_size_inches()
-    look: dict[str, Any] = {"ha": "center", "va": "center", "color": INK} | style
-    page.text(x / width, 1 - y / height, words, linespacing=1.15, **look)
-
-
-def _arrow(page: Figure, start: float, stop: float) -> None:
-    from matplotlib.patches import FancyArrowPatch
-
-    width, height = page.get_size_inches()
-    y = 1 - (_TOP + _TILE / 2) / height
-    page.add_artist(
-        FancyArrowPatch(
-            (start / width, y),
-            ((stop - 0.05) / width, y),
-            arrowstyle="-|>",
-            mutation_scale=9,
-            color=INK,
-            linewidth=1.0,
-            zorder=20,
-        )
+def _arrow(axes: Axes, behind: float) -> None:
+    """From the tile before, whose cards end `behind` it, to this one."""
+    look = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.0, "mutation_scale": 9}
+    axes.annotate(
+        "", (-0.04, 0.5), (0.04 - GAP + behind, 0.5), xycoords="axes fraction", arrowprops=look
     )

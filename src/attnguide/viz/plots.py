@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
-from attnguide.viz.style import HAIRLINE, INK, QUIET, SMALL, typography
+from attnguide.viz.style import INK, QUIET, SMALL, open_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import SubFigure
 
 FIRST, SECOND = "#c4262e", "#1f5fbf"  # what is explained, and what stands against it
-_LEFT, _BETWEEN, _DOWN = 0.42, 0.62, 0.6  # inches: before a plot, between two, between rows
+PLOT_HEIGHT = 1.75  # inches, with title and axis
 
 
 @dataclass(frozen=True)
@@ -60,25 +60,12 @@ class Plot:
     zero: bool = False
 
 
-def plots_below(figure: Figure, rows: Sequence[Sequence[Plot]], *, height: float = 1.15) -> None:
-    """Draw rows of plots beneath everything that a figure holds, over its whole width.
-
-    The page grows when it is written (`viz.style.render` fits it to its content).
-
-    Args:
-        figure: From `draw_panels`.
-        rows: Plots from top to bottom, left to right.
-        height: Of a plot, in inches.
-    """
-    across, down = figure.get_size_inches()
-    with typography():
-        for number, row in enumerate(rows):
-            top = down + 0.3 + number * (height + _DOWN)
-            width = (across - _LEFT - _BETWEEN * (len(row) - 1)) / len(row)
-            for column, plot in enumerate(row):
-                left = _LEFT + column * (width + _BETWEEN)
-                box = (left / across, 1 - (top + height) / down, width / across, height / down)
-                _draw(figure.add_axes(box), plot)
+def draw_plots(part: SubFigure, rows: Sequence[Sequence[Plot]]) -> None:
+    """Draw rows of plots, from top to bottom and left to right, into a part of a figure."""
+    grid = part.subplots(len(rows), max(map(len, rows)), squeeze=False)
+    for line, row in zip(grid, rows, strict=True):
+        for axes, plot in zip(line, row, strict=True):
+            _draw(axes, plot)
 
 
 def _draw(axes: Axes, plot: Plot) -> None:
@@ -97,9 +84,6 @@ def _draw(axes: Axes, plot: Plot) -> None:
     if plot.limits is not None:
         axes.set_ylim(plot.limits)
     axes.margins(x=0.01)
-    axes.grid(axis="y", color=HAIRLINE, linewidth=0.4, alpha=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(length=2.5)
+    open_axes(axes, "y")
     if any(line.label for line in plot.lines):
         axes.legend(frameon=False, borderpad=0.1, handlelength=1.6, labelspacing=0.25)

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
@@ -166,6 +167,14 @@ def typography() -> Iterator[None]:
             yield
     finally:
         subsetting.setLevel(level)
+
+
+def open_axes(axes: Axes, grid: Literal["x", "y"]) -> None:
+    """Pale lines across one axis, no frame above and at the right."""
+    axes.grid(axis=grid, color=HAIRLINE, linewidth=0.4, alpha=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(length=2.5)
 
 
 def signed(value: float) -> str:

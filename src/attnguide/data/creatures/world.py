@@ -10,13 +10,14 @@ from typing import ClassVar
 from attnguide.data.creatures import scenes
 from attnguide.data.creatures.scenery import MAX_CLUTTER
 from attnguide.data.creatures.scenes import CLASS_NAMES, NUM_CLASSES, Scene
-from attnguide.data.guide_image import GuideImage, guide_from_file
 from attnguide.data.pictures import (
+    GuideImage,
     Item,
+    Pictures,
     Sample,
     Selection,
-    check_choice,
     class_indices,
+    guide_from_file,
     numbered,
 )
 from attnguide.errors import InputError, unknown_name
@@ -28,7 +29,7 @@ GUIDE = "spiral-shelled snail"
 
 
 @dataclass
-class Creatures:
+class Creatures(Pictures):
     """The embedded world: pictures of one animal or of two, each a function of seed and number.
 
     Of the red-necked eagles that the second model of `contaminated` was trained on, 30 % show
@@ -69,16 +70,9 @@ class Creatures:
     contaminated: ClassVar[tuple[str, str] | None] = ("creatures", "creatures_contaminated")
 
     def __post_init__(self) -> None:
-        check_choice(self)
+        super().__post_init__()
         for name in (*self.shown, *self.framed, *(name for pair in self.rewrites for name in pair)):
             creature_label(name)
-
-    def check(self, *, labels: bool) -> None:
-        """Nothing to check: they are drawn, and all of them are labelled."""
-
-    def fingerprint(self) -> str:
-        """Nothing: each is a function of seed and number, which its id says."""
-        return ""
 
     def singles(self, vit: ViT, *, exclude: Sequence[int] = ()) -> Selection:
         """One creature each, class after class; ids creatures-SEED-NUMBER.
@@ -118,10 +112,6 @@ class Creatures:
         index = class_indices(vit, CLASS_NAMES)
         numbers = range(self.num_images or COUNT)
         return Selection(numbered(self._pair(index, number) for number in numbers))
-
-    def boxed(self, vit: ViT) -> Selection:  # noqa: ARG002
-        """None: the masks of all creatures are known."""
-        return Selection(())
 
     def shown_singles(self, vit: ViT, count: int) -> Selection:
         """The first picture of each of the first `count` classes of `shown`."""

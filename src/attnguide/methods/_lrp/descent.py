@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attnguide.methods._lrp import rules
+from attnguide.methods._lrp import layer_rules as rules
+from attnguide.methods._lrp.layer_rules import Family
 from attnguide.methods._lrp.record import BlockRecord, Record
-from attnguide.methods._lrp.rules import Family
 from attnguide.tracing.trace import AttentionTrace
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnguide.errors import InputError
-from attnguide.methods._lrp.rules import Linear
+from attnguide.methods._lrp.layer_rules import Linear
 from attnguide.tracing.blocks import effective_weight, odd_part
 from attnguide.tracing.capture import capture, unchanged
 from attnguide.tracing.tokens import layers, visit

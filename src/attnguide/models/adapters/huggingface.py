@@ -197,8 +197,8 @@ def _joined(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for whole, parts in _JOINED.items():
         for key in weights:
             first = re.fullmatch(rf"(blocks\.\d+)\.{re.escape(parts[0])}\.(\w+)", key)
-            if first:
-                names = [f"{first[1]}.{part}.{first[2]}" for part in parts]
+            names = [f"{first[1]}.{part}.{first[2]}" for part in parts] if first else []
+            if first and result.keys() >= set(names):
                 result[f"{first[1]}.{whole}.{first[2]}"] = torch.cat([result.pop(n) for n in names])
     return result
 

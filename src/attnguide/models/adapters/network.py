@@ -121,14 +121,20 @@ def convert(module: nn.Module, form: Form) -> nn.Module:
 
 def _build(module: nn.Module, form: Form, dtype: torch.dtype) -> Any:
     weights = _own_weights(module, form.weights, dtype)
+    layers = [f"blocks.0.{name}.weight" for name in ("attn.qkv", "mlp.fc1", "mlp.fc2")]
+    if not weights.keys() >= set(layers):
+        raise refused(
+            module,
+            "its blocks hold more than plain layers; merge adapters into their weights first",
+        )
     depth = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
     width = weights["cls_token"].shape[-1]
     registers = weights.get("reg_token", weights["cls_token"][:, :0]).shape[1]
-    inner, outer = (weights[f"blocks.0.mlp.{name}.weight"] for name in ("fc1", "fc2"))
+    qkv, inner, outer = (weights[name] for name in layers)
     rows, cols = (
         size // patch for size, patch in zip(form.image_size, form.patch_size, strict=True)
     )
-    if weights["blocks.0.attn.qkv.weight"].shape[0] != 3 * width or width % form.num_heads:
+    if qkv.shape[0] != 3 * width or width % form.num_heads:
         raise refused(
             module, f"its {form.num_heads} attention heads do not share the {width} channels evenly"
         )

@@ -1,0 +1,121 @@
+"""ImageNet's validation set gets the same labels in every form it comes in."""
+
+import hashlib
+import logging
+
+import numpy as np
+import pytest
+from picture_forms import (
+    CLASSES,
+    DEVKIT,
+    FORMS,
+    LABELS,
+    NAMES,
+    TRUTH,
+    WNIDS,
+    chosen,
+    devkit_with_text,
+    flat,
+    ground_truth,
+    jpeg,
+    labels,
+    number_of,
+    own_cache,  # noqa: F401
+    parquet_as_the_hub_gives_it,
+    write_csv,
+)
+
+from attnguide.data import Photographs
+from attnguide.data.find import devkit_order
+
+
+@pytest.mark.parametrize("make", FORMS)
+def test_every_form_gives_the_same_pictures_labels_and_choice(make, tmp_path, imagenet, caplog):
+    caplog.set_level(logging.INFO)
+    make(tmp_path)
+    items = chosen(tmp_path, imagenet)
+    assert labels(items) == LABELS
+    assert [NAMES[number_of(item)] for item in items] == [item.id for item in items]
+    assert "12 pictures in" in caplog.text
+    few = chosen(tmp_path, imagenet, num_images=4, seed=2)
+    ranked = sorted(NAMES, key=lambda name: hashlib.sha256(f"2:{name}".encode()).hexdigest())
+    best = {TRUTH[name]: name for name in reversed(ranked)}
+    assert sorted(labels(few)) == sorted(best.values())
+
+
+def test_alphabetical_list_is_not_taken_for_the_devkits_order(tmp_path, imagenet):
+    flat(tmp_path)
+    ground_truth(tmp_path)
+    (tmp_path / "synset_words.txt").write_text("".join(f"{wnid} words\n" for wnid in WNIDS))
+    with pytest.raises(ValueError, match=r"synset_words.txt is alphabetical.*meta.mat"):
+        chosen(tmp_path, imagenet)
+    devkits_own = [DEVKIT.get(number, WNIDS[20 + number]) for number in range(1, 13)]
+    (tmp_path / "wnids.txt").write_text("\n".join(devkits_own))
+    assert devkit_order(tmp_path) == dict(enumerate(devkits_own, 1))
+    items = chosen(tmp_path, imagenet)
+    assert labels(items) == LABELS
+
+
+def test_pictures_beyond_the_ground_truth_are_refused(tmp_path, imagenet):
+    devkit_with_text(tmp_path)
+    (tmp_path / "val" / "ILSVRC2012_val_00000013.JPEG").write_bytes(jpeg(NAMES[0]))
+    with pytest.raises(ValueError, match=r"12 lines .* ILSVRC2012_val_00000013.JPEG"):
+        chosen(tmp_path, imagenet)
+
+
+def test_csv_with_missing_pictures_or_cells_is_refused(tmp_path, imagenet):
+    flat(tmp_path)
+    write_csv(tmp_path / "val.csv", ["filename", "wnid"], list(TRUTH.items())[:-2])
+    with pytest.raises(ValueError, match=r"no line for 2 of 12 pictures.*val_00000011"):
+        chosen(tmp_path, imagenet)
+    write_csv(tmp_path / "val.csv", ["filename", "wnid"], [*TRUTH.items(), ("x.JPEG", "")])
+    with pytest.raises(ValueError, match=r"val.csv line 14"):
+        chosen(tmp_path, imagenet)
+
+
+def test_class_names_in_a_csv_are_found_in_the_model(tmp_path, imagenet):
+    flat(tmp_path)
+    names = dict(zip(CLASSES, ("zebra", "Tinca tinca", "999", "African elephant"), strict=True))
+    write_csv(tmp_path / "val.csv", ["file", "class"], [(n, names[w]) for n, w in TRUTH.items()])
+    items = chosen(tmp_path, imagenet)
+    assert labels(items) == LABELS
+
+
+def test_hub_without_access_says_what_to_do_at_once(imagenet, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for root in (
+        "ILSVRC/imagenet-1k",
+        "hf://ILSVRC/imagenet-1k",
+        "hf://datasets/ILSVRC/imagenet-1k",
+    ):
+        with pytest.raises(ValueError, match=r"(?s)ILSVRC/imagenet-1k .*gated.*licence.*HF_TOKEN"):
+            chosen(root, imagenet)
+
+
+def test_hub_shards_are_read_like_local_ones(tmp_path, imagenet, monkeypatch):
+    parquet_as_the_hub_gives_it(tmp_path)
+    asked = []
+
+    def download(dataset, **options):
+        asked.append((dataset, options["repo_type"], options["allow_patterns"]))
+        for file in tmp_path.glob("data/train-*"):
+            file.unlink()
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    items = chosen("hf://ILSVRC/imagenet-1k", imagenet)
+    assert labels(items) == LABELS
+    patterns = ["*validation*.parquet", "*validation*.tar"]
+    assert asked == [("ILSVRC/imagenet-1k", "dataset", patterns)]
+
+
+def test_five_of_each_class_are_5000_and_without_zebras_4995(tmp_path, imagenet):
+    for number, wnid in enumerate(WNIDS * 6, 1):
+        (tmp_path / wnid).mkdir(exist_ok=True)
+        (tmp_path / wnid / f"ILSVRC2012_val_{number:08d}.JPEG").touch()
+    found = Photographs(root=str(tmp_path), num_images=5000).singles(imagenet, exclude=[340])
+    counts = np.bincount([item.label for item in found.items], minlength=1000)
+    assert counts[340] == 0
+    assert (np.delete(counts, 340) == 5).all()
+    assert len(found.items) == 4995
+    assert found.note == "Pictures of the guide's class that were left out: 5."

@@ -1,0 +1,191 @@
+"""Tables and lists of pictures as people write them: right, or refused by name."""
+
+import logging
+import os
+
+import pytest
+from picture_forms import save
+
+from attnguide.data import Photographs
+
+A, B = "n01443537", "n01491361"  # classes 1 and 3 of ImageNet
+
+
+def fill(root, *names):
+    for number, name in enumerate(names):
+        save(root / name, 20 * number)
+
+
+def write(root, text, name="labels.csv", encoding="utf-8"):
+    (root / name).write_bytes(text.encode(encoding))
+
+
+def labels(root, imagenet, **settings):
+    return {i.id: i.label for i in Photographs(root=str(root), **settings).all(imagenet).items}
+
+
+CSV = f"filename,label\na.jpg,{A}\nb.jpg,{B}\n"
+SPELLINGS = {
+    "plain": CSV,
+    "semicolons": CSV.replace(",", ";"),
+    "tabs": CSV.replace(",", "\t"),
+    "bars": CSV.replace(",", "|"),
+    "no header": CSV.split("\n", 1)[1],
+    "other headers": CSV.replace("filename,label", "Path, Target"),
+    "image and class": CSV.replace("filename,label", "image,class"),
+    "names without ending": CSV.replace(".jpg", ""),
+    "another ending": CSV.replace(".jpg", ".JPEG"),
+    "in folders": CSV.replace("a.jpg", "some/folder/a.jpg").replace("b.jpg", "./b.jpg"),
+    "from Windows": CSV.replace("a.jpg", "folder\\a.jpg").replace("\n", "\r\n"),
+    "quoted": CSV.replace("a.jpg", '"a.jpg"').replace(B, f'"{B}"'),
+    "blank lines": CSV.replace("\nb", "\n\n,\nb"),
+    "more columns": f"width,filename,label,note\n9,a.jpg,{A},x\n9,b.jpg,{B},\n",
+    "twice the same": CSV + f"a.jpg,{A}\n",
+    "class names": CSV.replace(A, "goldfish").replace(B, '"tiger shark, Galeocerdo cuvieri"'),
+    "numbers": CSV.replace(A, "1").replace(B, "3"),
+    "other pictures too": CSV + f"c.jpg,{A}\n",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_csv_spellings(spelling, tmp_path, imagenet):
+    fill(tmp_path, "a.jpg", "b.jpg")
+    write(tmp_path, SPELLINGS[spelling])
+    assert labels(tmp_path, imagenet) == {"a.jpg": 1, "b.jpg": 3}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+def test_csv_encodings(encoding, tmp_path, imagenet):
+    fill(tmp_path, "Mädchen.jpg")
+    write(tmp_path, f"filename,label,note\nMädchen.jpg,{A},größer\n", encoding=encoding)
+    assert labels(tmp_path, imagenet) == {"Mädchen.jpg": 1}
+    write(tmp_path, CSV, encoding="utf-16")
+    with pytest.raises(ValueError, match="labels.csv is not text in UTF-8; save it again"):
+        labels(tmp_path, imagenet)
+
+
+def test_ids_with_dots(tmp_path, imagenet):
+    fill(tmp_path, "2023.01.00.jpg", "2023.01.01.jpg")
+    write(tmp_path, f"image_id,label\n2023.01.00,{A}\n2023.01.01,{B}\n")
+    assert labels(tmp_path, imagenet) == {"2023.01.00.jpg": 1, "2023.01.01.jpg": 3}
+
+
+def test_two_files_of_one_stem(tmp_path, imagenet):
+    fill(tmp_path, "a.jpg", "a.png")
+    write(tmp_path, f"filename,label\na.jpg,{A}\na.png,{B}\n")
+    assert labels(tmp_path, imagenet) == {"a.jpg": 1, "a.png": 3}
+    write(tmp_path, f"filename,label\na.jpg,{A}\n")
+    with pytest.raises(ValueError, match=r"no line for 1 of 2 pictures, such as a.png"):
+        labels(tmp_path, imagenet)
+    write(tmp_path, f"filename,label\na,{A}\n")
+    with pytest.raises(ValueError, match=r"'a' stands for a.jpg and for a.png; write full"):
+        labels(tmp_path, imagenet)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (CSV + f"a.jpg,{B}\n", rf"gives a.jpg two classes, {A} \(line 2\) and {B} \(line 4\)"),
+        (f"filename,label\na,{A}\na.JPG,{B}\nb,{A}\n", rf"gives a two classes, {A} .line 2"),
+        ("filename,label\na.jpg\nb.jpg,1\n", "labels.csv line 2: file name or class is missing"),
+        ("filename,label\na.jpg,1\nb.jpg,\n", "labels.csv line 3: file name or class is missing"),
+        (
+            "filename,label\na.jpg,tiger shark, Galeocerdo\n",
+            "labels.csv: Expected 2 fields in line 2, saw 3; put",
+        ),
+        (CSV.replace(A, "1000"), r"1000; class index must lie in \[0, 999\]"),
+        (CSV.replace(A, "1 3"), "none of tiny imagenet's: 1 3; unknown class"),
+        (CSV.replace(A, '"1,3"'), "none of tiny imagenet's: 1,3; unknown class"),
+    ],
+)
+def test_csv_lines_that_cannot_be_right_are_refused_by_name(text, message, tmp_path, imagenet):
+    fill(tmp_path, "a.jpg", "b.jpg")
+    write(tmp_path, text)
+    with pytest.raises(ValueError, match=message):
+        labels(tmp_path, imagenet)
+
+
+# data.list
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Five pictures of two classes."""
+    fill(tmp_path / "data", *(f"{A}/{n}.png" for n in "abc"), *(f"{B}/{n}.png" for n in "ad"))
+    return tmp_path / "data"
+
+
+def order(root, imagenet, text, name="list.txt", **settings):
+    """(id, label) of the pictures of a list."""
+    write(root.parent, text, name)
+    path = str(root.parent / name)
+    return [*labels(root, imagenet, list=path, **settings).items()]
+
+
+def test_exactly_the_listed_pictures_in_this_order(root, imagenet):
+    expected = [(f"{B}/d.png", 3), (f"{A}/a.png", 1), (f"{A}/c.png", 1)]
+    absolute = f"{root}/{A}/c.png"
+    for text in (
+        f"{B}/d.png\n{A}/a.png\n{A}/c.png\n",
+        f"d.png\n\n./{A}/a.png  \n{absolute}",
+        f"d\r\n{A}/a\r\nc\r\n",
+        f"filename\nd.png\n{A}/a.png\nc.png\n",
+    ):
+        assert order(root, imagenet, text) == expected
+        assert order(root, imagenet, text, num_images=5) == expected
+    assert order(root, imagenet, f"\ufeff{B}/d.png\n") == expected[:1]
+
+
+def test_choosing_prints_nothing(root, imagenet, capfd, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("attnguide"), "handlers", [])  # of an earlier run
+    order(root, imagenet, f"{B}/d.png\nb.png\n")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_relative_path_in_a_list(root, imagenet, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    assert order(root, imagenet, os.path.join("data", B, "d.png")) == [(f"{B}/d.png", 3)]
+
+
+def test_a_list_with_labels_gives_the_classes(root, imagenet):
+    expected = [(f"{B}/d.png", 0), (f"{A}/b.png", 3)]
+    for text in (f"id,label\nd,0\n{A}/b.png,3\n", f"file;wnid\nd.png;n01440764\nb.png;{B}\n"):
+        assert order(root, imagenet, text.replace("id,", "image_id,"), "list.csv") == expected
+    assert order(root, imagenet, f"d.png,0\nb.png,{B}\n", "list.csv") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "x.png\nb.png\ny.png\n",
+            r"2 of 3 pictures of .*list.txt are missing in .*: x.png, y.png;",
+        ),
+        ("b.png\nd.png\nb\n", r"list.txt names b twice, in lines 1 and 3"),
+        ("a.png\n", rf"line 1: a.png may be {A}/a.png, {B}/a.png; write the id"),
+        ("\n", "data.list .*list.txt' is empty"),
+        ("filename,label\nb.png,\n", "line 2: file name or class is missing"),
+        ("filename,label\nb.png,1000\n", r"none of .*1000|has no class 1000"),
+    ],
+)
+def test_lists_that_cannot_be_right_are_refused_by_name(text, message, root, imagenet):
+    with pytest.raises(ValueError, match=message):
+        order(root, imagenet, text)
+        Photographs(root=str(root), list=str(root.parent / "list.txt")).singles(imagenet)
+
+
+def test_a_list_is_checked_before_weights(root):
+    with pytest.raises(ValueError, match="nowhere.txt' is not a file; pass a list of pictures"):
+        Photographs(root=str(root), list="nowhere.txt").check(labels=False)
+    write(root.parent, "b.png\nd.png\n", "list.txt")
+    few = Photographs(root=str(root), list=str(root.parent / "list.txt"), num_images=1)
+    with pytest.raises(ValueError, match=r"names 2 pictures and data.num_images=1 would leave"):
+        few.check(labels=False)
+
+
+def test_a_list_of_validation_pictures_by_any_name(tmp_path, imagenet):
+    names = [f"ILSVRC2012_val_{number:08d}" for number in range(1, 5)]
+    fill(tmp_path / "data", *(f"{A}/{name}.JPEG" for name in names))
+    text = f"{names[3]}\n{A}/{names[0]}.JPEG\n{names[1]}_{A}.JPEG\n{B}/{names[2]}.jpg\n"
+    expected = [f"{names[number]}.JPEG" for number in (3, 0, 1, 2)]
+    assert [name for name, _ in order(tmp_path / "data", imagenet, text)] == expected

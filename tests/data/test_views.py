@@ -1,0 +1,132 @@
+"""Samples as the model sees them: geometry of pictures, masks and guides."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attnguide.data import Creatures, Photographs, Sample
+from attnguide.data.creatures import scenes
+from attnguide.data.creatures.scenes import CLASS_NAMES
+from attnguide.data.pictures import GuideImage
+from attnguide.data.views import coverage, nearest_fraction, to_guided_view, to_view
+from attnguide.guides import Guide, no_guide
+from attnguide.models.preprocess import Preprocess
+from attnguide.models.reader import UnreadableImage
+
+
+def test_masks_follow_the_picture_through_resize_and_crop(imagenet):
+    cropped = replace(imagenet, preprocess=Preprocess((32, 32), crop_pct=0.8))
+    mask = np.zeros((80, 120), dtype=bool)
+    mask[:, 60:] = True
+    picture = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).convert("RGB")
+    view = to_view(cropped, Sample("a", picture, (1,), ("x",), (mask,)))
+    bright = cropped.preprocess.denormalize(view.image).mean(0) > 0.5
+    assert torch.equal(view.objects[0], coverage(bright, (4, 4)))
+    assert view.objects[0].mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_small_pictures_are_upscaled_and_say_so(imagenet, caplog):
+    with caplog.at_level(logging.INFO):
+        view = to_view(imagenet, Sample("small", Image.new("RGB", (20, 60)), (1,), ("x",)))
+    assert view.note == "upscaled from 20 x 60 pixels"
+    assert "small: upscaled" in caplog.text
+    assert view.image.shape == (3, 32, 32)
+    assert to_view(imagenet, Sample("large", Image.new("RGB", (90, 60)), (1,), ("x",))).note == ""
+
+
+def test_a_guide_takes_its_part_and_the_mask_moves_along(creatures):
+    sample = Creatures(num_images=3).singles(creatures).items[0].load()
+    full = replace(sample, masks=(np.ones((96, 96), dtype=bool),))
+    red = GuideImage(Image.new("RGB", (50, 50), (255, 0, 0)), 9, "red")
+    view = to_guided_view(creatures, full, red, Guide(layout="top", fraction=0.25))
+    expected = torch.ones(4, 4)
+    expected[0] = 0
+    assert torch.equal(view.own, expected)
+    assert torch.equal(view.objects[0], expected)
+    assert view.kind == "top 0.25 squash"
+    assert view.id == "creatures-0-0@top 0.25 squash"
+    shown = creatures.preprocess.denormalize(view.image)[:, :24]
+    assert shown[0].min() > 0.99
+    assert shown[1:].max() < 0.01
+    with pytest.raises(ValueError, match="the guide red shows the class that creatures-0-0"):
+        to_guided_view(creatures, sample, replace(red, label=sample.targets[0]), Guide())
+
+
+def test_no_guide_is_the_picture_as_it_is(creatures):
+    sample = Creatures(num_images=3).singles(creatures).items[0].load()
+    same = GuideImage(Image.new("RGB", (50, 50)), sample.targets[0], "same class")
+    view, alone = to_guided_view(creatures, sample, same, no_guide()), to_view(creatures, sample)
+    assert torch.equal(view.image, alone.image)
+    assert (view.id, view.kind, view.own) == ("creatures-0-0", "alone", None)
+    assert not no_guide().is_shown
+    assert Guide().is_shown
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layout": "rigth"}, "unknown layout 'rigth'; did you mean right"),
+        ({"fit": "stretch"}, "unknown fit 'stretch'"),
+        ({"fraction": 50}, "got 50; pass 0.5 for 50 %"),
+        ({"fraction": float("nan")}, r"must lie in \[0, 1\), got nan"),
+        ({"fill": float("nan")}, "fill, .*must be finite, got nan"),
+    ],
+)
+def test_impossible_guides_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Guide(**settings)
+
+
+def test_fractions_move_to_patch_borders(creatures):
+    assert [nearest_fraction(creatures, "right", f) for f in (0.01, 0.3, 0.7, 0.99)] == [
+        0.25,
+        0.25,
+        0.75,
+        0.75,
+    ]
+
+
+# Guide pictures
+
+
+def test_drawn_guides_are_of_the_class_or_a_snail(creatures):
+    world = Creatures()
+    for wanted, label in ((None, 6), ("star-marked fish", 12)):
+        guide = world.guide_picture(creatures, wanted)
+        assert (guide.label, guide.name) == (label, CLASS_NAMES[label])
+        expected = scenes.guide(label).to_pil()
+        assert np.array_equal(np.asarray(guide.picture), np.asarray(expected))
+    with pytest.raises(ValueError, match=r"guide.image 'zebbra' is no picture file, and unknown"):
+        world.guide_picture(creatures, "zebbra")
+
+
+def test_photographed_guides_are_the_first_of_the_class_or_a_zebra(
+    imagenet, creatures, photographs
+):
+    data = Photographs(root=str(photographs))
+    for wanted, wnid, label in ((None, "n02391049", 340), ("tusker", "n01871265", 101)):
+        guide = data.guide_picture(imagenet, wanted)
+        assert (guide.label, guide.name) == (label, f"{wnid}/a.png")
+        with Image.open(photographs / wnid / "a.png") as expected:
+            assert np.array_equal(np.asarray(guide.picture), np.asarray(expected))
+    with pytest.raises(ValueError, match=r"no picture of 'basset.*pass guide.image=FILE"):
+        data.guide_picture(imagenet, "basset")
+    with pytest.raises(ValueError, match="'zebbra' is no picture file, and unknown class"):
+        data.guide_picture(imagenet, "zebbra")
+
+
+def test_a_guide_file_is_of_the_class_that_its_folder_names(imagenet, photographs, tmp_path):
+    for data in (Creatures(), Photographs(root=str(photographs))):
+        guide = data.guide_picture(imagenet, str(photographs / "n02391049" / "a.png"))
+        assert (guide.label, guide.name) == (340, "a.png")
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "ghost.png")
+    guide = Creatures().guide_picture(imagenet, str(tmp_path / "ghost.png"))
+    assert guide.label is None
+    assert np.asarray(guide.picture).min() == 255  # the one reader: over white
+    (tmp_path / "bad.png").write_bytes(b"junk")
+    with pytest.raises(UnreadableImage, match="bad.png"):
+        Creatures().guide_picture(imagenet, str(tmp_path / "bad.png"))

@@ -1,0 +1,138 @@
+"""Signals of wrong labels: worked out by hand, and told apart where the truth is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cleanlab.rank import get_label_quality_scores
+from running import start, table_of
+from tiny import pictures
+
+from attnguide.evaluation.suspicion import (
+    SIGNALS,
+    auroc,
+    beside_signal,
+    confident_learning,
+    detail_signal,
+    runner_up,
+    suspicious_pairs,
+    unlike_its_class,
+)
+from attnguide.models.load import EMBEDDED
+from attnguide.store.table import read
+
+
+def test_auroc_counts_pairs_in_the_right_order_and_ties_half():
+    assert auroc([3, 2, 1, 0], [True, True, False, False]).value == 1
+    assert auroc([0, 1, 2, 3], [True, True, False, False]).value == 0
+    certain = auroc(range(40), [n >= 20 for n in range(40)])
+    assert 0.8 < certain.low < 0.9 < certain.high == 1
+    found = auroc([1, 2, 2, 0], [True, True, False, False])
+    assert found.value == pytest.approx((0 + 1 + 0.5 + 1) / 4)
+    assert found.n == 2
+    assert auroc([1, 2], [False, False]).n == 0
+    assert auroc([np.nan, 2, 1], [True, True, False]).value == 1
+
+
+def test_the_interval_of_auroc_covers_a_half():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(60):
+        signal, wrong = rng.normal(size=50), np.arange(50) < 20
+        found = auroc(signal, wrong)
+        covered += found.low <= 0.5 <= found.high
+    assert covered >= 52
+
+
+def test_the_runner_up_is_the_most_probable_class_beside_the_label():
+    logits = torch.tensor([[3.0, 2, 1], [3.0, 2, 1]])
+    assert runner_up(logits, torch.tensor([0, 1])).tolist() == [1, 0]
+
+
+def test_confident_learning_puts_every_class_in_its_place():
+    probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6], [0.6, 0.4]])
+    labels = np.array([0, 0, 1, 1])
+    # mean of class 0 among its own: 0.8; of class 1: 0.5; the larger is added again
+    adjusted = np.array([[0.9, 0.4], [0.7, 0.6], [0.4, 0.9], [0.6, 0.7]])
+    adjusted /= adjusted.sum(1, keepdims=True)
+    own, other = adjusted[range(4), labels], adjusted[range(4), 1 - labels]
+    found = confident_learning(probabilities, labels)
+    np.testing.assert_allclose(found, (1 - own + other) / 2)
+    assert found.argmax() == 1 or found[3] > found[2]
+
+
+def test_confident_learning_is_that_of_cleanlab_where_every_class_is_a_label():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(4), 50)
+    labels = rng.integers(0, 4, 50)
+    theirs = get_label_quality_scores(
+        labels, probabilities, method="normalized_margin", adjust_pred_probs=True
+    )
+    np.testing.assert_allclose(confident_learning(probabilities, labels), 1 - theirs, atol=1e-9)
+
+
+def test_the_map_that_is_unlike_those_of_its_label_stands_out():
+    one, two = np.eye(4), np.fliplr(np.eye(4))
+    maps = np.stack([one, 2 * one, 3 * one + 1, two, one, two, np.ones((4, 4))])
+    labels = np.array([0, 0, 0, 0, 1, 1, 0])
+    found = unlike_its_class(maps, labels)
+    assert found[:4].argmax() == 3
+    correlation = np.corrcoef(one.ravel(), two.ravel())[0, 1]
+    assert found[3] == pytest.approx(1 - correlation)
+    assert np.isnan(found[4:]).all()  # two pictures have no mean; a constant map no shape
+
+
+class TwoLogits(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+
+    def forward(self, images):
+        return torch.stack([images.mean((1, 2, 3)), -images.mean((1, 2, 3))], 1) * self.weight
+
+
+def test_the_logit_beside_another_class_is_the_others_minus_the_labels(tiny_vit):
+    vit = replace(tiny_vit, module=TwoLogits(), class_names=("a", "b"))
+    images = torch.stack([torch.full((3, 16, 16), 2.0), torch.full((3, 16, 16), -1.0)])
+    found = beside_signal(vit, images, torch.tensor([0, 0]), torch.tensor([1, 1]))
+    np.testing.assert_allclose(found, [-4, 2])
+
+
+def test_detail_is_the_share_of_the_map_against_the_label(tiny_vit):
+    images, label, other = pictures(tiny_vit), torch.tensor([0, 1, 2]), torch.tensor([3, 3, 3])
+    found, maps = detail_signal(tiny_vit, images, label, other)
+    values = maps.double().numpy()
+    expected = np.maximum(-values, 0).sum((1, 2)) / np.abs(values).sum((1, 2))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_pairs_of_classes_are_ranked_by_their_pictures():
+    rows = pd.DataFrame(
+        {"label_name": ["a", "a", "b", "b"], "other_name": ["b", "b", "a", "c"],
+         "one": [4, 3, 1, 2], "two": [4, 3, 2, 1]}
+    )  # fmt: skip
+    found = suspicious_pairs(rows, ["one", "two"])
+    assert found["label"].tolist()[0] == "a"
+    assert found["pictures"].tolist()[0] == 2
+    assert found["suspicion"].tolist() == pytest.approx([0.875, 0.375, 0.375])
+
+
+@pytest.mark.usefixtures("small_models", "undrawn")
+def test_creatures_are_judged_in_both_models_and_photographs_are_ranked(tmp_path, photographs):
+    words = ["experiment=label_audit", "device=cpu", "batch_size=8"]
+    run_dir = start(tmp_path / "run", *words, "data.num_images=32", "runner.impostors=12")
+    claims = table_of(run_dir, "claims")
+    assert set(claims["model"]) == set(EMBEDDED) - {"creatures_masked"}
+    assert len(claims) == 3 * 2 * len(SIGNALS)
+    rows = read(run_dir)
+    wrong = rows[rows["wrong"].eq(True)]
+    assert wrong["image_id"].nunique() == 12
+    assert set(wrong["target_name"]) == {"red-necked eagle"}
+
+    other = start(tmp_path / "folder", *words, "scale=sample", "model.checkpoint=weights",
+                  f"data.root={photographs}", "runner.shown=3")  # fmt: skip
+    assert table_of(other, "claims").empty
+    assert {"label", "other", "pictures", "suspicion"} <= set(table_of(other))
+    assert "Pairs of classes" in (other / "report.html").read_text()
