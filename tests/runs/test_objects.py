@@ -32,7 +32,7 @@ def whatever(**settings):
         ({"count": "3"}, "own.count must be a valid integer"),
         ({"share": "half"}, "own.share must be a valid number"),
         ({"share": float("nan")}, "own.share must be a finite number"),
-        ({"names": "a"}, "own.names must be a valid list"),
+        ({"names": "a"}, "own.names must be a valid array"),
         ({"names": [1]}, "own.names.0 must be a valid string"),
         ({"cuont": 1}, "unknown setting of own 'cuont'; did you mean count"),
         ({"cuont": 1, "share": "x", "layer": "y"}, "cuont.*own.share must be.*own.layer must be"),

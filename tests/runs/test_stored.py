@@ -55,8 +55,7 @@ def test_an_experiment_is_looked_up_by_name_and_nothing_stored_is_called(tmp_pat
     assert stored_logger({"logger": evil}) == Files()
     wandb = {"_target_": "attnguide.tracking.WandB", "_args_": [evil], "project": "mine"}
     assert stored_logger({"logger": wandb}) == WandB(project="mine")
-    with pytest.raises(InputError):
-        stored_logger({"logger": wandb | {"project": evil}}).open(tmp_path, {}).__enter__()
+    assert stored_logger({"logger": wandb | {"tags": [evil]}}).tags == [evil]
     assert not ran.exists()
 
 

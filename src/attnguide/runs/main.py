@@ -186,7 +186,7 @@ def objective(run_dir: Path, name: str | None) -> float | None:
         found = [w for w in words[column].unique() if f"{left}.".startswith(f"{w}.")]
         if found:
             word = max(found, key=len)
-            rows, left = rows[words.loc[rows.index, column] == word], left[len(word) + 1 :]
+            rows, left = rows[words[column].loc[rows.index] == word], left[len(word) + 1 :]
     if left or rows.empty:
         known = sorted({".".join(row) for row in words.itertuples(index=False)})
         raise InputError(f"objective={name} names no row of {path}; rows: {', '.join(known[:12])}")
@@ -292,4 +292,4 @@ def main() -> None:
         if any(path for folder in sweeps for path in folder.glob("*/config.yaml")):
             from attnguide.runs.aggregate import write_index
 
-            print(f"Index  {write_index(sweeps[-1], failed)}")
+            print("Index ", write_index(sweeps[-1], failed, "All runs of a sweep"))
