@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from attnguide.data.folders import list_folder
+from attnguide.data.find import list_folder
 from fake_study import fake_config, start_fake
 from PIL import Image
 from running import provenance, start
