@@ -17,7 +17,7 @@ from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.grids import Recognised
 from attnguide.models.preprocess import Preprocess
 
-pytest_plugins = ["lanes"]
+pytest_plugins = ["lanes", "commands"]
 
 
 def _white():

@@ -178,7 +178,7 @@ def test_a_guide_beside_the_picture_is_explained_with_it(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["runner.overview=0"], "at least 1"),
+        (["runner.overview=0"], "greater than 0, got 0"),
         (["data=folder", "data.root=/nowhere/at/all"], "does not exist"),
         (["model.name=[creatures,creatures_contaminated]"], "explain takes one model, got 2"),
         (["runner.scenes=1"], "unknown setting of runner 'scenes'"),

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from attnguide.data.find import list_folder
 from fake_study import fake_config, start_fake
 from PIL import Image
 from running import provenance, start
 
+from attnguide.data.find import list_folder
 from attnguide.errors import InputError
 from attnguide.runs.lifecycle import run
 from attnguide.runs.predict import Explainer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import pydoc
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -48,11 +47,7 @@ def build(node: Mapping[str, Any], name: str) -> Any:
     path = node.get("_target_") if isinstance(node, Mapping) else None
     if not isinstance(path, str):
         raise InputError(f"{name} needs a `_target_`, got {node!r}; choose it by {name}=NAME")
-    try:
-        target = pydoc.locate(path)
-    except pydoc.ErrorDuringImport as error:
-        raise InputError(f"{name}._target_: {error}") from error
-    if callable(target):
+    if callable(target := _located(path)):
         check_settings(target, {k: v for k, v in node.items() if k[0] != "_"}, name)
     try:
         made = hydra.utils.instantiate({"_convert_": "all", **node})
@@ -62,6 +57,14 @@ def build(node: Mapping[str, Any], name: str) -> Any:
         raise
     bare = isinstance(made, functools.partial) and not made.keywords and not made.args
     return made.func if bare and not name.startswith("method.") else made
+
+
+def _located(path: str) -> Any:
+    """What a dotted path names; None where there is nothing, which Hydra then says best."""
+    try:
+        return hydra.utils.get_object(path)
+    except (ImportError, ValueError):
+        return None
 
 
 def check_settings(target: Callable[..., Any], given: Mapping[str, Any], name: str) -> None:
@@ -125,7 +128,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     node = dict(config.get("runner") or {})
     variant = config.get("variant")
     if variant is not None:
-        target = pydoc.locate(str(node.get("_target_")))
+        target = _located(str(node.get("_target_")))
         if not callable(target) or "variant" not in inspect.signature(target).parameters:
             raise InputError(
                 f"experiment={config['experiment']} has no variants, got variant={variant}"

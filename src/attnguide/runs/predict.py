@@ -15,9 +15,9 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import BasePredictionWriter
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from attnguide.data.pictures import Item
@@ -153,7 +153,7 @@ class RemainingBatches(BatchSampler):
 class PictureLoader(DataLoader[Any]):
     """A loader that says what a user can do when one of its processes dies."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches.
 
         Raises:

@@ -131,7 +131,7 @@ def draw_panels(
             _draw_row(axes, row, titled, box)
         _column_titles(grid[0], column_titles, panel_width)
         if colour_bar and any(panel.relevance is not None for panel in panels):
-            _colour_bar(part, next(axes for axes in grid[:, -1] if axes.images))
+            _colour_bar(part, next(axes for axes in grid.T[::-1].flat if axes.images))
     return figure
 
 
