@@ -77,10 +77,10 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
-# With what only some tests need: a notebook's kernel, another library's methods
+# With what only some tests need: a notebook's kernel
 extras: $(EVERYTHING)
 
 $(EVERYTHING): $(INSTALLED)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
-	  -e ".[dev,docs]" "captum>=0.9"
+	  -e ".[dev,docs]"
 	@touch $@

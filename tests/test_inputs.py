@@ -163,7 +163,3 @@ def test_a_wrapper_is_taken_off_where_it_answers_alike_and_is_told_what_to_pass_
     traced = torch.jit.trace(vit.module, pictures(vit, 1))
     with pytest.raises(ValueError, match="is not a vision transformer of timm's form"):
         wrap_model(traced)
-    adapted = Holder(vit.module)
-    adapted.lora_A = torch.nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="merge them first"):
-        wrap_model(adapted)

@@ -104,11 +104,7 @@ def draw_panels(
     _check_titles("row", row_titles, len(rows))
     _check_titles("column", column_titles, columns)
     if letters:
-        if not column_titles:
-            raise InputError("letters stand before column titles; pass column_titles=[...]")
-        column_titles = [
-            f"({a}) {text}" for a, text in zip(ascii_lowercase, column_titles, strict=False)
-        ]
+        column_titles = _with_letters(column_titles)
     height, width = as_picture(panels[0].image).shape[:2]
     box = panel_width, panel_width * min(height / width, 2.0)
     lines = sum(_lines(row, panel_width) for row in rows)
@@ -133,6 +129,13 @@ def draw_panels(
         if colour_bar and any(panel.relevance is not None for panel in panels):
             _colour_bar(part, next(axes for axes in grid.T[::-1].flat if axes.images))
     return figure
+
+
+def _with_letters(titles: Sequence[str]) -> list[str]:
+    """(a), (b), ... before titles."""
+    if not titles:
+        raise InputError("letters stand before column titles; pass column_titles=[...]")
+    return [f"({a}) {text}" for a, text in zip(ascii_lowercase, titles, strict=False)]
 
 
 def short_name(class_name: str) -> str:
