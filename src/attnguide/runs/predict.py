@@ -100,6 +100,10 @@ def predict(
         with _quiet():
             module = Explainer(experiment, study, items, places, workers)
             trainer.predict(module, return_predictions=False)
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):  # torch raises it wherever we are
+            raise
+        raise worker_died(error) from error
     except SystemExit as end:
         if end.code != 1 or not trainer.interrupted:
             raise
@@ -164,12 +168,17 @@ class PictureLoader(DataLoader[Any]):
         except (RuntimeError, OSError, EOFError) as error:
             if not self.num_workers or str(error).startswith("Caught"):  # an error of ours
                 raise
-            why = (str(error) or repr(error)).splitlines()[0]
-            raise InputError(
-                "a process that reads pictures died, usually because memory or /dev/shm ran out "
-                f"({why}); earlier results are intact: run the same command with data.workers=0 or "
-                "a smaller batch_size"
-            ) from error
+            raise worker_died(error) from error
+
+
+def worker_died(error: Exception) -> InputError:
+    """What a user can do when a process that reads pictures is gone."""
+    why = (str(error) or repr(error)).splitlines()[0]
+    return InputError(
+        "a process that reads pictures died, usually because memory or /dev/shm ran out "
+        f"({why}); earlier results are intact: run the same command with data.workers=0 or "
+        "a smaller batch_size"
+    )
 
 
 class Explainer(pl.LightningModule):
