@@ -89,8 +89,9 @@ def judges_its_claims(experiment, run_dir):
     """Whether what is declared about methods that were run has a line of its own."""
     claims, rows = table_of(run_dir, "claims"), read(run_dir)
     assert not claims.duplicated(["model", "id"]).any()
-    few = claims["experiment"].eq("label_audit").any()  # pictures of one class, in a small run
-    for claim in () if few else getattr(experiment, "claims", ()):
+    for claim in getattr(experiment, "claims", ()):
+        if claim.id.startswith("label_audit.") and ("of_class" in claim.id or "maps" in claim.id):
+            continue  # a small run has too few pictures of one class
         methods = (claim.first,) if isinstance(claim, MethodComparison) else claim.methods
         asked = set(methods) <= set(rows.get("method", methods))
         assert claims["id"].str.startswith(claim.id).any() == asked, claim.id
