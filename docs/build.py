@@ -21,13 +21,13 @@ from tables import (
     DOCS,
     WORLDS,
     claims_table,
+    experiments_table,
+    first_screen,
     libra_table,
-    perturbation_table,
+    paper_page,
     results,
     rivals,
-    signs_table,
     told,
-    verdict_table,
 )
 
 MAX_WIDTH = 1000  # pixels of a picture
@@ -118,7 +118,8 @@ def gallery() -> str:
         for folder in results(world):
             own = told(folder)
             picture = f"gallery/{world}/{folder.name}.webp"
-            parts += ["", f"## {own['title']}: {words}", "", f"![{own['title']}]({picture})"]
+            parts += ["", f'<a id="{folder.name}-{world}"></a>', ""]
+            parts += [f"## {own['title']}: {words}", "", f"![{own['title']}]({picture})"]
             parts += ["", own["caption"]]
     return "\n".join(parts) + "\n"
 
@@ -143,13 +144,8 @@ def main() -> None:
     (DOCS / "settings.md").write_text(settings_page())
     (DOCS / FINDINGS).write_text(findings())
     (DOCS / "gallery.md").write_text(gallery())
-    tables = {
-        "verdicts": verdict_table,
-        "perturbation": perturbation_table,
-        "signs": signs_table,
-        "libra": libra_table,
-        "rivals": rivals,
-    }
+    (DOCS / "paper.md").write_text(paper_page())
+    tables = {"paper": first_screen, "experiments": experiments_table}
     for name, table in tables.items():
         fill(DOCS.parent / "README.md", name, table())
 

@@ -1,13 +1,14 @@
-"""Tables of README and findings, from the stored claims and summaries in `docs/results`."""
+"""Tables of README, paper and findings, from the stored claims and summaries in `docs/results`."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
+import yaml
 
 from attnguide.viz.style import method_label
 
@@ -17,7 +18,27 @@ WORLDS = {
     "photographs": "Photographs (ViT-Tiny, ImageNet pictures)",
 }
 BADGES = {"holds": "**holds**", "does not hold": "*does not hold*"}
-CREATURES_ONLY = ("in_domain_deletion", "parts")  # need a model or masks that photographs lack
+VERDICTS = ("holds", "does not hold", "inconclusive")
+Line: TypeAlias = dict[str, Any]  # of claims.csv; a statement
+PAPER = """# Does the paper hold?
+
+Written by `make docs` from stored tables (`docs/results`), by the ids of claims. A claim is worded
+as the paper says it: it *holds* where the whole 95 % interval (in brackets) lies on the stated side
+of the bound, *does not hold* where it lies on the other side, and is *inconclusive* otherwise, with
+fewer than 10 independent pictures, or where the p corrected for several claims is above 0.05.
+n counts independent pictures.
+
+The paper also says that it is the first to attribute positive and negative at once. Integrated
+Gradients (2017), LRP and AttCAT (2022) did so before; the table of Figure 13 has their numbers. Its
+models, ViT-Base and ViT-Large on 4,995 pictures of ImageNet-val, were not run here: no weights at
+hand."""
+NOTES = {
+    "Figure 12: areas": "Area under the curve in percent (top-1 recognition; fill 0 in normalised "
+    "space), pictures with a guide; SRG is the area of the negative test minus that of the positive "
+    "test, AUC (Chefer) the undivided area of published tables. Brackets are 95 % intervals over "
+    "pictures.",
+    "Controls and studies of ours": "Each claim with its number is in [findings](findings.md).",
+}
 
 
 def results(world: str) -> list[Path]:
@@ -35,36 +56,103 @@ def _badge(verdict: str) -> str:
 
 
 def claims_table(claims: pd.DataFrame) -> str:
-    """Claims with verdicts as a table."""
-    lines = ["| claim | measured | n | verdict |", "|---|---|---|---|"]
+    """Claims with bounds and verdicts as a table."""
+    lines = ["| claim | measured | bound | n | verdict |", "|---" * 5 + "|"]
     for line in claims.to_dict("records"):
-        value = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
-        value = value.replace("-", "\N{MINUS SIGN}")
-        lines.append(f"| {line['claim']} | {value} | {line['n']} | {_badge(line['verdict'])} |")
+        cells = [line["claim"], measured(line), bound(line), line["n"], _badge(line["verdict"])]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def verdict_table() -> str:
-    """One line per experiment for the README: how many claims hold on each world."""
-    lines = ["| experiment | what it shows | creatures | photographs | time |", "|---" * 5 + "|"]
-    for folder in results("embedded"):
-        cells = [_count(DOCS / "results" / world / folder.name) for world in WORLDS]
-        cost = json.loads((folder / "cost.json").read_text())
-        title = told(folder)["title"].partition(": ")[2] or told(folder)["title"]
-        seconds = f"{cost['seconds']:.0f} s"
-        lines.append(f"| `{folder.name}` | {title} | {cells[0]} | {cells[1]} | {seconds} |")
+def measured(line: Line) -> str:
+    """Value and interval of a claim."""
+    text = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
+    return text.replace("-", "\N{MINUS SIGN}").replace("[nan, nan]", "(no interval)")
+
+
+def bound(line: Line) -> str:
+    """What the value must be for the claim to hold, such as "> 0.5"."""
+    return f"{line['side']} {line['bound']:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def statements() -> list[Line]:
+    """What the paper says, with the ids of the claims that judge it; see `statements.yaml`."""
+    return yaml.safe_load((DOCS / "statements.yaml").read_text())
+
+
+def judged(statement: Line, world: str) -> list[Line]:
+    """Claims of a statement in a world, in the order of its ids."""
+    named = statement.get("claims", ())
+    return [line for id in named for line in claims_by_id(world, statement["experiment"], id)]
+
+
+def first_screen() -> str:
+    """The statements of most weight, for the README: verdict and number in both worlds."""
+    lines = ["| the paper says | creatures | photographs |", "|---" * 3 + "|"]
+    for statement in statements():
+        for words, id in statement.get("first", {}).items():
+            cells = [words]
+            for world in WORLDS:
+                found = claims_by_id(world, statement["experiment"], id)
+                cells.append("; ".join(map(short, found[:1])) or "not judged")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def short(line: Line) -> str:
+    """Verdict, number and bound of a claim, such as "**holds**: 0.97 [0.94, 0.99] > 0.5"."""
+    return f"{_badge(line['verdict'])}: {measured(line)} {bound(line)}"
+
+
+def paper_page() -> str:
+    """Each statement of the paper with its claims in both worlds, then what is ours."""
+    parts = [PAPER]
+    for number, statement in enumerate(statements(), 1):
+        parts += [f"## {number}. {statement['says']}", f"*Paper: {statement['section']}.*"]
+        parts += [" ".join(statement["means"].split())]
+        for world, words in WORLDS.items():
+            found = judged(statement, world)
+            if found:
+                picture = f"gallery.md#{statement['experiment']}-{world}"
+                parts += [f"{words} ([picture]({picture})):", claims_table(pd.DataFrame(found))]
+    tables = {
+        "Figure 12: areas": perturbation_table,
+        "Figure 13: both signs right, share of pictures of two classes": signs_table,
+        "Only, and best": rivals,
+        "LibraGrad's gradient without a guide": libra_table,
+        "Controls and studies of ours": ours_table,
+    }
+    for title, table in tables.items():
+        parts += [f"## {title}", NOTES.get(title, ""), table()]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def ours_table() -> str:
+    """What is ours, one line per experiment: how many claims of each verdict."""
+    lines = ["| experiment | creatures | photographs |", "|---" * 3 + "|"]
+    for name in dict.fromkeys(path.name for world in WORLDS for path in results(world)):
+        cells = [_count(DOCS / "results" / world / name) for world in WORLDS]
+        if set(cells) != {""}:
+            lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _count(folder: Path) -> str:
     if not (folder / "claims.csv").is_file():
-        return "creatures only" if folder.name in CREATURES_ONLY else "not run"
-    counts = pd.read_csv(folder / "claims.csv")["verdict"].value_counts()
-    words = (f"{counts[name]} {word}" for name, word in _WORDS.items() if counts.get(name))
-    return ", ".join(words) or "no claim"
+        return ""
+    claims = pd.read_csv(folder / "claims.csv")
+    counts = claims.loc[claims["source"] == "ours", "verdict"].value_counts()
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-_WORDS = {"holds": "hold", "does not hold": "do not", "inconclusive": "open"}
+def experiments_table() -> str:
+    """One line per experiment for the README."""
+    lines = ["| experiment | what it shows | creatures, two cores |", "|---" * 3 + "|"]
+    for folder in results("embedded"):
+        cost = json.loads((folder / "cost.json").read_text())
+        title = told(folder)["title"].partition(": ")[2] or told(folder)["title"]
+        lines.append(f"| `{folder.name}` | {title} | {cost['seconds']:.0f} s |")
+    return "\n".join(lines)
 
 
 def perturbation_table() -> str:
@@ -121,7 +209,7 @@ def rivals() -> str:
             number = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
             lines.append(f"- {words}: {line['claim']} with {number}: {_badge(line['verdict'])}.")
     for world, words in WORLDS.items():
-        found: dict[str, list[str]] = {verdict: [] for verdict in _WORDS}
+        found: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
         named = r"fig12\.complete_minus_(\w+)\.negative"
         for line in claims_by_id(world, "fig12_perturbation", named):
             found[line["verdict"]].append(method_label(line["named"][0]))

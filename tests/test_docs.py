@@ -20,7 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def test_experiments_and_methods_that_pages_name_exist(path):
     text = path.read_text()
     experiments = {p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml")}
-    added = {"fig14_sign"}  # what the README shows how to add; tests/test_additions.py does it
+    added = {"fig14_sign"}  # what docs/adding.md shows how to add; tests/test_additions.py does it
     assert set(re.findall(r"experiment=(\w+[a-z])\b", text)) - added <= experiments
     assert set(re.findall(r'method="(\w+)"', text)) - {"full", "last_layer"} <= {
         *list_methods(),
@@ -41,7 +41,7 @@ def test_coming_from_gives_settings_that_methods_have():
 def test_the_site_has_every_page_and_its_references_exist():
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     pages = [next(iter(entry.values())) for entry in site["nav"]]
-    written = {"findings.md", "gallery.md", "settings.md"}  # by make docs
+    written = {"findings.md", "gallery.md", "paper.md", "settings.md"}  # by make docs
     assert not [
         page for page in pages if page not in written and not (ROOT / "docs" / page).is_file()
     ]
@@ -63,3 +63,18 @@ def test_stored_claims_are_found_by_id(path):
     assert list(claims) == ["experiment", *CLAIM_COLUMNS]
     assert claims["id"].notna().all()
     assert not claims.duplicated(["model", "id"]).any()
+
+
+def test_statements_of_the_paper_name_claims_and_experiments_that_exist():
+    statements = yaml.safe_load((ROOT / "docs" / "statements.yaml").read_text())
+    for statement in statements:
+        name = statement["experiment"]
+        assert (ROOT / "conf" / "experiment" / f"{name}.yaml").is_file(), name
+        tables = (ROOT / "docs" / "results").glob(f"*/{name}/claims.csv")
+        known = [id for path in tables for id in pd.read_csv(path)["id"]]
+        for pattern in [*statement["claims"], *statement.get("first", {}).values()]:
+            assert any(re.fullmatch(pattern, id) for id in known), pattern
+
+
+def test_readme_can_be_read_in_ten_minutes():
+    assert (ROOT / "README.md").read_text().count("\n") <= 250
