@@ -34,9 +34,8 @@ models, ViT-Base and ViT-Large on 4,995 pictures of ImageNet-val, were not run h
 hand."""
 NOTES = {
     "Figure 12: areas": "Area under the curve in percent (top-1 recognition; fill 0 in normalised "
-    "space), pictures with a guide; SRG is the area of the negative test minus the positive test's, "
-    "AUC (Chefer) the undivided area of published tables. Brackets are 95 % intervals over "
-    "pictures.",
+    "space), pictures with a guide; SRG is the area of the negative test minus that of the "
+    "positive, AUC (Chefer) the undivided area of published tables.",
     "Controls and studies of ours": "Each claim with its number is in [findings](findings.md).",
 }
 
