@@ -29,7 +29,7 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
 def stages(vit: ViT) -> dict[str, list[str]]:
-    """Names of the parameters of every stage of the cascade, from the head down to the embedding.
+    """Names of the parameters of every stage of weights, from the head down to the embedding.
 
     One stage each: the head, the final norm, every block from the last to the first; then all that
     makes tokens of the image.
@@ -42,7 +42,7 @@ def stages(vit: ViT) -> dict[str, list[str]]:
     if not numbers:
         raise InputError(
             f"{vit.name} has no `blocks` whose weights could be lost one after the other; the "
-            "cascade needs a network of timm's form"
+            "check needs a network of timm's form"
         )
     found = {
         "head": [n for n in names if n.startswith("head")],
@@ -58,12 +58,12 @@ def stages(vit: ViT) -> dict[str, list[str]]:
 
 
 @contextmanager
-def cascade(vit: ViT, seed: int = 0) -> Iterator[Iterator[str]]:
+def randomised_weights(vit: ViT, seed: int = 0) -> Iterator[Iterator[str]]:
     """Loses the weights of one stage after the other; afterwards they are what they were, exactly.
 
     Weights are drawn anew as timm does it: matrices, tokens and positions from a normal
     distribution of deviation 0.02, cut at two deviations, biases 0, norms 1 and 0; other vectors,
-    such as layer scales, are shuffled. One generator for the whole cascade, so that layers of one
+    such as layer scales, are shuffled. One generator for all stages, so that layers of one
     shape do not get the same weights.
 
     Args:
@@ -108,7 +108,7 @@ def _renew(network: nn.Module, name: str, parameter: Tensor, generator: torch.Ge
             parameter.copy_(values)
 
 
-def cascade_rows(
+def randomised_rows(
     vit: ViT,
     images: Tensor,
     target: Tensor,
@@ -130,7 +130,7 @@ def cascade_rows(
         wanted: Stages at which maps are made; all by default.
     """
     rows = []
-    with cascade(vit, seed) as losing:
+    with randomised_weights(vit, seed) as losing:
         for number, stage in enumerate(losing, 1):
             if wanted is not None and stage not in wanted:
                 continue
@@ -179,7 +179,7 @@ def noise_rows(
     """How like every map is to that of the picture with a little noise; of the same class.
 
     Args:
-        vit, images, target, methods, maps: As in `cascade_rows`.
+        vit, images, target, methods, maps: As in `randomised_rows`.
         names: Of the images; with the seed they fix the noise.
         sigma: Standard deviation of the noise, in image space [0, 1].
         seed: Of the noise.

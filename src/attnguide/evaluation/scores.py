@@ -22,7 +22,7 @@ from attnguide.evaluation.metrics import area_under_curve, srg
 from attnguide.evaluation.perturbation import perturb_many
 from attnguide.evaluation.ranking import LESS, MORE, NEAR_ZERO
 from attnguide.evaluation.rows import Maps, maps_of
-from attnguide.evaluation.sanity import cascade_rows, noise_rows
+from attnguide.evaluation.sanity import noise_rows, randomised_rows
 from attnguide.evaluation.statistics import Measure
 from attnguide.methods import Method
 from attnguide.store.maps import COLUMNS
@@ -89,7 +89,7 @@ def faithfulness_scores(
     """
     maps, _ = maps_of(vit, images, target, methods)
     rows = area_rows(vit, images, maps, target, fractions, engine)
-    lost = cascade_rows(vit, images, target, methods, maps, seed, wanted=("head", "embedding"))
+    lost = randomised_rows(vit, images, target, methods, maps, seed, wanted=("head", "embedding"))
     noisy = noise_rows(vit, images, names, target, methods, maps, SIGMA, seed)
     measure = {"head": HEAD, "embedding": ALL, f"{SIGMA:g}": NOISE}  # by stage
     rows += [

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from attnguide.api import explain_many
-from attnguide.evaluation.pieces import forward
+from attnguide.evaluation.deletions import forward
 from attnguide.evaluation.statistics import NOT_KNOWN, Estimate, middle_95, resample, wilson
 from attnguide.types import ViT
 

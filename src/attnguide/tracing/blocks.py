@@ -25,7 +25,7 @@ def is_standard(module: Any) -> bool:
     they are (`_pos_embed`, `norm_pre`, `norm`, `forward_head`).
     """
     return (
-        not odd_part(module)
+        not why_not_standard(module)
         and all(type(layer) is nn.Linear for block in module.blocks for layer in _linears(block))
         and not any(map(_is_watched, module.modules()))
     )
@@ -86,7 +86,7 @@ def tokens_read(module: Any, n: int) -> int:
     return int(module.num_prefix_tokens) if by_class else n
 
 
-def odd_part(module: Any) -> str:
+def why_not_standard(module: Any) -> str:
     """What a network has that timm's standard one has not, in words; nothing if it is that.
 
     Its forward, every block and everything that is called inside must be timm's (and PyTorch's)
@@ -106,11 +106,11 @@ def odd_part(module: Any) -> str:
             return f"its {name} is not timm's"
     if type(module.blocks) is not nn.Sequential:
         return f"its blocks are a {type(module.blocks).__name__}"
-    odd = ((layer, _odd_part_of_block(block)) for layer, block in enumerate(module.blocks))
+    odd = ((layer, _why_block_not_standard(block)) for layer, block in enumerate(module.blocks))
     return next((f"its block {layer} has {part}" for layer, part in odd if part), "")
 
 
-def _odd_part_of_block(block: Any) -> str:
+def _why_block_not_standard(block: Any) -> str:
     from timm.layers import Attention, Mlp
     from timm.models.vision_transformer import Block
 

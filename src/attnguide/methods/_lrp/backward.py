@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from attnguide.errors import InputError
 from attnguide.methods._lrp.layer_rules import signed_parts
 from attnguide.tracing.capture import gradient_of, unchanged
-from attnguide.tracing.libra import LibraBackward, held
+from attnguide.tracing.libra import LibraBackward, with_gradient_rule
 from attnguide.tracing.tokens import layers
 from attnguide.tracing.trace import AttentionTrace, at_least_float32
 from attnguide.types import ViT
@@ -101,7 +101,7 @@ class _SharedAttention(LibraBackward):
 
 def _scaled(x: Tensor, share: float) -> Tensor:
     """The same, with a share of the gradient."""
-    return held(x, x, lambda gradient: gradient * share)
+    return with_gradient_rule(x, x, lambda gradient: gradient * share)
 
 
 def _in_attention(name: str) -> bool:
@@ -145,7 +145,7 @@ def _affine(
         shared = up * (first @ p + second @ q) + un * (first @ q + second @ p)
         return shared / _away_from_zero(u, _OF_INPUT)
 
-    return held(inputs, output, backward)
+    return with_gradient_rule(inputs, output, backward)
 
 
 def _away_from_zero(x: Tensor, epsilon: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attnguide.errors import InputError
 from attnguide.methods._lrp.layer_rules import Linear
-from attnguide.tracing.blocks import effective_weight, odd_part
+from attnguide.tracing.blocks import effective_weight, why_not_standard
 from attnguide.tracing.capture import capture, unchanged
 from attnguide.tracing.tokens import layers, visit
 from attnguide.tracing.trace import AttentionTrace, at_least_float32, layers_from
@@ -150,7 +150,7 @@ def _head(module: Any, seen: Seen) -> Linear:
 
 def _check_standard(vit: ViT, method: str) -> None:
     """Refuse, by name, every part that the published rules do not cover."""
-    found = odd_part(vit.module)
+    found = why_not_standard(vit.module)
     if not found and not all(isinstance(head, nn.Linear) for head in _heads(vit.module)):
         found = f"its head is a {type(vit.module.head).__name__}"
     if found:

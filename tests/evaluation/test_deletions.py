@@ -14,8 +14,7 @@ from attnguide.data.creatures.species import BODIES, draw
 from attnguide.data.creatures.world import MAX_BODY, Creatures
 from attnguide.data.pictures import Sample
 from attnguide.data.views import to_view
-from attnguide.evaluation.metrics import single_deletion
-from attnguide.evaluation.pieces import (
+from attnguide.evaluation.deletions import (
     cell_drops,
     deletion_correlation,
     distraction,
@@ -25,6 +24,7 @@ from attnguide.evaluation.pieces import (
     kept_and_lost,
     share_on_part,
 )
+from attnguide.evaluation.metrics import single_deletion
 
 
 @pytest.fixture
