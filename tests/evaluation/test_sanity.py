@@ -90,7 +90,7 @@ def test_layers_of_one_shape_get_different_weights_and_a_seed_the_same_ones(tiny
 def test_a_network_without_blocks_is_refused(tiny_vit):
     from dataclasses import replace
 
-    with pytest.raises(ValueError, match="no `blocks`"):
+    with pytest.raises(ValueError, match="no list of its layers"):
         stages(replace(tiny_vit, module=torch.nn.Linear(2, 2)))
 
 

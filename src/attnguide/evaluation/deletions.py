@@ -19,20 +19,13 @@ from torch import Tensor
 from attnguide.data.pictures import Sample
 from attnguide.data.views import View, to_view
 from attnguide.evaluation.metrics import spearman
+from attnguide.evaluation.rows import forward
 from attnguide.types import ViT
 
 PART, CLUTTER = "part", "clutter"
 IDLE = 0.05  # share of the logit: clutter that changes it by less does not matter
 CELLS = 4  # along each side, as the masked model was trained
-CHUNK = 32  # pictures per forward pass
 Redraw = Callable[[Sample, Collection[str]], Sample]
-
-
-def forward(vit: ViT, images: Tensor) -> Tensor:
-    """(B, C) logits on the CPU, a few pictures at a time."""
-    with torch.no_grad():
-        parts = [vit.logits(part.to(vit.device, vit.dtype)).cpu() for part in images.split(CHUNK)]
-    return torch.cat(parts)
 
 
 def cell_drops(vit: ViT, images: Tensor, target: Tensor, cells: int = CELLS) -> Tensor:

@@ -1,4 +1,4 @@
-"""Attention transfer in numbers: where relevance lies while a logit is descended (Figure 6)."""
+"""Interventions in numbers: attention descended (Figure 6) and pictures rewritten (Figure 11)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from attnguide.data.views import View
 from attnguide.evaluation.localisation import column, correlation, regions, relevance_by_region
-from attnguide.evaluation.rows import row_of
+from attnguide.evaluation.rows import number_of, row_of
 from attnguide.interventions.attention_descent import Descent
+from attnguide.interventions.pixel_rewrite import Rewriting
 from attnguide.types import Explanation, ViT
 
 
@@ -110,3 +112,43 @@ MEASURES = {
     "share of entries below 0": column("negative_entries"),
     "correlation of the first map with the model's own": column("like_own", "mean"),
 }
+
+
+def goal_of(vit: ViT, view: View) -> int:
+    """The class to reach: the second target, or one other than the first that the id picks."""
+    if len(view.targets) > 1:
+        return view.targets[1]
+    others = len(vit.class_names) - 1
+    return (view.targets[0] + 1 + number_of(view.id, others)) % (others + 1)
+
+
+def rewrite_rows(vit: ViT, ids: Sequence[str], done: Rewriting) -> pd.DataFrame:
+    """One row per picture: classes, whether the goal is read, how large the change is."""
+    after = done.after.double().softmax(-1).cpu()
+    goal = done.goal.cpu()
+    return pd.DataFrame(
+        {
+            "image_id": list(ids),
+            "source": done.source.tolist(),
+            "goal": goal.tolist(),
+            "source_name": [vit.class_names[i] for i in done.source],
+            "goal_name": [vit.class_names[i] for i in goal],
+            "flipped": done.flipped.tolist(),
+            "goal_probability": after.gather(1, goal[:, None])[:, 0],
+            "steps": done.steps.tolist(),
+            "psnr": done.psnr.tolist(),
+            "largest": done.largest.tolist(),
+            "before": [best_classes(vit, row) for row in done.before],
+            "after": [best_classes(vit, row) for row in done.after],
+        }
+    )
+
+
+def best_classes(vit: ViT, logits: Tensor) -> str:
+    """Lines "class 93.8 % (12.93)" of the three most probable classes."""
+    share = 100 * logits.double().softmax(-1)
+    best = logits.argsort(descending=True)[:3].tolist()
+    names = [vit.class_names[i].split(",")[0] for i in best]
+    return "\n".join(
+        f"{name} {share[i]:.1f} % ({logits[i]:.2f})" for i, name in zip(best, names, strict=True)
+    )
