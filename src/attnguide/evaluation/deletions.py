@@ -116,22 +116,17 @@ def drops(vit: ViT, pieces: Sequence[Pieces]) -> tuple[list[NDArray[np.float64]]
     return found, clean
 
 
-def piece_relevance(relevance: NDArray[np.floating], pieces: Pieces) -> NDArray[np.float64]:
-    """(K,) signed sum of the map over each piece."""
-    return np.asarray((pieces.cover * relevance).sum((1, 2)), dtype=np.float64)
-
-
 def deletion_correlation(
     relevance: NDArray[np.floating], pieces: Pieces, fall: NDArray[np.float64]
 ) -> float:
-    """Rank correlation of the animal's pieces: their relevance and the fall of the logit.
+    """Rank correlation of the animal's pieces: sum of the map over each, and fall of the logit.
 
     NaN for fewer than three pieces, and where either is constant.
     """
     own = pieces.is_animal
     if own.sum() < 3:
         return float("nan")
-    return spearman(piece_relevance(relevance, pieces)[own], fall[own])
+    return spearman((pieces.cover[own] * relevance).sum((1, 2)), fall[own])
 
 
 def important(relevance: NDArray[np.floating], pieces: Pieces) -> tuple[str, ...]:

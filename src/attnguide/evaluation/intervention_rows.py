@@ -15,6 +15,8 @@ from attnguide.interventions.attention_descent import Descent
 from attnguide.interventions.pixel_rewrite import Rewriting
 from attnguide.types import Explanation, ViT
 
+DESCENT = ["image_id", "model", "lr"]  # columns that tell descents apart
+
 
 def transfer_rows(
     vit: ViT,
@@ -74,7 +76,7 @@ def crossed(rows: pd.DataFrame) -> pd.Series[float]:
     """
     ahead = (rows["share_other"] > rows["share_target"]).astype(float)
     ahead = ahead.where(rows["share_other"].notna() & rows["share_target"].notna())
-    series = [rows[name] for name in ("image_id", "model", "lr")]
+    series = [rows[name] for name in DESCENT]
     order = rows["step"].sort_values(kind="stable").index
     since = ahead.loc[order].groupby([one.loc[order] for one in series]).cummax()
     begins = ahead.where(rows["step"] == 0).groupby(series).transform("max")
@@ -85,18 +87,20 @@ def last_steps(rows: pd.DataFrame) -> pd.DataFrame:
     """The last step of every picture and rate, with what has changed since the first."""
     rows = rows.assign(crossed=crossed(rows))
     last, first = rows["step"] == rows["step"].max(), rows["step"] == 0
-    start = rows[first].set_index(["image_id", "model", "lr"])
-    key = pd.MultiIndex.from_frame(rows[["image_id", "model", "lr"]])
+    key = pd.MultiIndex.from_frame(rows[DESCENT])
+    start = rows[first].set_index(DESCENT).reindex(key).set_axis(rows.index)
     change = {
-        f"{what}_change": rows[what] - start[what].reindex(key).to_numpy()
+        f"{what}_change": rows[what] - start[what]
         for what in ("logit_target", "logit_other", "share_target", "share_other")
     }
-    at = rows["step"].where(rows["crossed"] == 1).groupby([rows[n] for n in key.names])
-    rows = rows.assign(at=at.transform("min"), **change)
-    begins = (start["share_target"] > start["share_other"]).astype(float)
-    rows["begins"] = begins.reindex(key).to_numpy()
-    rows["is_other"] = (rows["prediction"] == rows["other"]).astype(float)
-    return rows[last].assign(lr=rows["lr"].map("{:g}".format))
+    at = rows["step"].where(rows["crossed"] == 1).groupby([rows[name] for name in DESCENT])
+    return rows.assign(
+        at=at.transform("min"),
+        begins=(start["share_target"] > start["share_other"]).astype(float),
+        is_other=(rows["prediction"] == rows["other"]).astype(float),
+        lr=rows["lr"].map("{:g}".format),
+        **change,
+    )[last]
 
 
 MEASURES = {
