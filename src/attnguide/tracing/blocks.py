@@ -7,6 +7,7 @@ weights, is so only for a network that `is_standard`; every other one is run as 
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ def is_standard(module: Any) -> bool:
     """
     return (
         not why_not_standard(module)
-        and all(type(layer) is nn.Linear for block in module.blocks for layer in _linears(block))
+        and all(type(layer) is nn.Linear for layer in chain(*map(linear_layers, module.blocks)))
         and not any(map(_is_watched, module.modules()))
     )
 
@@ -154,7 +155,8 @@ def effective_weight(layer: Any) -> Tensor:
     return answers.mT
 
 
-def _linears(block: Any) -> tuple[Any, ...]:
+def linear_layers(block: Any) -> tuple[Any, ...]:
+    """Of a standard block."""
     return block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2
 
 

@@ -10,6 +10,7 @@ Propagation: An Overview", 2019, for inputs of both signs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -61,13 +62,10 @@ def _run(
     """The images, as the leaf of the graph, and logits."""
     with torch.inference_mode(False), torch.enable_grad(), unchanged(trace.vit.module):
         images = trace.images.detach().clone().requires_grad_()
-        handles = [part.register_forward_hook(hook) for part, hook in hooks.items()]
-        try:
-            with backward:
-                logits = trace.vit.logits(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as handles, backward:
+            for part, hook in hooks.items():
+                handles.enter_context(part.register_forward_hook(hook))
+            logits = trace.vit.logits(images)
     if isinstance(backward, _SharedAttention):
         backward.check(trace.vit)
     return images, logits
