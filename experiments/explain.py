@@ -16,7 +16,7 @@ from attnguide.api import explain_many
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View, pixels_of, to_guided_view, to_view
 from attnguide.errors import InputError
-from attnguide.evaluation.explanation_rows import explanation_rows
+from attnguide.evaluation.rows import explanation_rows
 from attnguide.figures.experiment import Choices, Experiment, Rows, Stored, Study
 from attnguide.figures.map_figure import check_reference, reference_class
 from attnguide.findings import Findings

@@ -15,7 +15,7 @@ from pydantic import PositiveFloat, PositiveInt
 from attnguide.api import explain
 from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Selection, swapped
-from attnguide.evaluation.transfer import MEASURES, last_steps, transfer_rows
+from attnguide.evaluation.intervention_rows import MEASURES, last_steps, transfer_rows
 from attnguide.figures.claims import mean
 from attnguide.figures.descent import draw_descents
 from attnguide.figures.experiment import Rows, Stored, Study

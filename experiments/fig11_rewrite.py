@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Selection, class_indices, retargeted
+from attnguide.evaluation.intervention_rows import goal_of, rewrite_rows
 from attnguide.evaluation.localisation import column
-from attnguide.evaluation.rewrite_rows import goal_of, rewrite_rows
 from attnguide.evaluation.statistics import of_kind
 from attnguide.figures.claims import Claim, at
 from attnguide.figures.experiment import Choices, Rows, Stored, Study

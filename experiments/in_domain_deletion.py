@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from attnguide.data.pictures import Selection
 from attnguide.errors import InputError
+from attnguide.evaluation.deletions import CELLS, cell_drops
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.metrics import single_deletion
 from attnguide.evaluation.perturbation import FRACTIONS
-from attnguide.evaluation.pieces import CELLS, cell_drops
 from attnguide.evaluation.ranking import agreement, table_of_means
 from attnguide.evaluation.rows import maps_of, row_of
 from attnguide.evaluation.scores import SRG, area_rows

@@ -15,8 +15,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from attnguide.data.pictures import Item, Sample, Selection, class_indices
 from attnguide.data.views import View, to_guided_view, to_view
-from attnguide.evaluation.pieces import forward
-from attnguide.evaluation.rows import row_of
+from attnguide.evaluation.rows import forward, row_of
 from attnguide.evaluation.statistics import NOT_KNOWN, Estimate
 from attnguide.evaluation.suspicion import (
     BESIDE,

@@ -15,8 +15,7 @@ from pydantic import NonNegativeInt
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View
 from attnguide.errors import InputError
-from attnguide.evaluation.localisation import column
-from attnguide.evaluation.pieces import (
+from attnguide.evaluation.deletions import (
     Pieces,
     deletion_correlation,
     distraction,
@@ -25,6 +24,7 @@ from attnguide.evaluation.pieces import (
     kept_and_lost,
     share_on_part,
 )
+from attnguide.evaluation.localisation import column
 from attnguide.evaluation.rows import Maps, maps_of, row_of
 from attnguide.figures.bands import draw_bands
 from attnguide.figures.claims import MethodComparison

@@ -17,10 +17,10 @@ from pydantic import NonNegativeInt
 from attnguide.data.pictures import Item, Selection
 from attnguide.evaluation.rows import maps_of, row_of
 from attnguide.evaluation.sanity import (
-    cascade_rows,
     completeness_rows,
     noise_rows,
     precision_rows,
+    randomised_rows,
 )
 from attnguide.evaluation.statistics import Measure, of_kind
 from attnguide.figures.claims import mean
@@ -118,7 +118,7 @@ class SanityChecks(MethodStudy):
         target = torch.tensor([view.targets[0] for _, view in entries])
         ids = [item.id for item, _ in entries]
         maps, _ = maps_of(vit, images, target, methods)
-        rows = cascade_rows(vit, images, target, methods, maps, seed)
+        rows = randomised_rows(vit, images, target, methods, maps, seed)
         rows += noise_rows(vit, images, ids, target, methods, maps, self.noise, seed)
         rows += completeness_rows(vit, images, target, methods, maps)
         if self.group(entries[0][0]):

@@ -12,6 +12,9 @@ from attnguide import explain, perturb, wrap_model
 
 MAP = torch.zeros(1, 4, 4)
 FORMS = [
+    "class 3",
+    "3",
+    ["class 3"] * 3,
     np.int64(3),
     np.array([3, 3, 3]),
     np.array(["class 3"] * 3),

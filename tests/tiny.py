@@ -20,6 +20,21 @@ SHAPES = {
 }
 
 
+class HandWritten(torch.nn.Module):
+    """timm's attention without PyTorch's fused function, as people write it."""
+
+    def __init__(self, attn):
+        super().__init__()
+        self.attn = attn
+
+    def forward(self, x, **_):
+        b, n, _ = x.shape
+        heads = self.attn.num_heads
+        q, k, v = self.attn.qkv(x).reshape(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        weights = torch.softmax(q @ k.mT * self.attn.scale, dim=-1)
+        return self.attn.proj((weights @ v).transpose(1, 2).reshape(b, n, -1))
+
+
 def tiny(shape: str = "class_token", *, dtype: torch.dtype = torch.float32, **kwargs) -> ViT:
     """Two layers, two heads, 4 x 4 patches of 4 pixels, 5 classes, weights that matter."""
     settings = {

@@ -158,7 +158,7 @@ def _explain_many(
             bar.update(len(rows))
     logits, target_parts, reference_parts, map_parts = zip(*parts, strict=True)
     extra = {
-        "loss": loss.__name__ if hasattr(loss, "__name__") else type(loss).__name__,
+        "loss": _as_value(loss),
         "reference": None if reference is None else torch.cat(reference_parts).tolist(),
     }
     return {
@@ -222,8 +222,8 @@ def _classes(
     vit: ViT, batch: int, target: Target, loss: Loss, reference: Target
 ) -> tuple[Tensor | None, Tensor | None]:
     """Targets (B,) or (B, T) and references (B,), as far as they are known without the model."""
-    if reference is None and loss in {get_loss(name) for name in TWO_CLASS}:
-        name = getattr(loss, "__name__", loss)
+    if reference is None and loss in map(get_loss, TWO_CLASS):
+        name = _as_value(loss)
         raise InputError(f"loss {name!r} compares two classes; pass reference=<second class>")
     targets = class_targets(vit, target, batch)
     references = class_targets(vit, reference, batch)

@@ -31,26 +31,21 @@ def check_images(
         ValueError: another shape, no image, values that are not finite.
         TypeError: no Tensor, or whole numbers, which are pixels that nobody has normalised.
     """
-    if not isinstance(images, Tensor):
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise InputTypeError(
-            f"images must be a Tensor (B, 3, H, W), got {type(images).__name__}; make one with "
-            "vit.preprocess(pil_images)"
-        )
-    if not images.is_floating_point():
-        raise InputTypeError(
-            f"images must be normalised floating point numbers, got {images.dtype}; make them with "
-            "vit.preprocess(pil_images)"
+            "images must be a Tensor (B, 3, H, W) of normalised floating point numbers, got "
+            f"{got}; make one with vit.preprocess(pil_images)"
         )
     if images.ndim == 3:
         images = images.unsqueeze(0)
-    if isinstance(model, ViT) and tuple(images.shape[1:]) != (3, *model.image_size):
+    size = (3, *model.image_size) if isinstance(model, ViT) else images.shape[1:]
+    if images.ndim != 4 or tuple(images.shape[1:]) != tuple(size):
+        wanted = f"3, {size[1]}, {size[2]}" if isinstance(model, ViT) else "3, H, W"
         raise InputError(
-            f"images for {model.name} must be (B, 3, {model.image_size[0]}, "
-            f"{model.image_size[1]}), got {tuple(images.shape)}; make them with "
+            f"images must be (B, {wanted}), got {tuple(images.shape)}; make them with "
             "vit.preprocess(pil_images)"
         )
-    if images.ndim != 4:
-        raise InputError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
     if len(images) == 0:
         raise InputError("expected at least one image, got an empty batch")
     if finite and not bool(torch.isfinite(images).all()):

@@ -39,14 +39,6 @@ def test_imputed_pixels_are_the_exact_solution(text, expected):
     assert np.array_equal(made[0][~hidden], values[0][~hidden])
 
 
-def test_channels_share_the_mask_and_not_the_values():
-    first, hidden = image("1 2 3 4 / 5 . . 8 / 9 . . 12 / 13 14 15 16")
-    second, _ = image("0 0 0 0 / 1 . . 0 / 1 . . 0 / 1 1 0 0")
-    both = impute(np.concatenate([first, second]), hidden)
-    assert both[0][hidden] == pytest.approx([6, 7, 10, 11])
-    assert both[1][hidden] == pytest.approx([547 / 1365, 218 / 1365, 848 / 1365, 337 / 1365])
-
-
 def test_every_hidden_pixel_is_the_weighted_mean_of_its_neighbours():
     rng = np.random.default_rng(0)
     picture, hidden = rng.random((3, 9, 7)), rng.random((9, 7)) < 0.6

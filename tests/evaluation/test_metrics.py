@@ -55,44 +55,6 @@ def test_a_patch_on_a_border_is_split_in_halves():
     assert metrics.cell_sums(one)[:2, 2:].tolist() == [[2, 2], [2, 2]]
 
 
-@pytest.mark.parametrize(
-    ("sums", "drops", "expected"),
-    [
-        ([4, 3, 2, 1], [0.5, 0.6, 0.2, 0.1], 0.8),
-        ([4, 3, 2, 1], [0.4, 0.3, 0.2, 0.1], 1),
-        ([4, 3, 2, 1], [0.1, 0.2, 0.3, 0.4], -1),
-        ([3, 1, -1, -2], [0.3, 0.3, 0.1, 0.2], 15 / 17),
-        ([2, 2, 1], [0.1, 0.5, 0.5], 0),
-        ([5, 1, 0], [0, 0, 0], 1),
-        ([1, 1, 1], [0.1, 0.2, 0.3], np.nan),
-    ],
-)
-def test_saco_of_the_worked_examples(sums, drops, expected):
-    assert metrics.saco(sums, drops) == pytest.approx(expected, nan_ok=True)
-
-
-def test_saco_keeps_the_sign_of_groups_of_unequal_size():
-    """Sums need not fall: a pair whose later group weighs more is wrong if its drop is smaller."""
-    assert metrics.saco([-3, -2], [0.2, 0.1]) == -1
-    assert metrics.saco([-3, -2], [0.1, 0.2]) == 1
-
-
-def test_ties_are_counted():
-    assert metrics.tied_share([0.3, 0.3, 0.1, 0.2]) == pytest.approx(1 / 6)
-    assert metrics.tied_share([0, 0, 0]) == 1
-
-
-def test_groups_are_ranked_and_nearly_equal():
-    groups = metrics.ranked_groups([[1.0, 5.0, 3.0], [5.0, -2.0, 0.0]], 3)
-    assert [group.tolist() for group in groups] == [[1, 3], [2, 0], [5, 4]]
-    sizes = [len(group) for group in metrics.ranked_groups(np.arange(196.0).reshape(14, 14), 10)]
-    assert sizes == [20] * 6 + [19] * 4
-    with pytest.raises(ValueError, match="groups must be 2 to 4"):
-        metrics.ranked_groups(np.ones((2, 2)), 5)
-    with pytest.raises(ValueError, match="not finite has no order"):
-        metrics.ranked_groups([[1.0, np.nan]], 2)
-
-
 def test_completeness_error_is_a_size_and_unknown_without_a_difference():
     error, relative = metrics.completeness_error([1.5, -1.0, 0.5], [1.0, -2.0, 0.0])
     assert error.tolist() == [0.5, 1, 0.5]

@@ -10,11 +10,11 @@ from tiny import pictures, tiny
 
 from attnguide import explain_many
 from attnguide.evaluation.sanity import (
-    cascade,
-    cascade_rows,
     completeness_rows,
     noise_rows,
     precision_rows,
+    randomised_rows,
+    randomised_weights,
     relative_gap,
     stages,
     structural_similarity,
@@ -56,7 +56,7 @@ def test_every_parameter_belongs_to_one_stage(shape):
 def test_stages_are_lost_from_the_top_and_all_is_restored_exactly(tiny_vit):
     before = {n: p.detach().clone() for n, p in tiny_vit.module.named_parameters()}
     whole, expected = fingerprint(tiny_vit), set()
-    with cascade(tiny_vit) as losing:
+    with randomised_weights(tiny_vit) as losing:
         for stage in losing:
             expected |= set(stages(tiny_vit)[stage])
             assert lost(tiny_vit, before) == expected
@@ -66,7 +66,7 @@ def test_stages_are_lost_from_the_top_and_all_is_restored_exactly(tiny_vit):
 
 def test_weights_are_restored_after_an_error_in_the_middle(tiny_vit):
     whole = fingerprint(tiny_vit)
-    with pytest.raises(RuntimeError, match="stop"), cascade(tiny_vit) as losing:
+    with pytest.raises(RuntimeError, match="stop"), randomised_weights(tiny_vit) as losing:
         next(losing)
         raise RuntimeError("stop")
     assert fingerprint(tiny_vit) == whole
@@ -75,7 +75,7 @@ def test_weights_are_restored_after_an_error_in_the_middle(tiny_vit):
 def test_layers_of_one_shape_get_different_weights_and_a_seed_the_same_ones(tiny_vit):
     drawn = []
     for seed in (3, 3, 4):
-        with cascade(tiny_vit, seed) as losing:
+        with randomised_weights(tiny_vit, seed) as losing:
             list(losing)
             weights = [block.attn.qkv.weight.detach().clone() for block in tiny_vit.module.blocks]
             drawn.append(weights)
@@ -90,7 +90,7 @@ def test_layers_of_one_shape_get_different_weights_and_a_seed_the_same_ones(tiny
 def test_a_network_without_blocks_is_refused(tiny_vit):
     from dataclasses import replace
 
-    with pytest.raises(ValueError, match="no `blocks`"):
+    with pytest.raises(ValueError, match="no list of its layers"):
         stages(replace(tiny_vit, module=torch.nn.Linear(2, 2)))
 
 
@@ -109,7 +109,7 @@ def test_a_map_that_ignores_the_weights_stays_and_one_of_the_weights_goes(tiny_v
     methods = {"edges": (edges, {}), "head": (head, {})}
     many = explain_many(tiny_vit, images, target, methods=methods)
     own = {name: found.relevance for name, found in many.items()}
-    rows = cascade_rows(tiny_vit, images, target, methods, own)
+    rows = randomised_rows(tiny_vit, images, target, methods, own)
     assert [
         row["stage"] for row in rows if row["index"] == 0 and row["method"] == "edges"
     ] == STAGES
@@ -119,7 +119,7 @@ def test_a_map_that_ignores_the_weights_stays_and_one_of_the_weights_goes(tiny_v
 
 def test_only_wanted_stages_are_explained(tiny_vit, maps):
     images, target, own = maps
-    rows = cascade_rows(tiny_vit, images, target, ["complete"], own, wanted=["head"])
+    rows = randomised_rows(tiny_vit, images, target, ["complete"], own, wanted=["head"])
     assert {row["stage"] for row in rows} == {"head"}
 
 

@@ -11,7 +11,7 @@ from running import start
 
 from attnguide import explain, load_model, stitch
 from attnguide.data.creatures.scenes import CLASS_NAMES, guide, pair
-from attnguide.evaluation.explanation_rows import explanation_rows
+from attnguide.evaluation.rows import explanation_rows
 from attnguide.models.reader import UnreadableImage
 from attnguide.store.maps import load_maps, picture_file, relevance_of
 from attnguide.store.table import read

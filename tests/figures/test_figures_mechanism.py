@@ -8,8 +8,8 @@ from running import near, one, table_of
 from running import start as run_command
 
 from attnguide import load_model
+from attnguide.evaluation.intervention_rows import MEASURES, crossed, last_steps
 from attnguide.evaluation.statistics import summarise
-from attnguide.evaluation.transfer import MEASURES, crossed, last_steps
 from attnguide.store.maps import load_maps
 from attnguide.store.table import read
 

@@ -6,7 +6,6 @@ import numpy as np
 import oracles_cams
 import pytest
 import torch
-from method_checks import counted
 from oracles import attention_and_gradient
 from timm.models.vision_transformer import VisionTransformer
 from tiny import SHAPES, pictures, tiny
@@ -104,22 +103,3 @@ def test_no_positive_evidence_is_zeros_and_a_warning(method):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         explain(vit, picture[1:], 0, method=method)
-
-
-def test_layers_count_from_both_ends():
-    vit = tiny(dtype=torch.float64, depth=3)
-    images = pictures(vit)
-    for method in TOKEN_METHODS:
-        maps = [explain(vit, images, 1, method=method, layer=k).relevance for k in (0, 2, -3, -1)]
-        assert torch.equal(maps[0], maps[2])
-        assert torch.equal(maps[1], maps[3])
-        assert not torch.equal(maps[0], maps[1])
-
-
-@ignore_zeros
-def test_one_forward_pass_for_all_targets_and_both_methods():
-    vit = tiny(dtype=torch.float64)
-    with counted(vit) as calls:
-        table = torch.tensor([[0, 1], [2, 3], [4, 0]])
-        explain_many(vit, pictures(vit), table, methods=TOKEN_METHODS)
-    assert calls == [3, 3]  # the shared one, and the one that ends in features

@@ -8,8 +8,6 @@ from oracles import attention_and_gradient
 from tiny import SHAPES, pictures, tiny
 
 from attnguide import explain, explain_many
-from attnguide.methods._feedback import last_gradient, last_layer
-from attnguide.tracing.trace import AttentionTrace
 
 START = {"tam": 1, "bi_head": 2, "bi_token": 2}
 
@@ -74,16 +72,6 @@ def test_forward_passes_are_shared_by_methods_and_targets():
         explain_many(vit, images, torch.tensor([[0, 1, 2], [3, 4, 0]]), methods=methods)
     assert sum(calls) == 2 * (1 + 12 + 1)  # the image, the path, the tokens of bi_token
     assert len(calls) == 1 + 3 + 1
-
-
-def test_gradient_of_the_last_layer_alone_is_the_whole_one():
-    vit = tiny("average", dtype=torch.float64, depth=3)
-    trace = AttentionTrace(vit, pictures(vit), torch.tensor([1, 4, 0]))
-    attention, logits = last_layer(vit, trace.images)
-    assert attention.grad_fn is None
-    gradient = last_gradient(trace, attention, logits, torch.arange(3))
-    torch.testing.assert_close(gradient, trace.gradient[-1], rtol=0, atol=1e-14)
-    torch.testing.assert_close(logits, trace.logits, rtol=0, atol=1e-13)
 
 
 def test_two_class_loss_is_differentiated_on_the_way():

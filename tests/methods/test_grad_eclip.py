@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from tiny import pictures, tiny
-from torch import nn
+from tiny import HandWritten, pictures, tiny
 
 from attnguide import explain
 
@@ -70,18 +69,7 @@ def test_equal_keys_give_zeros_not_nan():
 def test_a_network_that_does_not_show_its_queries_is_refused():
     vit = tiny()
 
-    class Own(nn.Module):
-        def __init__(self, attn):
-            super().__init__()
-            self.attn = attn
-
-        def forward(self, x, **_):
-            b, n, _ = x.shape
-            q, k, v = self.attn.qkv(x).reshape(b, n, 3, 2, -1).permute(2, 0, 3, 1, 4)
-            out = torch.softmax(q @ k.mT, dim=-1) @ v
-            return self.attn.proj(out.transpose(1, 2).reshape(b, n, -1))
-
     for block in vit.module.blocks:
-        block.attn = Own(block.attn)
+        block.attn = HandWritten(block.attn)
     with pytest.raises(ValueError, match=r"grad_eclip needs the queries.*tiny class_token"):
         explain(vit, pictures(vit), 1, method="grad_eclip")

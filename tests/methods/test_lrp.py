@@ -8,18 +8,17 @@ import numpy as np
 import oracles_lrp
 import pytest
 import torch
-from method_checks import check_refused, counted
+from method_checks import check_refused
 from oracles import attention_and_gradient
 from published import FIRST, arrays, image, real
 from tiny import pictures, tiny
 
-from attnguide import explain, explain_many
+from attnguide import explain
 from attnguide.methods._lrp.descent import descend, warn_float32
 from attnguide.methods._lrp.layer_rules import BALANCED
 from attnguide.methods._lrp.record import record
 from attnguide.tracing.trace import AttentionTrace
 
-METHODS = ("t_attr", "lrp", "partial_lrp")
 MODELS = ("class_token", "registers", "average", "layer_scale", "distilled", "non_square")
 
 
@@ -83,13 +82,6 @@ def test_two_class_loss_is_the_difference_of_two_classes():
     target, reference = (explain(vit, images, c, method="lrp").relevance for c in (1, 4))
     both = explain(vit, images, 1, method="lrp", loss="difference", reference=4).relevance
     torch.testing.assert_close(both, target - reference, rtol=1e-8, atol=1e-10)
-
-
-def test_forward_passes_are_shared():
-    vit = tiny(dtype=torch.float64)
-    with counted(vit) as calls:
-        explain_many(vit, pictures(vit), torch.tensor([[0, 1], [2, 3], [4, 0]]), methods=METHODS)
-    assert calls == [3, 3]
 
 
 def test_pixels_need_patches_made_by_one_convolution():

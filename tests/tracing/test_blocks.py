@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from attnguide import explain, wrap_model
-from attnguide.tracing.blocks import effective_weight, is_standard, odd_part, tokens_read
+from attnguide.tracing.blocks import effective_weight, is_standard, tokens_read, why_not_standard
 from attnguide.tracing.capture import capture
 from attnguide.tracing.trace import AttentionTrace
 
@@ -81,7 +81,7 @@ def test_a_forward_replaced_on_timm_s_class_is_seen(monkeypatch, wraps):
     vit = tiny(dtype=torch.float64)
     images, original = pictures(vit, 1), Attention.forward
     before = vit.module(images)
-    assert not odd_part(vit.module)
+    assert not why_not_standard(vit.module)
 
     def sharper(self, x, *_, **__):
         b, n, _ = x.shape
@@ -91,7 +91,7 @@ def test_a_forward_replaced_on_timm_s_class_is_seen(monkeypatch, wraps):
 
     replaced = functools.wraps(original)(sharper) if wraps else sharper
     monkeypatch.setattr(Attention, "forward", replaced)
-    assert odd_part(vit.module) == "its block 0 has a Attention whose forward was replaced"
+    assert why_not_standard(vit.module) == "its block 0 has a Attention whose forward was replaced"
     logits = explain(vit, images, 1).logits
     torch.testing.assert_close(logits, vit.module(images), rtol=0, atol=1e-12)
     assert not torch.allclose(logits, before)

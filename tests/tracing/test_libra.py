@@ -5,7 +5,7 @@ import pytest
 import torch
 from published import FIRST, arrays, cases, error, image, real
 from timm.layers import QuickGELU, RmsNorm, SwiGLU
-from tiny import SHAPES, pictures, tiny
+from tiny import SHAPES, HandWritten, pictures, tiny
 from torch import nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 
@@ -184,19 +184,8 @@ def test_the_forward_pass_is_unchanged_and_the_gradient_is_not(name):
 def test_attention_written_out_by_hand_gets_it_too():
     vit, other = (tiny(dtype=torch.float64) for _ in range(2))
 
-    class Own(nn.Module):
-        def __init__(self, attn):
-            super().__init__()
-            self.attn = attn
-
-        def forward(self, x, **_):
-            b, n, _ = x.shape
-            q, k, v = self.attn.qkv(x).reshape(b, n, 3, 2, -1).permute(2, 0, 3, 1, 4)
-            weights = torch.softmax(q @ k.mT * self.attn.scale, dim=-1)
-            return self.attn.proj((weights @ v).transpose(1, 2).reshape(b, n, -1))
-
     for block in other.module.blocks:
-        block.attn = Own(block.attn)
+        block.attn = HandWritten(block.attn)
     images = pictures(vit)
     got, expected = (explain(v, images, 1, gradient="libra").relevance for v in (other, vit))
     torch.testing.assert_close(got, expected)

@@ -123,22 +123,20 @@ def detail_rows(vit: ViT, comparisons: Sequence[Comparison], losses: Sequence[st
                 **_classes(vit, logits[index], pairs[index, place].tolist()),
             }
             for loss in own:
-                mine = {name: found[index] for name, found in maps.items()}
-                view = {"view": f"{loss} against {known['reference']}"}
-                rows.append({**_row(comparison, mine, loss), **known, **view})
+                relevance, eq8 = maps[loss][index], maps[EQ8][index] if EQ8 in maps else None
+                is_other = eq8 is not None and loss != EQ8
+                rows.append(
+                    {
+                        "image_id": comparison.view.id,
+                        "loss": loss,
+                        "like_eq8": correlation(relevance, eq8) if is_other else np.nan,
+                        **relevance_by_region(relevance, part_regions(comparison.view), REGIONS),
+                        **as_columns(relevance if comparison.is_shown else None),
+                        **known,
+                        "view": f"{loss} against {known['reference']}",
+                    }
+                )
     return pd.DataFrame(rows)
-
-
-def _row(comparison: Comparison, maps: Mapping[str, Tensor], loss: str) -> dict[str, Any]:
-    is_other = EQ8 in maps and loss != EQ8
-    like = correlation(maps[loss], maps[EQ8]) if is_other else np.nan
-    return {
-        "image_id": comparison.view.id,
-        "loss": loss,
-        "like_eq8": like,
-        **relevance_by_region(maps[loss], part_regions(comparison.view), REGIONS),
-        **as_columns(maps[loss] if comparison.is_shown else None),
-    }
 
 
 def _classes(vit: ViT, logits: Tensor, pair: Sequence[int]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 
 from attnguide.errors import InputError, unknown_name
 from attnguide.tracing.blocks import is_standard, prefix_block, tokens_read
@@ -107,31 +108,24 @@ class Network:
 
 def paths(model: Model) -> tuple[str, ...]:
     """The ways in which this model's masked logits can be had exactly, of `PATHS`."""
-    if not isinstance(model, ViT) or not has_separable_patches(model):
+    from timm.layers import PatchEmbed
+
+    if not isinstance(model, ViT) or not is_standard(model.module):
+        return PATHS[:1]
+    embed: Any = getattr(model.module, "patch_embed", None)
+    alone = type(embed) is PatchEmbed and embed.flatten  # every patch is embedded on its own
+    if not alone or not embed.proj.stride == embed.proj.kernel_size == tuple(model.patch_size):
         return PATHS[:1]
     shorter = tokens_read(model.module, model.num_tokens) < model.num_tokens
     return PATHS if shorter else PATHS[:2]
 
 
-def has_separable_patches(vit: ViT) -> bool:
-    """Whether this is timm's network and embeds every patch on its own: masks may act on tokens."""
-    from timm.layers import PatchEmbed
-
-    embed: Any = getattr(vit.module, "patch_embed", None)
-    return (
-        is_standard(vit.module)
-        and type(embed) is PatchEmbed
-        and embed.flatten
-        and tuple(embed.proj.stride) == tuple(embed.proj.kernel_size) == tuple(vit.patch_size)
-    )
-
-
 def _cut(model: Model, path: str) -> Network:
     """The model, cut where this path says."""
-    if not isinstance(model, ViT):
-        return Network("pixels", _as_they_are, model)
     if path == "pixels":
-        return Network(path, _as_they_are, _Whole(model))
+        leave = _Whole(model) if isinstance(model, ViT) else model
+        return Network(path, lambda images: images, leave)
+    assert isinstance(model, ViT)  # `paths`
     module: Any = model.module
 
     def embed(images: Tensor) -> Tensor:
@@ -140,10 +134,6 @@ def _cut(model: Model, path: str) -> Network:
 
     read = tokens_read(module, model.num_tokens) if path == "last block" else model.num_tokens
     return Network(path, embed, _Blocks(module, read), model.num_prefix)
-
-
-def _as_they_are(images: Tensor) -> Tensor:
-    return images
 
 
 class _Whole(nn.Module):
@@ -402,17 +392,13 @@ def openvino_leave(network: Network, example: Tensor, *, bf16: bool) -> Callable
 def is_faster(
     one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], example: Tensor
 ) -> bool:
-    """Whether the best of `one`'s calls beats the best of `other`'s, within half a second."""
-    calls = {one: float("inf"), other: float("inf")}
-    for call in calls:
-        call(example)
-    end = time.perf_counter() + TRIAL_S
-    while time.perf_counter() < end:
-        for call in calls:
-            start = time.perf_counter()
-            call(example)
-            calls[call] = min(calls[call], time.perf_counter() - start)
-    return calls[one] < calls[other]
+    """Whether calls of `one` take less time than those of `other`, in the median of a trial."""
+    seconds = []
+    for call in (one, other):
+        values = {"call": call, "example": example}
+        timer = Timer("call(example)", globals=values, num_threads=torch.get_num_threads())
+        seconds.append(timer.blocked_autorange(min_run_time=TRIAL_S / 2).median)
+    return seconds[0] < seconds[1]
 
 
 def _copied(model: Any, engine: Engine) -> ViT:

@@ -89,16 +89,12 @@ def negative_share(region: str) -> Measure:
 
 def mass_share(region: str) -> Measure:
     """Share of the mass of either sign that lies in a region, in [0, 1]."""
-    return lambda rows: _ratio(
-        rows[f"positive_{region}"] + rows[f"negative_{region}"], rows["positive"] + rows["negative"]
-    )
+    return lambda rows: _ratio(_mass(rows, region), _mass(rows))
 
 
 def positive_within(region: str) -> Measure:
     """Share of a region's mass that is positive: 1 where all of it is red, 0 where it is blue."""
-    return lambda rows: _ratio(
-        rows[f"positive_{region}"], rows[f"positive_{region}"] + rows[f"negative_{region}"]
-    )
+    return lambda rows: _ratio(rows[f"positive_{region}"], _mass(rows, region))
 
 
 def area(region: str) -> Measure:
@@ -108,20 +104,12 @@ def area(region: str) -> Measure:
 
 def net_positive(region: str) -> Measure:
     """1 where the signed mass of a region is positive, 0 where not, NaN where it is empty."""
-    return of_kind("answers")(
-        lambda rows: _where_known(
-            rows[f"positive_{region}"] > rows[f"negative_{region}"], rows[f"area_{region}"]
-        )
-    )
+    return of_kind("answers")(lambda rows: _if_there(_net(rows, region) > 0, rows, region))
 
 
 def net_negative(region: str) -> Measure:
     """1 where the signed mass of a region is negative, 0 where not, NaN where it is empty."""
-    return of_kind("answers")(
-        lambda rows: _where_known(
-            rows[f"negative_{region}"] > rows[f"positive_{region}"], rows[f"area_{region}"]
-        )
-    )
+    return of_kind("answers")(lambda rows: _if_there(_net(rows, region) < 0, rows, region))
 
 
 @of_kind("answers")
@@ -157,8 +145,7 @@ def guided_share(rows: pd.DataFrame) -> pd.Series[float]:
 
     A map that knows nothing of the parts has 0.5.
     """
-    right = rows["positive_own"] + rows["negative_guide"]
-    return _ratio(right, rows["positive"] + rows["negative"])
+    return _ratio(rows["positive_own"] + rows["negative_guide"], _mass(rows))
 
 
 def column(name: str, kind: Literal["answers", "mean"] | None = None) -> Measure:
@@ -172,9 +159,7 @@ def column(name: str, kind: Literal["answers", "mean"] | None = None) -> Measure
 
 def net_share(region: str) -> Measure:
     """Signed mass on a region over the mass of the whole map, in [-1, 1]."""
-    return lambda rows: _ratio(
-        rows[f"positive_{region}"] - rows[f"negative_{region}"], rows["positive"] + rows["negative"]
-    )
+    return lambda rows: _ratio(_net(rows, region), _mass(rows))
 
 
 def like(role: str) -> Measure:
@@ -196,5 +181,15 @@ def _ratio(part: pd.Series[float], whole: pd.Series[float]) -> pd.Series[float]:
     return part / whole.where(whole > 0)
 
 
-def _where_known(answer: pd.Series[bool], size: pd.Series[float]) -> pd.Series[float]:
-    return answer.astype(float).where(size > 0)
+def _mass(rows: pd.DataFrame, region: str = "") -> pd.Series[float]:
+    """Of either sign; of the whole map, or in a region."""
+    end = f"_{region}" if region else ""
+    return rows[f"positive{end}"] + rows[f"negative{end}"]
+
+
+def _net(rows: pd.DataFrame, region: str) -> pd.Series[float]:
+    return rows[f"positive_{region}"] - rows[f"negative_{region}"]
+
+
+def _if_there(answer: pd.Series[bool], rows: pd.DataFrame, region: str) -> pd.Series[float]:
+    return answer.astype(float).where(rows[f"area_{region}"] > 0)

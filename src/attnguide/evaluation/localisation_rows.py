@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from attnguide.data.views import View
 from attnguide.evaluation.localisation import correlation, regions, relevance_by_region
 from attnguide.evaluation.metrics import spearman
-from attnguide.evaluation.rows import Maps, maps_of, row_of
+from attnguide.evaluation.rows import answer, forward, maps_of, number_of, row_of
 from attnguide.losses import Loss, logit
 from attnguide.methods import Method
 from attnguide.types import ViT
@@ -54,9 +53,13 @@ def localisation_rows(
     targets = torch.cat([own, extra], 1)
     if reference is None:
         maps, logits = maps_of(vit, images, targets, methods, loss=loss)
-    else:
-        maps, logits = _two_class_maps(vit, images, own, targets, methods, loss, reference)
-    probabilities = logits.double().softmax(-1)
+    else:  # every column of targets has second classes of its own
+        columns = []
+        for target in targets.unbind(1):
+            second = _references(vit, images, own, target, reference)
+            columns.append(maps_of(vit, images, target, methods, loss=loss, reference=second))
+        maps = {label: torch.stack([one[label] for one, _ in columns], 1) for label in methods}
+        logits = columns[0][1]
     rows = []
     for index, view in enumerate(views):
         count = len(view.targets)
@@ -70,9 +73,7 @@ def localisation_rows(
                     | {
                         "place": place,
                         "role": "target" if place < count else COMPETITORS[place - count],
-                        "prediction": int(logits[index].argmax()),
-                        "probability": float(probabilities[index, target]),
-                        "logit": float(logits[index, target]),
+                        **answer(logits[index], target),
                         "correlation": correlation(each[0], each[place]) if place else np.nan,
                         "rank_correlation": spearman(each[0], each[place]) if place else np.nan,
                         "regions": view.regions,
@@ -83,34 +84,14 @@ def localisation_rows(
     return pd.DataFrame(rows)
 
 
-def _two_class_maps(
-    vit: ViT,
-    images: Tensor,
-    own: Tensor,
-    targets: Tensor,
-    methods: Mapping[str, Method],
-    loss: Loss,
-    reference: str,
-) -> tuple[Maps, Tensor]:
-    """As `maps_of`; every column of targets has second classes of its own."""
-    columns = []
-    for target in targets.unbind(1):
-        second = _references(vit, images, own, target, reference)
-        columns.append(maps_of(vit, images, target, methods, loss=loss, reference=second))
-    maps = {label: torch.stack([own[label] for own, _ in columns], 1) for label in methods}
-    return maps, columns[0][1]
-
-
 def _competitors(vit: ViT, images: Tensor, views: Sequence[View]) -> Tensor:
     """(B, 2) the most probable class that is no target, and one at random of the others."""
     chosen = []
-    for row, view in zip(_logits(vit, images), views, strict=True):
-        row = row.clone()
+    for row, view in zip(forward(vit, images), views, strict=True):
         row[list(view.targets)] = -torch.inf
         second = int(row.argmax())
         others = [c for c in range(len(row)) if c not in (*view.targets, second)]
-        digest = hashlib.sha256(view.id.encode()).digest()
-        chosen.append([second, others[int.from_bytes(digest[:4], "big") % len(others)]])
+        chosen.append([second, others[number_of(view.id, len(others))]])
     return torch.tensor(chosen)
 
 
@@ -120,11 +101,5 @@ def _references(vit: ViT, images: Tensor, own: Tensor, target: Tensor, reference
         first, second = own[:, 0], own[:, -1]
         return torch.where(target == first, second, first)
     if reference == "runner-up":
-        logits = _logits(vit, images).scatter(1, target.unsqueeze(1), -torch.inf)
-        return logits.argmax(-1)
+        return forward(vit, images).scatter(1, target.unsqueeze(1), -torch.inf).argmax(-1)
     return torch.full_like(target, vit.class_index(reference))
-
-
-def _logits(vit: ViT, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return vit.module(images.to(vit.device, vit.dtype)).cpu()

@@ -1,4 +1,4 @@
-"""Faithfulness of a map as a number: from curves (AUC), single cells, groups, random weights.
+"""Faithfulness of a map as a number: from curves (AUC), single cells, random weights.
 
 Pure functions on arrays. What the model answers comes in (drops, curves), a number goes out; NaN
 where it is not defined, never a guess. "Least first" and "most first" are the curves of filling the
@@ -91,48 +91,6 @@ def single_deletion(relevance: ArrayLike, drops: ArrayLike) -> float:
     """
     answers = _floats(drops)
     return spearman(cell_sums(relevance, len(answers)), answers)
-
-
-def ranked_groups(relevance: ArrayLike, count: int) -> list[NDArray[np.intp]]:
-    """Patches (row-major), most relevant first, in groups of nearly equal size, for `saco`.
-
-    Ties go by position. With a count that divides the number of patches, sizes are equal.
-    """
-    values = _floats(relevance).ravel()
-    if not np.isfinite(values).all():
-        raise InputError("a map with values that are not finite has no order; look at the method")
-    order = np.argsort(-values, kind="stable")
-    if not 2 <= count <= len(order):
-        raise InputError(f"groups must be 2 to {len(order)} (patches), got {count}")
-    return np.array_split(order, count)
-
-
-def saco(sums: ArrayLike, drops: ArrayLike) -> float:
-    """Salience-guided faithfulness, in [-1, 1]: pairs in the right order minus pairs in the wrong.
-
-    A pair of groups weighs the difference of their relevance. Equal drops count as right, so a
-    model that ignores the image has 1: report `tied_share` beside it. NaN if all sums are equal.
-
-    Args:
-        sums: (K,) relevance of each group, most relevant first; see `ranked_groups`.
-        drops: (K,) probability of the clean image minus that with this group alone filled.
-
-    Source: Wu et al., CVPR 2024; groups, fill and class are not in their code.
-    """
-    s, d = _floats(sums), _floats(drops)
-    first, second = np.triu_indices(len(s), 1)
-    gaps = s[first] - s[second]
-    if _constant(s) or not np.isfinite(d).all():
-        return float("nan")
-    right = np.where(d[first] >= d[second], gaps, -gaps)
-    return float(right.sum() / np.abs(gaps).sum())
-
-
-def tied_share(drops: ArrayLike) -> float:
-    """Share of the pairs of groups whose drops are equal, which `saco` counts as right."""
-    d = _floats(drops)
-    first, second = np.triu_indices(len(d), 1)
-    return float((d[first] == d[second]).mean())
 
 
 def completeness_error(total: ArrayLike, difference: ArrayLike) -> tuple[Floats, Floats]:

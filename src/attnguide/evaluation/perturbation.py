@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
@@ -30,7 +31,7 @@ from attnguide.evaluation.engines import Engine, Masked, MaskedModel, Model, pre
 from attnguide.evaluation.fills import check_fill, filled, linear_filled, normalisation, seeds_of
 from attnguide.evaluation.metrics import area_under_curve
 from attnguide.inputs import Target, check_images, class_targets
-from attnguide.tracing.tokens import check_free_tokens, kept_logits
+from attnguide.tracing.tokens import check_free_tokens, kept_logits, layers
 from attnguide.types import Explanation, ViT, notebook
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 FRACTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 ORDERS = ("positive", "negative")
 Relevance = Tensor | Explanation
-Column = tuple[int, int]  # number of a ranking, number of its patches that are masked
+Key = tuple[str, str]  # name of a map, order
+Column = tuple[Key, int]  # of a ranking, how many of its patches are masked
 
 
 @dataclass(frozen=True)
@@ -185,28 +187,29 @@ def perturb_many(
     if fill == "drop":
         _check_drop(vit, max(counts))
 
-    rankings, number_of = _rankings(maps, orders)
-    columns = [
-        (0 if count in (0, grid[0] * grid[1]) else number, count)
-        for number in range(len(rankings))
-        for count in counts
-    ]
-    distinct = list(dict.fromkeys(columns))
+    rankings = {
+        (name, order): rank_patches(relevance.flatten(1), order)
+        for name, relevance in maps.items()
+        for order in orders
+    }
+    first, alike = next(iter(rankings)), (0, grid[0] * grid[1])
+    columns = {
+        key: [(first if count in alike else key, count) for count in counts] for key in rankings
+    }
+    distinct = list(dict.fromkeys(chain(*columns.values())))
     model = prepare(vit, engine, images.device.type)
     with model.running():
         if fill == "drop":
             logits = _logits_of_kept(model, images, rankings, distinct)
         else:
             masked = _masked(model, images, grid, fill, seeds)
-            ranks = [ranking.argsort(-1) for ranking in rankings]
-            keep = [ranks[number] >= count for number, count in distinct]
+            ranks = {key: ranking.argsort(-1) for key, ranking in rankings.items()}
+            keep = [ranks[key] >= count for key, count in distinct]
             logits = _logits(model, masked, distinct, keep)
-    curves = {}
-    for name, relevance in maps.items():
-        for order in orders:
-            start = number_of[id(relevance), order] * len(counts)
-            steps = [logits[column] for column in columns[start : start + len(counts)]]
-            curves[name, order] = _curve(torch.stack(steps, 1), labels, fractions, order)
+    curves = {
+        key: _curve(torch.stack([logits[c] for c in own], 1), labels, fractions, key[1])
+        for key, own in columns.items()
+    }
     if check_finite:
         require_finite(torch.stack([curve.logit for curve in curves.values()]))
     return curves
@@ -236,23 +239,6 @@ def rank_patches(relevance: Tensor, order: str) -> Tensor:
     return relevance.argsort(dim=-1, descending=order == "positive", stable=True)
 
 
-def _rankings(
-    maps: Mapping[str, Tensor], orders: Sequence[str]
-) -> tuple[list[Tensor], dict[tuple[int, str], int]]:
-    """Rankings (B, P), and the number of the one of each map (by its `id`) and order.
-
-    A map that has two names is ranked, and evaluated, once.
-    """
-    rankings: list[Tensor] = []
-    number_of: dict[tuple[int, str], int] = {}
-    for relevance in maps.values():
-        for order in orders:
-            if (id(relevance), order) not in number_of:
-                number_of[id(relevance), order] = len(rankings)
-                rankings.append(rank_patches(relevance.flatten(1), order))
-    return rankings, number_of
-
-
 def check_fractions(fractions: Sequence[float]) -> None:
     """Refuse fractions that do not increase or leave [0, 1].
 
@@ -267,8 +253,8 @@ def check_fractions(fractions: Sequence[float]) -> None:
 def _maps(
     relevances: Mapping[str, Relevance], device: torch.device, check_finite: bool
 ) -> dict[str, Tensor]:
-    """Maps by name, on one device; one that is given under two names stays one tensor."""
-    moved: dict[int, Tensor] = {}
+    """Maps by name, on one device."""
+    maps = {}
     for name, given in relevances.items():
         tensor = given.relevance if isinstance(given, Explanation) else given
         if not isinstance(tensor, Tensor):
@@ -276,13 +262,13 @@ def _maps(
                 f"relevance {name!r} must be a Tensor (B, rows, cols) or an Explanation, got "
                 f"{type(tensor).__name__}"
             )
-        moved.setdefault(id(given), tensor.detach().to(device, non_blocking=True))
-        if check_finite and not bool(torch.isfinite(moved[id(given)]).all()):
+        maps[name] = tensor.detach().to(device, non_blocking=True)
+        if check_finite and not bool(torch.isfinite(maps[name]).all()):
             raise InputError(
                 f"relevance {name!r} contains NaN or infinite values, which have no order; compute "
                 "it in float64"
             )
-    return {name: moved[id(given)] for name, given in relevances.items()}
+    return maps
 
 
 def _labels(vit: Model, label: Target, batch: int) -> Tensor:
@@ -331,11 +317,7 @@ def _check_drop(vit: Model, most: int) -> None:
             f"fill='drop' removes tokens of a ViT, got {type(vit).__name__}; make one with "
             "wrap_model, or use fill='zero'"
         )
-    if not hasattr(vit.module, "blocks"):
-        raise InputError(
-            f"fill='drop' is not defined for {vit.name} ({type(vit.module).__name__}), which "
-            "keeps no list of its layers in `blocks`; use fill='zero'"
-        )
+    layers(vit)  # that there are blocks
     check_free_tokens("fill='drop'", vit, instead="fill='zero'")
     everything = most == vit.grid[0] * vit.grid[1]
     if everything and (vit.readout is None or bool(vit.readout[vit.num_prefix :].any())):
@@ -383,7 +365,7 @@ def _masked(
 
 
 def _logits_of_kept(
-    model: MaskedModel, images: Tensor, rankings: Sequence[Tensor], columns: Sequence[Column]
+    model: MaskedModel, images: Tensor, rankings: Mapping[Key, Tensor], columns: Sequence[Column]
 ) -> dict[Column, Tensor]:
     """(B, C) logits for every column, whose masked patches leave the sequence.
 
@@ -411,7 +393,7 @@ def _logits_of_kept(
     logits: dict[Column, Tensor] = {}
     for count in dict.fromkeys(count for _, count in columns):
         alike = [column for column in columns if column[1] == count]
-        kept = [rankings[number][:, count:].sort(-1).values for number, _ in alike]
+        kept = [rankings[key][:, count:].sort(-1).values for key, _ in alike]
         logits |= _logits(model, dropped, alike, kept)
     return logits
 

@@ -129,10 +129,7 @@ def _table(
     loss: str,
 ) -> pd.DataFrame:
     """A row per curve, image and fraction."""
-    steps = len(fractions)
-    images, curves = len(names), len(keys)
-    image = np.tile(np.repeat(np.arange(images), steps), curves)
-    curve = np.repeat(np.arange(curves), steps * images)
+    curve, image, step = np.indices(numbers.shape[1:]).reshape(3, -1)
     fill, method, order = (
         np.array(column, dtype=object)[curve] for column in zip(*keys, strict=True)
     )
@@ -143,7 +140,7 @@ def _table(
             "label": classes[0][image],
             "target": classes[1][image],
             "prediction": prediction.astype(np.int64),
-            "fraction": np.tile(np.array(fractions, dtype=np.float64), images * curves),
+            "fraction": np.array(fractions, dtype=np.float64)[step],
             "correct": correct.astype(bool),
             "probability": probability,
             "logit": logit,

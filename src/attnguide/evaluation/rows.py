@@ -1,11 +1,15 @@
-"""What every table of maps is made of: maps of several methods, and the row of one map."""
+"""What every table of maps is made of: maps of several methods, and what a row says of one map."""
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import torch
 from torch import Tensor
 
 from attnguide.api import Target, explain_many
@@ -13,8 +17,9 @@ from attnguide.data.views import View
 from attnguide.losses import Loss
 from attnguide.methods import Method
 from attnguide.store.maps import as_columns
-from attnguide.types import ViT
+from attnguide.types import Explanation, ViT
 
+CHUNK = 32  # pictures per forward pass
 Maps = dict[str, Tensor]  # by method: (B, rows, cols), or (B, T, rows, cols) of several targets
 
 
@@ -45,6 +50,13 @@ def maps_of(
     return maps, next(iter(many.values())).logits.cpu()
 
 
+def forward(vit: ViT, images: Tensor) -> Tensor:
+    """(B, C) logits on the CPU, a few pictures at a time."""
+    with torch.no_grad():
+        parts = [vit.logits(part.to(vit.device, vit.dtype)).cpu() for part in images.split(CHUNK)]
+    return torch.cat(parts)
+
+
 def row_of(
     vit: ViT,
     view: View,
@@ -71,3 +83,65 @@ def row_of(
         "target_name": vit.class_names[target],
         **as_columns(relevance),
     }
+
+
+def answer(logits: Tensor, target: int) -> dict[str, Any]:
+    """Columns of the model's answer, logits (C,): its class, and what it says of the target."""
+    return {
+        "prediction": int(logits.argmax()),
+        "probability": float(logits.double().softmax(-1)[target]),
+        "logit": float(logits[target]),
+    }
+
+
+def number_of(image_id: str, count: int) -> int:
+    """A number in [0, count) that depends on the picture's id alone, as if it were drawn."""
+    return int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:4], "big") % count
+
+
+def explanation_rows(
+    vit: ViT,
+    many: Mapping[str, Explanation],
+    ids: Sequence[str],
+    labels: Sequence[int | None],
+    own: Tensor | None = None,
+) -> pd.DataFrame:
+    """One row per picture and method.
+
+    `positive_share` is the positive part of the relevance over its magnitude, in [0, 1], missing
+    for a map of zeros; `largest` is the largest magnitude, by which a map is divided for display.
+
+    Args:
+        vit: Names the classes.
+        many: One target per image, as `explain_many` gives it.
+        ids: Of the images.
+        labels: Class of each image, None where it is not known.
+        own: (rows, cols), 1 on the patches that `positive_share` counts; None for all of them.
+    """
+    rows = []
+    for place, (name, label) in enumerate(zip(ids, labels, strict=True)):
+        for method, explanation in many.items():
+            logits, target = explanation.logits[place], int(explanation.target[place])
+            relevance = explanation.relevance[place].detach().float().cpu()
+            counted = relevance.numpy() if own is None else relevance.numpy() * own.cpu().numpy()
+            size = float(np.abs(counted).sum())
+            known = answer(logits, target)
+            prediction = known["prediction"]
+            rows.append(
+                {
+                    "image_id": name,
+                    "method": method,
+                    "target": target,
+                    "target_name": vit.class_names[target],
+                    **known,
+                    "prediction_name": vit.class_names[prediction],
+                    "prediction_probability": answer(logits, prediction)["probability"],
+                    "label": label,
+                    "label_name": "" if label is None else vit.class_names[label],
+                    "loss": explanation.settings.get("loss", "logit"),
+                    "positive_share": float(counted.clip(min=0).sum()) / size if size else np.nan,
+                    "largest": float(relevance.abs().max()),
+                    **as_columns(relevance),
+                }
+            )
+    return pd.DataFrame(rows).astype({"label": "Int64"})

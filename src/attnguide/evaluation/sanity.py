@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -16,20 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attnguide.api import explain_many
-from attnguide.errors import InputError
 from attnguide.evaluation.fills import seed_of_name
 from attnguide.evaluation.metrics import completeness_error, similarity
-from attnguide.methods import Method
+from attnguide.evaluation.rows import Maps, forward, maps_of
+from attnguide.methods import Method, fact_of
+from attnguide.tracing.tokens import layers
 from attnguide.types import ViT
 
 STD = 0.02  # of a new weight, as timm initialises a ViT
-Maps = dict[str, Tensor]  # (B, rows, cols) by method
-_BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
 def stages(vit: ViT) -> dict[str, list[str]]:
-    """Names of the parameters of every stage of the cascade, from the head down to the embedding.
+    """Names of the parameters of every stage of weights, from the head down to the embedding.
 
     One stage each: the head, the final norm, every block from the last to the first; then all that
     makes tokens of the image.
@@ -37,33 +33,26 @@ def stages(vit: ViT) -> dict[str, list[str]]:
     Raises:
         ValueError: a network without `blocks`.
     """
-    names = [name for name, _ in vit.module.named_parameters()]
-    numbers = {int(match.group(1)) for name in names if (match := _BLOCK.match(name))}
-    if not numbers:
-        raise InputError(
-            f"{vit.name} has no `blocks` whose weights could be lost one after the other; the "
-            "cascade needs a network of timm's form"
-        )
-    found = {
-        "head": [n for n in names if n.startswith("head")],
-        "norm": [n for n in names if n.startswith(("norm.", "fc_norm."))],
-        **{
-            f"block {number + 1}": [n for n in names if n.startswith(f"blocks.{number}.")]
-            for number in sorted(numbers, reverse=True)
-        },
+    blocks = range(len(layers(vit)), 0, -1)
+    begins = {
+        "head": ("head",),
+        "norm": ("norm.", "fc_norm."),
+        **{f"block {number}": (f"blocks.{number - 1}.",) for number in blocks},
+        "embedding": ("",),
     }
-    taken = {name for own in found.values() for name in own}
-    found["embedding"] = [name for name in names if name not in taken]
-    return {stage: own for stage, own in found.items() if own}
+    found: dict[str, list[str]] = {stage: [] for stage in begins}
+    for name, _ in vit.module.named_parameters():
+        found[next(stage for stage, begin in begins.items() if name.startswith(begin))].append(name)
+    return {stage: names for stage, names in found.items() if names}
 
 
 @contextmanager
-def cascade(vit: ViT, seed: int = 0) -> Iterator[Iterator[str]]:
+def randomised_weights(vit: ViT, seed: int = 0) -> Iterator[Iterator[str]]:
     """Loses the weights of one stage after the other; afterwards they are what they were, exactly.
 
     Weights are drawn anew as timm does it: matrices, tokens and positions from a normal
     distribution of deviation 0.02, cut at two deviations, biases 0, norms 1 and 0; other vectors,
-    such as layer scales, are shuffled. One generator for the whole cascade, so that layers of one
+    such as layer scales, are shuffled. One generator for all stages, so that layers of one
     shape do not get the same weights.
 
     Args:
@@ -108,7 +97,7 @@ def _renew(network: nn.Module, name: str, parameter: Tensor, generator: torch.Ge
             parameter.copy_(values)
 
 
-def cascade_rows(
+def randomised_rows(
     vit: ViT,
     images: Tensor,
     target: Tensor,
@@ -130,18 +119,25 @@ def cascade_rows(
         wanted: Stages at which maps are made; all by default.
     """
     rows = []
-    with cascade(vit, seed) as losing:
+    with randomised_weights(vit, seed) as losing:
         for number, stage in enumerate(losing, 1):
-            if wanted is not None and stage not in wanted:
-                continue
-            lost = explain_many(vit, images, target, methods=methods)
-            for label in methods:
-                theirs = lost[label].relevance.cpu()
-                for index, (own, other) in enumerate(zip(maps[label], theirs, strict=True)):
-                    rows.append({"index": index, "method": label, "check": "random weights",
-                                 "stage": stage, "number": number, **similarity(own, other),
-                                 "ssim": structural_similarity(own, other)})  # fmt: skip
+            if wanted is None or stage in wanted:
+                lost, _ = maps_of(vit, images, target, methods)
+                found = _compared("random weights", stage, maps, lost, ssim=structural_similarity)
+                rows += [row | {"number": number} for row in found]
     return rows
+
+
+def _compared(
+    check: str, stage: str, maps: Maps, others: Maps, **measures: Callable[[Tensor, Tensor], float]
+) -> list[dict[str, Any]]:
+    """A row per method and image: how like its map is to the other, by `similarity` and more."""
+    return [
+        {"index": index, "method": label, "check": check, "stage": stage, **similarity(own, other)}
+        | {name: measure(own, other) for name, measure in measures.items()}
+        for label, found in others.items()
+        for index, (own, other) in enumerate(zip(maps[label], found, strict=True))
+    ]
 
 
 def structural_similarity(first: Tensor, second: Tensor) -> float:
@@ -152,16 +148,14 @@ def structural_similarity(first: Tensor, second: Tensor) -> float:
     Source: Wang et al., IEEE TIP 2004, for parameter randomisation Adebayo et al., NeurIPS 2018;
     window and constants of torchmetrics' defaults, on maps of 4 pixels per patch.
     """
-    from torchmetrics.functional.image import (
-        structural_similarity_index_measure,
-    )  # drawing: no need
+    from torchmetrics.functional import image  # drawing does without
 
     largest = torch.stack([first.abs().max(), second.abs().max()])
     if not (largest.isfinite() & (largest > 0)).all():
         return float("nan")
     scaled = torch.stack([first, second]).double() / largest.view(2, 1, 1).double()
     drawn = functional.interpolate((scaled[:, None] + 1) / 2, scale_factor=4, mode="bilinear")
-    found = structural_similarity_index_measure(drawn[:1], drawn[1:], data_range=1.0)
+    found = image.structural_similarity_index_measure(drawn[:1], drawn[1:], data_range=1.0)
     assert isinstance(found, Tensor)  # a pair only where the contrast is asked for too
     return float(found)
 
@@ -179,28 +173,17 @@ def noise_rows(
     """How like every map is to that of the picture with a little noise; of the same class.
 
     Args:
-        vit, images, target, methods, maps: As in `cascade_rows`.
+        vit, images, target, methods, maps: As in `randomised_rows`.
         names: Of the images; with the seed they fix the noise.
         sigma: Standard deviation of the noise, in image space [0, 1].
         seed: Of the noise.
     """
     std = getattr(vit.preprocess, "std", None)
     scale = torch.tensor(std if std is not None else (1.0, 1.0, 1.0)).view(3, 1, 1)
-    noisy = torch.stack([image.cpu() + sigma / scale * _noise(name, seed, image)
-                         for name, image in zip(names, images, strict=True)])  # fmt: skip
-    other = explain_many(vit, noisy, target, methods=methods)
-    return [
-        {"index": index, "method": label, "check": "noise", "stage": f"{sigma:g}",
-         **similarity(own, theirs)}
-        for label in methods
-        for index, (own, theirs) in enumerate(
-            zip(maps[label], other[label].relevance.cpu(), strict=True))
-    ]  # fmt: skip
-
-
-def _noise(name: str, seed: int, image: Tensor) -> Tensor:
-    generator = torch.Generator().manual_seed(seed_of_name(name, seed))
-    return torch.randn(image.shape, generator=generator)
+    draws = (torch.Generator().manual_seed(seed_of_name(name, seed)) for name in names)
+    noise = torch.stack([torch.randn(images.shape[1:], generator=draw) for draw in draws])
+    noisy, _ = maps_of(vit, images.cpu() + sigma / scale * noise, target, methods)
+    return _compared("noise", f"{sigma:g}", maps, noisy)
 
 
 def precision_rows(
@@ -208,15 +191,8 @@ def precision_rows(
 ) -> list[dict[str, Any]]:
     """How far every map is from the one in float64: largest difference over largest relevance."""
     double = replace(vit, module=copy.deepcopy(vit.module).double())
-    other = explain_many(double, images.double(), target, methods=methods)
-    rows = []
-    for label in methods:
-        exact = other[label].relevance.cpu()
-        for index, (own, theirs) in enumerate(zip(maps[label], exact, strict=True)):
-            gap = relative_gap(own, theirs)
-            rows.append({"index": index, "method": label, "check": "precision", "stage": "float32",
-                         "error": gap, **similarity(own, theirs)})  # fmt: skip
-    return rows
+    exact, _ = maps_of(double, images.double(), target, methods)
+    return _compared("precision", "float32", maps, exact, error=relative_gap)
 
 
 def relative_gap(own: Tensor, exact: Tensor) -> float:
@@ -231,10 +207,7 @@ def promised_sum(method: Method) -> str:
     "difference" is the logit minus that of a grey picture (0 in normalised space); "logit" the
     logit alone, which biases keep a map from reaching.
     """
-    function = method
-    while hasattr(function, "func"):
-        function = function.func
-    return str(getattr(import_module(function.__module__), "SUM", ""))
+    return str(fact_of(method, "SUM", ""))
 
 
 def completeness_rows(
@@ -242,8 +215,7 @@ def completeness_rows(
 ) -> list[dict[str, Any]]:
     """How far the sum of a map is from what its method promises; of methods that promise one."""
     grey = torch.zeros_like(images[:1])
-    with torch.no_grad():
-        logits = vit.logits(torch.cat([images, grey]).to(vit.device, vit.dtype)).double().cpu()
+    logits = forward(vit, torch.cat([images, grey])).double()
     own = logits[:-1].gather(1, target.cpu().unsqueeze(1))[:, 0].numpy()
     base: NDArray[np.float64] = logits[-1][target.cpu()].numpy()
     rows = []

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from attnguide.data.views import View
@@ -18,11 +16,11 @@ from attnguide.evaluation.localisation import (
     positive_share,
 )
 from attnguide.evaluation.localisation_rows import localisation_rows
-from attnguide.evaluation.metrics import area_under_curve, srg
+from attnguide.evaluation.metrics import srg
 from attnguide.evaluation.perturbation import perturb_many
 from attnguide.evaluation.ranking import LESS, MORE, NEAR_ZERO
 from attnguide.evaluation.rows import Maps, maps_of
-from attnguide.evaluation.sanity import cascade_rows, noise_rows
+from attnguide.evaluation.sanity import noise_rows, randomised_rows
 from attnguide.evaluation.statistics import Measure
 from attnguide.methods import Method
 from attnguide.store.maps import COLUMNS
@@ -89,7 +87,7 @@ def faithfulness_scores(
     """
     maps, _ = maps_of(vit, images, target, methods)
     rows = area_rows(vit, images, maps, target, fractions, engine)
-    lost = cascade_rows(vit, images, target, methods, maps, seed, wanted=("head", "embedding"))
+    lost = randomised_rows(vit, images, target, methods, maps, seed, wanted=("head", "embedding"))
     noisy = noise_rows(vit, images, names, target, methods, maps, SIGMA, seed)
     measure = {"head": HEAD, "embedding": ALL, f"{SIGMA:g}": NOISE}  # by stage
     rows += [
@@ -128,11 +126,8 @@ def area_rows(
     rows = []
     for label in maps:
         least, most = (curves[label, order] for order in ("negative", "positive"))
-        hits = [np.asarray(curve.correct.double().cpu()) for curve in (least, most)]
-        gain = 100 * srg(least.fraction.numpy(), *hits)
-        found = {SRG: gain}
-        for name, values in zip((LEAST, MOST), hits, strict=True):
-            found[name] = 100 * area_under_curve(least.fraction, torch.from_numpy(values)).numpy()
-        rows += [(index, label, name, float(value)) for name, own in found.items()
-                 for index, value in enumerate(own)]  # fmt: skip
+        gain = 100 * srg(least.fraction, least.correct.cpu(), most.correct.cpu())
+        areas = {SRG: gain, LEAST: least.auc_per_image(), MOST: most.auc_per_image()}
+        rows += [(index, label, name, value) for name, own in areas.items()
+                 for index, value in enumerate(own.tolist())]  # fmt: skip
     return rows

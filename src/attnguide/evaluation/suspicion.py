@@ -5,7 +5,6 @@ Pictures come with the label that somebody gave them, which the model was perhap
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from attnguide.api import explain_many
-from attnguide.evaluation.pieces import forward
+from attnguide.evaluation.rows import forward, maps_of
 from attnguide.evaluation.statistics import NOT_KNOWN, Estimate, middle_95, resample, wilson
+from attnguide.methods import complete
 from attnguide.types import ViT
 
 DETAIL, BESIDE, CONFIDENT, CLUSTERS = (
@@ -43,12 +42,9 @@ def detail_signal(
     The map is complete correction of the relative contrast of label and other class (the paper's
     Eq. 8): blue is what makes the picture the other class.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "relative_contrast needs both logits positive")
-        many = explain_many(
-            vit, images, label, methods=["complete"], loss="relative_contrast", reference=other
-        )
-    maps = many["complete"].relevance.cpu()
+    method = {"complete": complete.explain}
+    found, _ = maps_of(vit, images, label, method, loss="relative_contrast", reference=other)
+    maps = found["complete"]
     size = maps.abs().sum((1, 2)).double()
     against = (-maps).clamp(min=0).sum((1, 2)).double()
     return (against / size.where(size > 0, torch.nan)).numpy(), maps

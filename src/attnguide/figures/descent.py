@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from attnguide.evaluation.intervention_rows import crossed
 from attnguide.evaluation.statistics import estimate_curve
-from attnguide.evaluation.transfer import crossed
 from attnguide.figures.experiment import Stored
 from attnguide.store.files import write_atomic
 from attnguide.store.maps import relevance_of, stored_picture

@@ -15,7 +15,7 @@ from attnguide.figures.experiment import Choices, Rows, Study
 from attnguide.figures.selecting import in_groups
 from attnguide.figures.shown import pictures_of
 from attnguide.figures.table_figure import TableFigure
-from attnguide.methods import Method, class_blind_methods, cost_of, list_methods, name_of
+from attnguide.methods import Method, class_blind_methods, fact_of, list_methods, name_of
 
 Entries = Sequence[tuple[Item, Any]]
 SLOW, SLOWEST = 40, 200  # COST of a method, in forward passes
@@ -75,7 +75,7 @@ class MethodStudy(TableFigure):
     def _allowed(self, method: Method) -> int | None:
         """On how many pictures the budget lets it be measured."""
         slow, slowest = self.budget
-        cost = cost_of(method)
+        cost = fact_of(method, "COST", 0)
         return slowest if cost >= SLOWEST else slow if cost >= SLOW else None
 
     def to_study(self, study: Study) -> Selection:

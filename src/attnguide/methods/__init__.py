@@ -136,10 +136,9 @@ def describe_methods() -> pd.DataFrame:
     return pd.DataFrame([_describe(name) for name in list_methods()])
 
 
-def cost_of(method: Method) -> float:
-    """COST of the file that a method is in; 0 where it says none."""
-    cost = getattr(import_module(_unbound(method)[0].__module__), "COST", 0)
-    return float(cost) if isinstance(cost, int | float) else 0.0
+def fact_of(method: Method, fact: str, default: Any) -> Any:
+    """What the file that a method is in states, such as COST."""
+    return getattr(import_module(_unbound(method)[0].__module__), fact, default)
 
 
 def name_of(method: Method) -> str:
@@ -149,19 +148,18 @@ def name_of(method: Method) -> str:
 
 def class_blind_methods() -> list[str]:
     """Names of the methods whose maps are the same for every class."""
-    facts = {name: import_module(f"{__name__}.{name}") for name in list_methods()}
-    return [name for name, module in facts.items() if not getattr(module, "CLASS_SENSITIVE", True)]
+    return [n for n in list_methods() if not fact_of(get_method(n), "CLASS_SENSITIVE", True)]
 
 
 def _describe(name: str) -> dict[str, Any]:
-    module = import_module(f"{__name__}.{name}")
-    paragraphs = inspect.cleandoc(module.__doc__ or "").split("\n\n")
+    method = get_method(name)
+    paragraphs = inspect.cleandoc(fact_of(method, "__doc__", "") or "").split("\n\n")
     settings = check_settings(name, {}).items()
     return {
         "name": name,
-        "signed": getattr(module, "SIGNED", None),
-        "class_sensitive": getattr(module, "CLASS_SENSITIVE", None),
-        "cost": getattr(module, "COST", None),
+        "signed": fact_of(method, "SIGNED", None),
+        "class_sensitive": fact_of(method, "CLASS_SENSITIVE", None),
+        "cost": fact_of(method, "COST", None),
         "settings": ", ".join(f"{key}={_as_text(default)}" for key, default in settings),
         "source": " ".join(paragraphs[1].split()) if len(paragraphs) > 1 else None,
     }

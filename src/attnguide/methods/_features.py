@@ -57,12 +57,9 @@ def _forward(trace: AttentionTrace, attention: nn.Module) -> tuple[Tensor, Tenso
         leaf.append(inputs[0].detach().requires_grad_())
         return leaf[0], *inputs[1:]
 
-    with torch.inference_mode(False), torch.enable_grad(), unchanged(trace.vit.module):
-        hook = attention.register_forward_pre_hook(cut)
-        try:
-            logits = trace.vit.logits(trace.images.clone())
-        finally:
-            hook.remove()
+    vit, begin = trace.vit, attention.register_forward_pre_hook(cut)
+    with torch.inference_mode(False), torch.enable_grad(), unchanged(vit.module), begin:
+        logits = vit.logits(trace.images.clone())
     return leaf[0], logits
 
 

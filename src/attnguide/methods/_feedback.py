@@ -162,6 +162,9 @@ def identity_rows(trace: AttentionTrace) -> Tensor:
     return identity[rows].expand(len(trace.images), -1, -1)
 
 
-def read_out(trace: AttentionTrace, rows: Tensor) -> Tensor:
-    """(B, rows, cols) of (B, R, N): the head's mean over the rows that it reads."""
+def fed_back(
+    trace: AttentionTrace, start: Tensor, matrices: Sequence[Tensor], steps: int
+) -> Tensor:
+    """(B, rows, cols): `chain` times `reasoning_feedback`, the head's mean over what it reads."""
+    rows = chain(start, matrices) * reasoning_feedback(trace, steps)
     return trace.on_grid(trace.readout[read_rows(trace)] @ rows)

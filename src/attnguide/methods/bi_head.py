@@ -8,14 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.methods._feedback import (
-    chain,
-    chain_start,
-    check_steps,
-    identity_rows,
-    read_out,
-    reasoning_feedback,
-)
+from attnguide.methods._feedback import chain_start, check_steps, fed_back, identity_rows
 from attnguide.methods._sampling import safe_divide
 from attnguide.tracing.trace import AttentionTrace
 
@@ -40,8 +33,7 @@ def explain(trace: AttentionTrace, *, start_layer: int | None = None, steps: int
     start = chain_start("bi_head", trace.vit, start_layer, first=1, published=4)
     pairs = zip(trace.attention, trace.gradient, strict=True)
     matrices = [weighted_heads(a, g) for a, g in list(pairs)[start:]]
-    perception = chain(identity_rows(trace), matrices)
-    return read_out(trace, perception * reasoning_feedback(trace, steps))
+    return fed_back(trace, identity_rows(trace), matrices, steps)
 
 
 def weighted_heads(attention: Tensor, gradient: Tensor) -> Tensor:

@@ -11,14 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from attnguide.errors import InputError
-from attnguide.methods._feedback import (
-    chain,
-    chain_start,
-    check_steps,
-    identity_rows,
-    read_out,
-    reasoning_feedback,
-)
+from attnguide.methods._feedback import chain_start, check_steps, fed_back, identity_rows
 from attnguide.methods._sampling import safe_divide
 from attnguide.tracing.blocks import effective_weight
 from attnguide.tracing.capture import unchanged
@@ -49,8 +42,7 @@ def explain(trace: AttentionTrace, *, start_layer: int | None = None, steps: int
     shares = trace.cached("token shares", lambda: _token_shares(trace))
     pairs = zip(trace.attention, shares, strict=True)
     matrices = [attention.mean(1) * share.unsqueeze(1) for attention, share in pairs]
-    perception = chain(identity_rows(trace), matrices[start:])
-    return read_out(trace, perception * reasoning_feedback(trace, steps))
+    return fed_back(trace, identity_rows(trace), matrices[start:], steps)
 
 
 def _token_shares(trace: AttentionTrace) -> list[Tensor]:

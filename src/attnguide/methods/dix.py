@@ -67,8 +67,11 @@ def _contributions(
     def edit(current: int, own: Tensor) -> Tensor:
         return attention if current == layer else own
 
-    modes = torch.inference_mode(False), torch.enable_grad()
-    with modes[0], modes[1], capture(trace.vit, edit=edit) as recording:
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        capture(trace.vit, edit=edit) as recording,
+    ):
         logits = trace.vit.logits(trace.images[owner])
     gradients = gradient_of(
         trace.vit.name,

@@ -73,17 +73,14 @@ def rule(quadrature: str, steps: int) -> tuple[Tensor, Tensor]:
 def _start(trace: AttentionTrace, baseline: float | Tensor) -> Tensor:
     """(3, H, W)."""
     shape = trace.images.shape[1:]
+    given = tuple(baseline.shape) if isinstance(baseline, Tensor) else repr(baseline)
     try:
         start = torch.as_tensor(baseline).to(trace.images).expand(shape)
-    except (RuntimeError, TypeError, ValueError) as error:
-        given = tuple(baseline.shape) if isinstance(baseline, Tensor) else repr(baseline)
-        raise InputError(
-            f"baseline of integrated_gradients must be a number or a Tensor that spreads to "
-            f"{tuple(shape)}, in normalised space, got {given}"
-        ) from error
+    except (RuntimeError, TypeError, ValueError):
+        start = torch.tensor(torch.nan)
     if not bool(torch.isfinite(start).all()):
         raise InputError(
-            "baseline of integrated_gradients must be finite, got NaN or infinity; 0 is the mean "
-            "colour"
+            "baseline of integrated_gradients must be a finite number or Tensor, in normalised "
+            f"space, that spreads to {tuple(shape)}, got {given}; 0 is the mean colour"
         )
     return start

@@ -5,6 +5,7 @@ Bousselham, Boggust, Chaybouti, Strobelt, Kuehne, ICCV 2025, arXiv 2404.03214.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -57,16 +58,12 @@ def _run(trace: AttentionTrace, count: int) -> tuple[list[Tensor], list[Tensor]]
             torch.set_grad_enabled(True)  # until no_grad below is left, which sets it back
         return attention
 
-    hooks = [
-        block.register_forward_hook(lambda _, __, output: outputs.append(output))
-        for block in blocks[first:]
-    ]
-    try:
+    with ExitStack() as hooks:
+        for block in blocks[first:]:
+            keep = block.register_forward_hook(lambda _, __, output: outputs.append(output))
+            hooks.enter_context(keep)
         with torch.inference_mode(False), torch.no_grad(), capture(trace.vit, edit=begin) as seen:
             trace.vit.logits(trace.images.clone())
-    finally:
-        for hook in hooks:
-            hook.remove()
     return seen.attention[first:], outputs
 
 

@@ -50,7 +50,7 @@ def explain(trace: AttentionTrace, *, start_layer: int = 0, pixels: bool = False
     if trace.images.dtype != torch.float64:
         warn_float32("lrp")
     steps = descend(trace, passed, SEPARATE)
-    last = next(islice(steps, len(passed.blocks) - start_layer - 1, None))
+    last = next(islice(steps, len(passed.attention) - start_layer - 1, None))
     if start_layer > 0:
         return trace.on_grid(last.tokens.sum(-1))
     patches = last.tokens[:, trace.vit.num_prefix :]

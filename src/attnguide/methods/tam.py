@@ -8,14 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.methods._feedback import (
-    chain,
-    chain_start,
-    check_steps,
-    read_out,
-    read_rows,
-    reasoning_feedback,
-)
+from attnguide.methods._feedback import chain_start, check_steps, fed_back, read_rows
 from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = False
@@ -38,5 +31,4 @@ def explain(trace: AttentionTrace, *, start_layer: int | None = None, steps: int
     check_steps("tam", steps, least=2)
     start = chain_start("tam", trace.vit, start_layer, first=0, published=4)
     attention = [layer.mean(1) for layer in trace.attention]
-    state = chain(attention[-1][:, read_rows(trace)], attention[start:-1])
-    return read_out(trace, state * reasoning_feedback(trace, steps))
+    return fed_back(trace, attention[-1][:, read_rows(trace)], attention[start:-1], steps)

@@ -7,6 +7,7 @@ weights, is so only for a network that `is_standard`; every other one is run as 
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import Any
 
 import torch
@@ -25,8 +26,8 @@ def is_standard(module: Any) -> bool:
     they are (`_pos_embed`, `norm_pre`, `norm`, `forward_head`).
     """
     return (
-        not odd_part(module)
-        and all(type(layer) is nn.Linear for block in module.blocks for layer in _linears(block))
+        not why_not_standard(module)
+        and all(type(layer) is nn.Linear for layer in chain(*map(linear_layers, module.blocks)))
         and not any(map(_is_watched, module.modules()))
     )
 
@@ -86,7 +87,7 @@ def tokens_read(module: Any, n: int) -> int:
     return int(module.num_prefix_tokens) if by_class else n
 
 
-def odd_part(module: Any) -> str:
+def why_not_standard(module: Any) -> str:
     """What a network has that timm's standard one has not, in words; nothing if it is that.
 
     Its forward, every block and everything that is called inside must be timm's (and PyTorch's)
@@ -106,11 +107,11 @@ def odd_part(module: Any) -> str:
             return f"its {name} is not timm's"
     if type(module.blocks) is not nn.Sequential:
         return f"its blocks are a {type(module.blocks).__name__}"
-    odd = ((layer, _odd_part_of_block(block)) for layer, block in enumerate(module.blocks))
+    odd = ((layer, _why_block_not_standard(block)) for layer, block in enumerate(module.blocks))
     return next((f"its block {layer} has {part}" for layer, part in odd if part), "")
 
 
-def _odd_part_of_block(block: Any) -> str:
+def _why_block_not_standard(block: Any) -> str:
     from timm.layers import Attention, Mlp
     from timm.models.vision_transformer import Block
 
@@ -154,7 +155,8 @@ def effective_weight(layer: Any) -> Tensor:
     return answers.mT
 
 
-def _linears(block: Any) -> tuple[Any, ...]:
+def linear_layers(block: Any) -> tuple[Any, ...]:
+    """Of a standard block."""
     return block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2
 
 

@@ -101,7 +101,7 @@ class _Held(torch.autograd.Function):
         return ctx.back(gradient), to_bias, None, None
 
 
-def held(
+def with_gradient_rule(
     x: Tensor, value: Tensor, back: Callable[[Tensor], Tensor], bias: Tensor | None = None
 ) -> Tensor:
     """`value`, whose gradient by `x` is back(gradient); `bias` was added to it."""
@@ -129,7 +129,7 @@ def _layer_norm(
         flow = gradient if weight is None else gradient * weight
         return (flow - flow.mean(axes, keepdim=True)) * scale
 
-    return held(x, value, back, bias)
+    return with_gradient_rule(x, value, back, bias)
 
 
 def _rms_norm(
@@ -140,7 +140,7 @@ def _rms_norm(
     axes = tuple(range(-len(shape), 0))
     least = torch.finfo(x.dtype).eps if eps is None else eps
     scale = (fixed.square().mean(axes, keepdim=True) + least).rsqrt()
-    return held(x, value, lambda g: (g if weight is None else g * weight) * scale)
+    return with_gradient_rule(x, value, lambda g: (g if weight is None else g * weight) * scale)
 
 
 def _gelu(func: Any, x: Tensor, approximate: str = "none") -> Tensor:
@@ -149,12 +149,12 @@ def _gelu(func: Any, x: Tensor, approximate: str = "none") -> Tensor:
         gate = (math.sqrt(2 / math.pi) * (fixed + 0.044715 * fixed**3)).tanh().add(1).div(2)
     else:
         gate = (fixed * math.sqrt(0.5)).erf().add(1).div(2)
-    return held(x, func(fixed, approximate=approximate), lambda g: g * gate)
+    return with_gradient_rule(x, func(fixed, approximate=approximate), lambda g: g * gate)
 
 
 def _silu(func: Any, x: Tensor, inplace: bool = False) -> Tensor:  # noqa: ARG001 (PyTorch's)
     fixed = x.detach()
-    return held(x, func(fixed), lambda g: g * fixed.sigmoid())
+    return with_gradient_rule(x, func(fixed), lambda g: g * fixed.sigmoid())
 
 
 _RULES: dict[str, Callable[..., Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -37,13 +38,10 @@ def visit(vit: ViT, images: Tensor, parts: Sequence[nn.Module]) -> list[tuple[Te
     def keep(part: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         seen[part] = (args[0], output)
 
-    with unchanged(vit.module), torch.inference_mode(False), torch.no_grad():
-        handles = [part.register_forward_hook(keep) for part in parts]
-        try:
-            vit.module(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+    with unchanged(vit.module), torch.inference_mode(False), torch.no_grad(), ExitStack() as hooks:
+        for part in parts:
+            hooks.enter_context(part.register_forward_hook(keep))
+        vit.module(images)
     return [seen[part] for part in parts]
 
 
@@ -113,20 +111,11 @@ def kept_logits(
     logits = []
     with unchanged(vit.module), torch.inference_mode(False), torch.no_grad():
         for index in torch.cat([prefix, patches], 1).split(batch_size):
-            logits.append(_logits_of(vit, image, index))
+
+            def select(_: nn.Module, args: tuple[Any, ...], index: Tensor = index) -> Any:
+                return args[0][0, index], *args[1:]
+
+            with layers(vit)[0].register_forward_pre_hook(select):
+                logits.append(vit.logits(image))
             done()
     return torch.cat(logits)
-
-
-def _logits_of(vit: ViT, image: Tensor, index: Tensor) -> Tensor:
-    """(M, C) logits of one image's tokens `index` (M, K)."""
-
-    def select(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return args[0][0, index], *args[1:]
-
-    handle = layers(vit)[0].register_forward_pre_hook(select)
-    try:
-        logits = vit.logits(image)
-    finally:
-        handle.remove()
-    return logits

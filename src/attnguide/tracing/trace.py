@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -273,12 +274,10 @@ def _from_images(vit: ViT, images: Tensor, recording: Recording) -> Tensor:
         recording.tokens.append(args[0])
 
     recording.images = images.detach().clone().requires_grad_()
-    hooks = [block.register_forward_pre_hook(keep) for block in layers(vit)]
-    try:
+    with ExitStack() as hooks:
+        for block in layers(vit):
+            hooks.enter_context(block.register_forward_pre_hook(keep))
         return vit.logits(recording.images)
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _compare(vit: ViT, images: Tensor, logits: Tensor) -> None:

@@ -10,6 +10,7 @@ Propagation: An Overview", 2019, for inputs of both signs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from attnguide.errors import InputError
 from attnguide.methods._lrp.layer_rules import signed_parts
 from attnguide.tracing.capture import gradient_of, unchanged
-from attnguide.tracing.libra import LibraBackward, held
+from attnguide.tracing.libra import LibraBackward, with_gradient_rule
 from attnguide.tracing.tokens import layers
 from attnguide.tracing.trace import AttentionTrace, at_least_float32
 from attnguide.types import ViT
@@ -61,13 +62,10 @@ def _run(
     """The images, as the leaf of the graph, and logits."""
     with torch.inference_mode(False), torch.enable_grad(), unchanged(trace.vit.module):
         images = trace.images.detach().clone().requires_grad_()
-        handles = [part.register_forward_hook(hook) for part, hook in hooks.items()]
-        try:
-            with backward:
-                logits = trace.vit.logits(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as handles, backward:
+            for part, hook in hooks.items():
+                handles.enter_context(part.register_forward_hook(hook))
+            logits = trace.vit.logits(images)
     if isinstance(backward, _SharedAttention):
         backward.check(trace.vit)
     return images, logits
@@ -101,7 +99,7 @@ class _SharedAttention(LibraBackward):
 
 def _scaled(x: Tensor, share: float) -> Tensor:
     """The same, with a share of the gradient."""
-    return held(x, x, lambda gradient: gradient * share)
+    return with_gradient_rule(x, x, lambda gradient: gradient * share)
 
 
 def _in_attention(name: str) -> bool:
@@ -145,7 +143,7 @@ def _affine(
         shared = up * (first @ p + second @ q) + un * (first @ q + second @ p)
         return shared / _away_from_zero(u, _OF_INPUT)
 
-    return held(inputs, output, backward)
+    return with_gradient_rule(inputs, output, backward)
 
 
 def _away_from_zero(x: Tensor, epsilon: float) -> Tensor:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from attnguide.methods._lrp import layer_rules as rules
 from attnguide.methods._lrp.layer_rules import Family
-from attnguide.methods._lrp.record import BlockRecord, Record
+from attnguide.methods._lrp.record import Record
 from attnguide.tracing.trace import AttentionTrace
 
 
@@ -36,8 +36,8 @@ def descend(trace: AttentionTrace, record: Record, family: Family) -> Iterator[S
     """
     relevance = family.linear(_start(trace), record.head)
     relevance = _unpool(relevance, record.final, trace.readout)
-    for block in reversed(record.blocks):
-        step = _through(block, relevance, family)
+    for layer, block in reversed(list(enumerate(trace.vit.module.blocks))):
+        step = _through(record, layer, block, relevance, family)
         relevance = step.tokens
         yield step
 
@@ -62,21 +62,25 @@ def _unpool(relevance: Tensor, tokens: Tensor, readout: Tensor) -> Tensor:
     return torch.stack([rules.mean(feature, tokens, row) for feature, row in pairs]).sum(0)
 
 
-def _through(block: BlockRecord, relevance: Tensor, family: Family) -> Step:
+def _through(record: Record, layer: int, block: Any, relevance: Tensor, family: Family) -> Step:
     """One block: residual, MLP, residual, attention, each in turn."""
-    skipped, branch = family.add(relevance, block.middle, block.mixed)
-    branch = family.linear(family.linear(branch, block.fc2), block.fc1)
-    relevance = rules.fork(skipped + branch, block.middle)
+    seen, linear = record.seen, record.linear
+    tokens, attended = seen[block][0], seen[block.drop_path1][1]
+    middle, mixed = seen[block.norm2][0], seen[block.drop_path2][1]
+    attention, key = record.attention[layer], record.key[layer]
 
-    skipped, branch = family.add(relevance, block.tokens, block.attended)
-    context = family.linear(branch, block.proj)
-    heads = block.attention.shape[1]
-    context = torch.unflatten(context, -1, (heads, -1)).transpose(1, 2)
-    attention, value = rules.product(context, block.attention, block.value)
-    query, key = rules.product(attention, block.query, block.key.transpose(-2, -1))
-    parts = torch.stack([query, key.transpose(-2, -1), value], 1)  # (B, 3, H, N, D / H)
-    branch = family.linear(parts.permute(0, 3, 1, 2, 4).flatten(2), block.qkv)
-    return Step(attention, rules.fork(skipped + branch, block.tokens))
+    skipped, branch = family.add(relevance, middle, mixed)
+    branch = family.linear(family.linear(branch, linear[block.mlp.fc2]), linear[block.mlp.fc1])
+    relevance = rules.fork(skipped + branch, middle)
+
+    skipped, branch = family.add(relevance, tokens, attended)
+    context = family.linear(branch, linear[block.attn.proj])
+    context = torch.unflatten(context, -1, (attention.shape[1], -1)).transpose(1, 2)
+    of_attention, of_value = rules.product(context, attention, record.value[layer])
+    of_query, of_key = rules.product(of_attention, record.query[layer], key.transpose(-2, -1))
+    parts = torch.stack([of_query, of_key.transpose(-2, -1), of_value], 1)  # (B, 3, H, N, D / H)
+    branch = family.linear(parts.permute(0, 3, 1, 2, 4).flatten(2), linear[block.attn.qkv])
+    return Step(of_attention, rules.fork(skipped + branch, tokens))
 
 
 @cache

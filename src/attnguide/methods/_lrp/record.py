@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from attnguide.errors import InputError
 from attnguide.methods._lrp.layer_rules import Linear
-from attnguide.tracing.blocks import effective_weight, odd_part
+from attnguide.tracing.blocks import effective_weight, linear_layers, why_not_standard
 from attnguide.tracing.capture import capture, unchanged
 from attnguide.tracing.tokens import layers, visit
 from attnguide.tracing.trace import AttentionTrace, at_least_float32, layers_from
@@ -20,46 +21,28 @@ Seen = dict[nn.Module, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class BlockRecord:
-    """Activations of one block: middle = tokens + attended, output = middle + mixed.
-
-    Attributes:
-        tokens, middle, attended, mixed: (B, N, D); the last two are what the attention and the
-            MLP branch add.
-        attention: (B, H, N, N) after softmax.
-        query, key, value: (B, H, N, D / H).
-        qkv, proj, fc1, fc2: The linear layers with their inputs.
-    """
-
-    tokens: Tensor
-    attended: Tensor
-    middle: Tensor
-    mixed: Tensor
-    attention: Tensor
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    qkv: Linear
-    proj: Linear
-    fc1: Linear
-    fc2: Linear
-
-
-@dataclass(frozen=True)
 class Record:
     """Activations of one forward pass, layer 0 first.
 
     Attributes:
+        seen: Input and output of blocks, of their second norms and of both branches, by part.
+        linear: Its linear layers with their inputs, by layer.
+        attention: L tensors (B, H, N, N) after softmax.
+        query, key, value: L tensors (B, H, N, D / H).
         patches: (B, P, D) output of the patch embedding.
         position: (B, P, D) what is added to it, the position embedding.
-        blocks: L records.
         final: (B, N, D) tokens that are pooled.
         head: The classifier; of a distilled model both heads as one layer on both features.
     """
 
+    seen: Seen
+    linear: dict[nn.Module, Linear]
+    attention: list[Tensor]
+    query: list[Tensor]
+    key: list[Tensor]
+    value: list[Tensor]
     patches: Tensor
     position: Tensor
-    blocks: tuple[BlockRecord, ...]
     final: Tensor
     head: Linear
 
@@ -90,40 +73,19 @@ def _run(trace: AttentionTrace) -> Record:
     }
     columns = (recording.attention, recording.query, recording.key, recording.value)
     with unchanged(module):  # adapters are asked for what they add
-        blocks = tuple(
-            _block(block, seen, *map(at_least_float32, found))
-            for block, *found in zip(module.blocks, *columns, strict=True)
-        )
-        head = _head(module, seen)
+        linear = {
+            layer: Linear(seen[layer][0], at_least_float32(effective_weight(layer)))
+            for layer in [*chain(*map(linear_layers, module.blocks)), *_heads(module)]
+        }
     patches = seen[module.patch_embed][1].flatten(1, -2)
     return Record(
+        {part: pair for part, pair in seen.items() if part not in linear},
+        linear,
+        *([at_least_float32(found) for found in column] for column in columns),
         patches=patches,
         position=seen[module.pos_drop][0][:, trace.vit.num_prefix :] - patches,
-        blocks=blocks,
         final=seen[module.norm][1],
-        head=head,
-    )
-
-
-def _block(
-    block: Any, seen: Seen, attention: Tensor, query: Tensor, key: Tensor, value: Tensor
-) -> BlockRecord:
-    def linear(layer: Any) -> Linear:
-        return Linear(seen[layer][0], at_least_float32(effective_weight(layer)))
-
-    return BlockRecord(
-        tokens=seen[block][0],
-        attended=seen[block.drop_path1][1],
-        middle=seen[block.norm2][0],
-        mixed=seen[block.drop_path2][1],
-        attention=attention,
-        query=query,
-        key=key,
-        value=value,
-        qkv=linear(block.attn.qkv),
-        proj=linear(block.attn.proj),
-        fc1=linear(block.mlp.fc1),
-        fc2=linear(block.mlp.fc2),
+        head=_as_one([linear[head] for head in _heads(module)]),
     )
 
 
@@ -131,8 +93,7 @@ def _parts(module: Any) -> list[nn.Module]:
     """Everything whose input or output is kept."""
     parts = [module.patch_embed, module.pos_drop, module.norm, *_heads(module)]
     for block in module.blocks:
-        parts += [block, block.drop_path1, block.norm2, block.drop_path2]
-        parts += [block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2]
+        parts += [block, block.drop_path1, block.norm2, block.drop_path2, *linear_layers(block)]
     return parts
 
 
@@ -140,17 +101,15 @@ def _heads(module: Any) -> list[Any]:
     return [h for h in (module.head, getattr(module, "head_dist", None)) if h is not None]
 
 
-def _head(module: Any, seen: Seen) -> Linear:
+def _as_one(heads: list[Linear]) -> Linear:
     """Several heads average their logits: one layer on their inputs side by side."""
-    heads = _heads(module)
-    inputs = torch.cat([seen[head][0] for head in heads], -1)
-    weight = torch.cat([at_least_float32(effective_weight(head)) for head in heads], -1)
-    return Linear(inputs, weight / len(heads))
+    weight = torch.cat([head.weight for head in heads], -1)
+    return Linear(torch.cat([head.inputs for head in heads], -1), weight / len(heads))
 
 
 def _check_standard(vit: ViT, method: str) -> None:
     """Refuse, by name, every part that the published rules do not cover."""
-    found = odd_part(vit.module)
+    found = why_not_standard(vit.module)
     if not found and not all(isinstance(head, nn.Linear) for head in _heads(vit.module)):
         found = f"its head is a {type(vit.module.head).__name__}"
     if found:

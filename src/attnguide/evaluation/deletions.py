@@ -19,20 +19,13 @@ from torch import Tensor
 from attnguide.data.pictures import Sample
 from attnguide.data.views import View, to_view
 from attnguide.evaluation.metrics import spearman
+from attnguide.evaluation.rows import forward
 from attnguide.types import ViT
 
 PART, CLUTTER = "part", "clutter"
 IDLE = 0.05  # share of the logit: clutter that changes it by less does not matter
 CELLS = 4  # along each side, as the masked model was trained
-CHUNK = 32  # pictures per forward pass
 Redraw = Callable[[Sample, Collection[str]], Sample]
-
-
-def forward(vit: ViT, images: Tensor) -> Tensor:
-    """(B, C) logits on the CPU, a few pictures at a time."""
-    with torch.no_grad():
-        parts = [vit.logits(part.to(vit.device, vit.dtype)).cpu() for part in images.split(CHUNK)]
-    return torch.cat(parts)
 
 
 def cell_drops(vit: ViT, images: Tensor, target: Tensor, cells: int = CELLS) -> Tensor:
@@ -123,22 +116,17 @@ def drops(vit: ViT, pieces: Sequence[Pieces]) -> tuple[list[NDArray[np.float64]]
     return found, clean
 
 
-def piece_relevance(relevance: NDArray[np.floating], pieces: Pieces) -> NDArray[np.float64]:
-    """(K,) signed sum of the map over each piece."""
-    return np.asarray((pieces.cover * relevance).sum((1, 2)), dtype=np.float64)
-
-
 def deletion_correlation(
     relevance: NDArray[np.floating], pieces: Pieces, fall: NDArray[np.float64]
 ) -> float:
-    """Rank correlation of the animal's pieces: their relevance and the fall of the logit.
+    """Rank correlation of the animal's pieces: sum of the map over each, and fall of the logit.
 
     NaN for fewer than three pieces, and where either is constant.
     """
     own = pieces.is_animal
     if own.sum() < 3:
         return float("nan")
-    return spearman(piece_relevance(relevance, pieces)[own], fall[own])
+    return spearman((pieces.cover[own] * relevance).sum((1, 2)), fall[own])
 
 
 def important(relevance: NDArray[np.floating], pieces: Pieces) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Attention transfer in numbers: where relevance lies while a logit is descended (Figure 6)."""
+"""Interventions in numbers: attention descended (Figure 6) and pictures rewritten (Figure 11)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from attnguide.data.views import View
 from attnguide.evaluation.localisation import column, correlation, regions, relevance_by_region
-from attnguide.evaluation.rows import row_of
+from attnguide.evaluation.rows import number_of, row_of
 from attnguide.interventions.attention_descent import Descent
+from attnguide.interventions.pixel_rewrite import Rewriting
 from attnguide.types import Explanation, ViT
+
+DESCENT = ["image_id", "model", "lr"]  # columns that tell descents apart
 
 
 def transfer_rows(
@@ -72,7 +76,7 @@ def crossed(rows: pd.DataFrame) -> pd.Series[float]:
     """
     ahead = (rows["share_other"] > rows["share_target"]).astype(float)
     ahead = ahead.where(rows["share_other"].notna() & rows["share_target"].notna())
-    series = [rows[name] for name in ("image_id", "model", "lr")]
+    series = [rows[name] for name in DESCENT]
     order = rows["step"].sort_values(kind="stable").index
     since = ahead.loc[order].groupby([one.loc[order] for one in series]).cummax()
     begins = ahead.where(rows["step"] == 0).groupby(series).transform("max")
@@ -83,18 +87,20 @@ def last_steps(rows: pd.DataFrame) -> pd.DataFrame:
     """The last step of every picture and rate, with what has changed since the first."""
     rows = rows.assign(crossed=crossed(rows))
     last, first = rows["step"] == rows["step"].max(), rows["step"] == 0
-    start = rows[first].set_index(["image_id", "model", "lr"])
-    key = pd.MultiIndex.from_frame(rows[["image_id", "model", "lr"]])
+    key = pd.MultiIndex.from_frame(rows[DESCENT])
+    start = rows[first].set_index(DESCENT).reindex(key).set_axis(rows.index)
     change = {
-        f"{what}_change": rows[what] - start[what].reindex(key).to_numpy()
+        f"{what}_change": rows[what] - start[what]
         for what in ("logit_target", "logit_other", "share_target", "share_other")
     }
-    at = rows["step"].where(rows["crossed"] == 1).groupby([rows[n] for n in key.names])
-    rows = rows.assign(at=at.transform("min"), **change)
-    begins = (start["share_target"] > start["share_other"]).astype(float)
-    rows["begins"] = begins.reindex(key).to_numpy()
-    rows["is_other"] = (rows["prediction"] == rows["other"]).astype(float)
-    return rows[last].assign(lr=rows["lr"].map("{:g}".format))
+    at = rows["step"].where(rows["crossed"] == 1).groupby([rows[name] for name in DESCENT])
+    return rows.assign(
+        at=at.transform("min"),
+        begins=(start["share_target"] > start["share_other"]).astype(float),
+        is_other=(rows["prediction"] == rows["other"]).astype(float),
+        lr=rows["lr"].map("{:g}".format),
+        **change,
+    )[last]
 
 
 MEASURES = {
@@ -110,3 +116,43 @@ MEASURES = {
     "share of entries below 0": column("negative_entries"),
     "correlation of the first map with the model's own": column("like_own", "mean"),
 }
+
+
+def goal_of(vit: ViT, view: View) -> int:
+    """The class to reach: the second target, or one other than the first that the id picks."""
+    if len(view.targets) > 1:
+        return view.targets[1]
+    others = len(vit.class_names) - 1
+    return (view.targets[0] + 1 + number_of(view.id, others)) % (others + 1)
+
+
+def rewrite_rows(vit: ViT, ids: Sequence[str], done: Rewriting) -> pd.DataFrame:
+    """One row per picture: classes, whether the goal is read, how large the change is."""
+    after = done.after.double().softmax(-1).cpu()
+    goal = done.goal.cpu()
+    return pd.DataFrame(
+        {
+            "image_id": list(ids),
+            "source": done.source.tolist(),
+            "goal": goal.tolist(),
+            "source_name": [vit.class_names[i] for i in done.source],
+            "goal_name": [vit.class_names[i] for i in goal],
+            "flipped": done.flipped.tolist(),
+            "goal_probability": after.gather(1, goal[:, None])[:, 0],
+            "steps": done.steps.tolist(),
+            "psnr": done.psnr.tolist(),
+            "largest": done.largest.tolist(),
+            "before": [best_classes(vit, row) for row in done.before],
+            "after": [best_classes(vit, row) for row in done.after],
+        }
+    )
+
+
+def best_classes(vit: ViT, logits: Tensor) -> str:
+    """Lines "class 93.8 % (12.93)" of the three most probable classes."""
+    share = 100 * logits.double().softmax(-1)
+    best = logits.argsort(descending=True)[:3].tolist()
+    names = [vit.class_names[i].split(",")[0] for i in best]
+    return "\n".join(
+        f"{name} {share[i]:.1f} % ({logits[i]:.2f})" for i, name in zip(best, names, strict=True)
+    )

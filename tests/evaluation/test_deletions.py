@@ -13,9 +13,7 @@ from attnguide.data.creatures import scenes
 from attnguide.data.creatures.species import BODIES, draw
 from attnguide.data.creatures.world import MAX_BODY, Creatures
 from attnguide.data.pictures import Sample
-from attnguide.data.views import to_view
-from attnguide.evaluation.metrics import single_deletion
-from attnguide.evaluation.pieces import (
+from attnguide.evaluation.deletions import (
     cell_drops,
     deletion_correlation,
     distraction,
@@ -25,6 +23,7 @@ from attnguide.evaluation.pieces import (
     kept_and_lost,
     share_on_part,
 )
+from attnguide.evaluation.metrics import single_deletion
 
 
 @pytest.fixture
@@ -183,15 +182,6 @@ def test_the_study_runs_and_photographs_are_refused(tmp_path, photographs):
     with pytest.raises(ValueError, match="photographs have no known parts; pass data=creatures"):
         start(tmp_path / "other", *words, *few, "scale=sample", "model.checkpoint=w",
               f"data.root={photographs}")  # fmt: skip
-
-
-def test_views_of_pieces_follow_the_pictures(world, vit):
-    sample = sample_of(world, vit, 1)
-    found = find_pieces(vit, sample, world.pieces(sample), world.without)
-    for name, image in zip(found.names, found.images, strict=True):
-        other = to_view(vit, world.without(sample, (name,))).image
-        assert (image == other).all()
-    assert found.names[0] == "part"
 
 
 class Corner(torch.nn.Module):
