@@ -134,7 +134,7 @@ class Command:
 def load():
     """Import what commands import."""
     names = [f"experiments.{path.stem}" for path in (ROOT / "experiments").glob("[a-z]*.py")]
-    for name in ["run", "timm", "attnguide.runs.lifecycle", "attnguide.runs.predict", *names]:
+    for name in ["run", "timm", "attnguide.runs.run", "attnguide.runs.predict", *names]:
         importlib.import_module(name)
 
 

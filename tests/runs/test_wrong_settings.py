@@ -14,9 +14,9 @@ from omegaconf import open_dict
 from rich.console import Console
 from running import CONF
 
-from attnguide.runs.lifecycle import Run
 from attnguide.runs.main import as_values, readable
-from attnguide.runs.settings import SHARES, Settings, read_settings
+from attnguide.runs.run import Run
+from attnguide.runs.settings import SHARES, Settings
 
 LONG = "1" * 40
 ANY = ["{a: 1}", "nan", "[[1]]"]  # what hardly any setting may be
@@ -133,7 +133,7 @@ def outcome(words, run_dir):
             del cfg["hydra"]
         config = as_values(cfg)
         keys = [word.lstrip("+~").partition("=")[0] for word in words]
-        Run(config, keys, read_settings(config), run_dir, Console(quiet=True))
+        Run(config, keys, run_dir, Console(quiet=True))
     except Exception as error:
         line = readable(error)
         return f"TRACEBACK {type(error).__name__}: {error}" if line is None else line
