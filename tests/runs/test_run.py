@@ -3,16 +3,13 @@
 import json
 import logging
 import random
-import shutil
 import warnings
 import weakref
-from typing import ClassVar
 
 import fake_study
 import numpy as np
 import pandas as pd
 import pytest
-import pytorch_lightning as pl
 import torch
 from fake_study import fake_config, start_fake
 from PIL import Image
@@ -196,24 +193,6 @@ def test_what_lightning_refuses_is_one_line_and_leaves_nothing(tmp_path, node, m
     assert not (tmp_path / "run").exists()
 
 
-class Counting(pl.Callback):
-    """A user's callback."""
-
-    batches: ClassVar[list] = []
-
-    def on_predict_batch_end(self, trainer, *_):
-        self.batches.append(trainer.predict_loop.current_batch_indices)
-
-
-def test_callbacks_of_the_user_stand_beside_ours(tmp_path):
-    made = fake_config(count=5)
-    made["trainer"]["callbacks"] = [{"_target_": f"{__name__}.Counting"}]
-    Counting.batches.clear()
-    run(made, [], tmp_path)
-    assert Counting.batches == [[0, 1, 2], [3, 4]]
-    assert len(read(tmp_path)) == 5
-
-
 def test_seeds_reach_every_generator(tmp_path, monkeypatch, study):
     drawn = []
     items = study.FakeStudy.items
@@ -283,7 +262,7 @@ def test_fewer_pictures_than_shards_and_shards_of_other_batch_sizes(tmp_path):
     assert list(read(tmp_path / "run")["image_id"]) == list(read(tmp_path / "whole")["image_id"])
 
 
-def test_a_check_tells_all_problems_and_the_cost_and_writes_nothing(tmp_path, capsys, monkeypatch):
+def test_a_check_tells_all_problems_and_the_cost_and_writes_nothing(tmp_path, capsys):
     start_fake(tmp_path / "run", "stage=check", unreadable=[0])
     told = capsys.readouterr().out.splitlines()
     heads = ["tracker", "model", "pictures", "unreadable", "cost", "All"]
@@ -294,9 +273,6 @@ def test_a_check_tells_all_problems_and_the_cost_and_writes_nothing(tmp_path, ca
     ):
         words = ["device=cuda:99", "method=rollout", "method.rollout.star_layer=1"]
         start_fake(tmp_path / "run", "stage=check", *words)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
-    with pytest.raises(InputError, match="the run needs about .* GB free; pass another run_dir"):
-        start_fake(tmp_path / "run", "stage=check")
     assert not (tmp_path / "run").exists()
 
 
@@ -310,9 +286,8 @@ def test_one_of_several_tasks_runs(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("small_models")
 def test_pictures_that_do_not_fit_into_memory_are_skipped(tmp_path, photographs, monkeypatch):
-    huge = photographs / "n02391049" / "huge.png"
-    Image.new("1", (20_000, 20_000)).save(huge)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000_000)
+    Image.new("1", (400, 400)).save(photographs / "n02391049" / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     start(tmp_path / "run", *EXPLAIN, "scale=sample", f"data.root={photographs}")
     assert provenance(tmp_path / "run")["skipped"] == ["n02391049/huge.png"]
     assert len(read(tmp_path / "run")) == 8

@@ -185,8 +185,8 @@ def objective(run_dir: Path, name: str | None) -> float | None:
     import pandas as pd
 
     table = pd.read_csv(path)
-    texts = table.select_dtypes(exclude="number").astype(str)
-    rows = [".".join(row) for row in texts.itertuples(index=False)]
+    texts = table.select_dtypes(exclude="number").fillna("").astype(str)
+    rows = [".".join(filter(None, row)) for row in texts.itertuples(index=False)]
     named = table[[name is None or f".{name}." in f".{row}." for row in rows]]
     if named.empty:
         known = ", ".join(sorted(rows)[:12])

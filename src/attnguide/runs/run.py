@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,7 +186,7 @@ class Run:
             )
 
     def check(self) -> None:
-        """Try tracker, models, pictures, one step and disk; print what the run will cost.
+        """Try tracker, models, pictures and one step; print what the run will cost.
 
         Raises:
             ValueError: everything that cannot work.
@@ -196,11 +195,11 @@ class Run:
         check = getattr(self.logger, "check", lambda: "files only")
         say(f"tracker   {problems.attempt(check)}")
         if not isinstance(self.experiment, Task):
-            problems.attempt(self._try_models, problems)
+            problems.attempt(self._try_models)
         problems.raise_all()
         say("All checks passed; nothing was written.")
 
-    def _try_models(self, problems: Problems) -> None:
+    def _try_models(self) -> None:
         """Time one step of every model, and say what its share of the items will take."""
         settings, experiment, say = self.settings, self.experiment, self.console.print
         for vit in experiment.models(self.choices, self.devices[0]):
@@ -229,7 +228,6 @@ class Run:
             times = len(mine) / len(batch)
             took = timedelta(seconds=round(times * (time.monotonic() - begun)))
             size = times * float(rows.table.memory_usage(deep=True).sum()) / 4  # as parquet
-            problems.attempt(check_disk, self.folder.path, size)
             say(
                 f"cost      about {took} (hours:minutes:seconds) on {self.devices[0]}, "
                 f"{size / 2**20:.0f} MB; extrapolated from one step, accurate to about 30 %"
@@ -350,25 +348,6 @@ def compute_on_device(
     run = Run(config, overrides, run_dir, make_console())
     with Results(run_dir, run.experiment.key, run.settings.shard, device=number) as results:
         run.compute_rows(run._prepare(results, number), monitor, number)
-
-
-def check_disk(run_dir: Path, size: float) -> None:
-    """Refuse a disk without twice the space that is needed.
-
-    Args:
-        run_dir: Of the run; need not be there yet.
-        size: Bytes that the run will store.
-
-    Raises:
-        OSError: too little is free.
-    """
-    folder = next(parent for parent in (run_dir, *run_dir.resolve().parents) if parent.is_dir())
-    free = shutil.disk_usage(folder).free
-    if free < 2 * size:
-        raise OSError(
-            f"the run needs about {size / 2**30:.1f} GB and {folder} has {free / 2**30:.1f} GB "
-            "free; pass another run_dir"
-        )
 
 
 def _check_allocation() -> None:
