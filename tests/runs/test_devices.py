@@ -5,11 +5,9 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from fake_study import start_fake
-from PIL import Image
 from running import assert_same_rows, provenance
 from tiny import tiny
 
@@ -84,25 +82,6 @@ def test_the_command_on_two_devices_gives_the_rows_of_one(command, tmp_path):
     assert out.count("5 of 5 images") == 2  # of each model, said by one process
     assert_same_rows(tmp_path / "one", tmp_path / "several")
     assert len(list((tmp_path / "several" / "parts").glob("*.parquet"))) == 10
-
-
-def test_a_device_that_fails_is_one_line_and_leaves_no_process(command, tmp_path):
-    """The second process cannot open its pictures; the first must not wait for it for ever."""
-    folder = tmp_path / "pictures" / "zebra"
-    folder.mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    for number in range(4):
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    (folder / "3.png").write_bytes(b"no picture")
-    words = ["experiment=explain", "target=predicted", "data=folder", "data.on_error=raise"]
-    words += [f"data.root={folder}", "devices=2", "device=cpu", f"run_dir={tmp_path / 'run'}"]
-    process = command.start(words, calls=FORKED)
-    _, err = process.communicate()
-    assert process.returncode != 0
-    assert "error: cannot read the picture 3.png: not a picture" in err
-    assert "Traceback" not in err
-    assert not (tmp_path / "run" / "results.parquet").exists()
-    assert not alive_in(process.pid)
 
 
 def test_processes_whose_parent_was_killed_store_nothing_more(command, tmp_path):

@@ -174,7 +174,7 @@ class Problems:
         return None
 
     def raise_all(self) -> None:
-        """Raise them all as one.
+        """Raise them all as one, in a line.
 
         Raises:
             ValueError: there are some.
@@ -182,8 +182,8 @@ class Problems:
         if len(self.messages) == 1:
             raise InputError(self.messages[0])
         if self.messages:
-            lines = "".join(f"\n  {number}. {why}" for number, why in enumerate(self.messages, 1))
-            raise InputError(f"{len(self.messages)} problems found:{lines}")
+            each = "; ".join(f"({number}) {why}" for number, why in enumerate(self.messages, 1))
+            raise InputError(f"{len(self.messages)} problems: {each}")
 
 
 def build_choices(
