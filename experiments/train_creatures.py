@@ -26,7 +26,7 @@ from attnguide.findings import Findings
 from attnguide.guides import stitch
 from attnguide.models.checkpoint import read_weights
 from attnguide.models.load import EMBEDDED, load_model
-from attnguide.store.files import release_lock, take_lock, write_atomic
+from attnguide.store.files import locked, write_atomic
 from attnguide.viz.panels import Panel, draw_panels
 from attnguide.viz.style import INK, QUIET, typography
 from experiments._creature_training import (
@@ -101,8 +101,7 @@ class TrainCreatures(Task):
         """Train unless the weights are there, then examine them and the committed ones, if any."""
         folder = work.run_dir / "training"
         folder.mkdir(parents=True, exist_ok=True)
-        lock = take_lock(folder / "training.lock", f"the training in {work.run_dir}")
-        try:
+        with locked(folder / "training.lock", f"the training in {work.run_dir}"):
             weights = work.run_dir / f"{self.name}.safetensors"
             if not is_finished(folder, weights):
                 self._train(work, folder, weights)
@@ -115,8 +114,6 @@ class TrainCreatures(Task):
                     module = _load(name).to(work.device)
                     rows = examine(module, self.exam_seed, self.singles, self.pairs)
                     results.append(pd.DataFrame(rows).assign(model=label))
-        finally:
-            release_lock(lock)
 
     def _train(self, work: Work, folder: Path, weights: Path) -> None:
         recipe, seed = RECIPES[self.variant], work.settings.seed

@@ -7,24 +7,26 @@
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
 
-Run as a program, this file is the process that forks. What a test must see of a fresh Python (how
-fast it starts, what it imports) still needs `subprocess`.
+What a test must see of a fresh Python (how fast it starts, what it imports) still needs
+`subprocess`.
 """
 
 import importlib
-import json
 import os
-import selectors
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 import traceback
+from multiprocessing import forkserver, get_context, set_start_method
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
+LOADED = [
+    *("run", "timm", "attnguide.runs.run", "attnguide.runs.predict"),
+    *(f"experiments.{path.stem}" for path in (ROOT / "experiments").glob("[a-z]*.py")),
+]
 
 
 class CommandServer:
@@ -33,20 +35,12 @@ class CommandServer:
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="commands-")
         self.count = 0
-        self.server = subprocess.Popen(
-            [sys.executable, __file__, str(self.address)],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.server.stdout.readline() == "ready\n"
-
-    @property
-    def address(self):
-        """The socket on which the server listens."""
-        return Path(self.folder.name) / "socket"
+        self.processes = get_context("forkserver")
+        self.processes.set_forkserver_preload(LOADED)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'src'}:{ROOT / 'tests'}")
+            patch.setenv("OMP_NUM_THREADS", "1")
+            forkserver.ensure_running()
 
     def __call__(self, words=(), *, cwd=ROOT, env=None, timeout=240):
         """Exit code, and what was said and complained about."""
@@ -65,50 +59,39 @@ class CommandServer:
         """
         self.count += 1
         names = {kind: f"{self.folder.name}/{self.count}.{kind}" for kind in ("out", "err")}
+        for name in names.values():
+            Path(name).touch()
         order = {"words": list(map(str, words)), "calls": calls, "cwd": str(cwd), "env": env or {}}
-        return Command(self.address, {**order, **names})
+        return Command(self.processes, {**order, **names})
 
     def close(self):
-        """End the server; commands that still run go on."""
-        self.server.stdin.close()
-        self.server.stdout.close()
-        self.server.wait(60)
+        """Remove what was said; commands that still run go on."""
         self.folder.cleanup()
 
 
 class Command:
     """A command that was started, with the methods of a `subprocess.Popen`."""
 
-    def __init__(self, address, order):
-        self.order, self.returncode = order, None
-        self.connection = socket.socket(socket.AF_UNIX)
-        self.connection.connect(str(address))
-        self.answers = self.connection.makefile("rw")
-        self.answers.write(json.dumps(order) + "\n")
-        self.answers.flush()
-        self.pid = int(self.answers.readline())
+    def __init__(self, processes, order):
+        self.order, self.process = order, processes.Process(target=do, args=(order,))
+        self.process.start()
+        self.pid = self.process.pid
+
+    @property
+    def returncode(self):
+        """The exit code, negative after a signal; None while it runs."""
+        return self.process.exitcode
 
     def poll(self):
-        """The exit code, negative after a signal; None while it runs."""
-        if self.returncode is None:
-            self.connection.setblocking(False)
-            try:
-                said = self.connection.recv(64)
-            except BlockingIOError:
-                return None
-            self.returncode = int(said)
-            self.answers.close()
-            self.connection.close()
+        """As `returncode`."""
         return self.returncode
 
     def wait(self, timeout=240):
         """The exit code, once it has ended."""
-        end = time.monotonic() + timeout
-        while self.poll() is None:
-            if time.monotonic() > end:
-                self.kill()
-                raise TimeoutError(f"{self.order['words']} runs after {timeout} s; {self.said()}")
-            time.sleep(0.01)
+        self.process.join(timeout)
+        if self.returncode is None:
+            self.kill()
+            raise TimeoutError(f"{self.order['words']} runs after {timeout} s; {self.said()}")
         return self.returncode
 
     def communicate(self, timeout=240):
@@ -131,48 +114,10 @@ class Command:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def load():
-    """Import what commands import."""
-    names = [f"experiments.{path.stem}" for path in (ROOT / "experiments").glob("[a-z]*.py")]
-    for name in ["run", "timm", "attnguide.runs.lifecycle", "attnguide.runs.predict", *names]:
-        importlib.import_module(name)
-
-
-def serve(address):
-    """Fork for every order, until standard input is closed."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a keeper
-    with socket.socket(socket.AF_UNIX) as door, selectors.DefaultSelector() as events:
-        door.bind(address)
-        door.listen(64)
-        events.register(door, selectors.EVENT_READ)
-        events.register(sys.stdin, selectors.EVENT_READ)
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-        while all(key.fileobj is door for key, _ in events.select()):
-            connection, _ = door.accept()
-            if not os.fork():
-                keep(connection)
-            connection.close()
-
-
-def keep(connection):
-    """Read an order, do it in a process of its own, and tell how that ended; never returns."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    answers = connection.makefile("rw")
-    order = json.loads(answers.readline())
-    pid = os.fork()
-    if not pid:
-        do(order)
-    answers.write(f"{pid}\n")
-    answers.flush()
-    answers.write(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
-    answers.flush()
-    os._exit(0)
-
-
 def do(order):
     """Do what is ordered, and exit as a program does; never returns."""
     os.setsid()
+    set_start_method(None, force=True)  # its own processes start as those of any program
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, kind in ((1, "out"), (2, "err")):
         os.dup2(os.open(order[kind], os.O_WRONLY | os.O_CREAT), number)
@@ -196,10 +141,3 @@ def do(order):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "tests")]
-    load()
-    serve(sys.argv[1])
-    os._exit(0)  # the interpreter takes seconds to fall apart

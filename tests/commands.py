@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from attnguide.runs import lifecycle, main
+from attnguide.runs import main
+from attnguide.runs import run as life
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def jobs(monkeypatch):
     """What each job is told; runs come ready made, or fail as `jobs.fails` says."""
     seen, fails = [], {}
 
-    def job(config, words, run_dir, *, sweep, stored):
-        seen.append((config, words, run_dir, sweep))
+    def job(config, overrides, run_dir, *, sweep, stored):
+        seen.append((config, overrides, run_dir, sweep))
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.yaml").write_text(f"experiment: {config['experiment']}\n")
         if run_dir.name in fails:
@@ -55,6 +56,6 @@ def jobs(monkeypatch):
             "complete,negative,accuracy,5.5,9,m\n"
         )
 
-    monkeypatch.setattr(lifecycle, "run", job)
+    monkeypatch.setattr(life, "run", job)
     job.seen, job.fails = seen, fails
     return job

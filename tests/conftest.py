@@ -127,7 +127,7 @@ def recognised(monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made, but not turned into pixels, which takes seconds."""
-    for place in ("runs.write", "runs.aggregate", "report.page"):
+    for place in ("runs.draw", "runs.aggregate", "report.page"):
         monkeypatch.setattr(f"attnguide.{place}.render", lambda *_: PNG)
 
 

@@ -1,5 +1,7 @@
 """A whole study in a second: twelve random images, a random model, one row per image."""
 
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +21,8 @@ from attnguide.errors import InputError
 from attnguide.figures.experiment import Experiment, Rows
 from attnguide.findings import Findings
 from attnguide.models.reader import UnreadableImage
-from attnguide.runs.lifecycle import run
+from attnguide.runs import devices
+from attnguide.runs.run import run
 
 computed = []  # ids of all images that were explained, over all runs of a test
 stop = {}  # image id to what happens when its turn comes
@@ -96,3 +99,39 @@ def fake_config(*words, **runner):
 def start_fake(run_dir, *words, sweep=False, **runner):
     """Run the fake study in this process."""
     run(fake_config(*words, **runner), keys(words), Path(run_dir), sweep=sweep)
+
+
+# What a command of the fixture `command` may be told to do
+
+
+def start_installed(run_dir, **runner):
+    """Run the fake study in a process that does not know it yet."""
+    install(dict.__setitem__, setattr)
+    start_fake(run_dir, **runner)
+
+
+def fork_devices():
+    """The processes of several devices need no imports of their own."""
+    devices.START = "fork"
+
+
+def kill_at(moment):
+    """Die by SIGKILL at the n-th moment before or after a step of writing a file."""
+    left = moment
+
+    def counted(step):
+        def count_down():
+            nonlocal left
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def call(*args):
+            count_down()
+            result = step(*args)
+            count_down()
+            return result
+
+        return call
+
+    os.fsync, Path.replace = counted(os.fsync), counted(Path.replace)

@@ -15,8 +15,8 @@ from omegaconf import open_dict
 from PIL import Image
 
 import run as program
-from attnguide.runs.lifecycle import run
 from attnguide.runs.main import as_values
+from attnguide.runs.run import run
 from attnguide.runs.settings import NODES
 from attnguide.store.maps import load_maps
 from attnguide.store.table import read

@@ -1,10 +1,7 @@
 """docs/adding.md, followed to the letter in an empty folder, and run."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,26 +56,17 @@ def test_each_kind_of_addition_is_there_once_with_its_files():
     }  # fmt: skip
 
 
-def command(folder, *words):
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, ROOT / "run.py", *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
-
-
-def test_the_additions_run_as_written(folder):
+def test_the_additions_run_as_written(command, folder):
     [text] = blocks("bash")
     lines = [shlex.split(line) for line in text.replace("\\\n", " ").strip().splitlines()]
     (program, *first), (again, *second) = lines
     assert program == again == "attnguide"
 
-    command(folder, *first, "device=cpu", "run_dir=first")
+    def run(*words):
+        code, told = command(words, cwd=folder)
+        assert code == 0, told
+
+    run(*first, "device=cpu", "run_dir=first")
     summary = pd.read_csv(folder / "first" / "summary.csv")
     assert summary["method"].tolist() == ["complete", "one_layer"]
     assert set(summary["n"]) == {len(NAMES)}
@@ -92,16 +80,16 @@ def test_the_additions_run_as_written(folder):
     assert stored["data"]["word"] == "day"
     shown = np.load(folder / "first" / "maps.npz")
     assert {key.split("|")[0] for key in shown} == {"complete", "one_layer"}
-    command(folder, first[0], "stage=draw", "run_dir=first")
+    run(first[0], "stage=draw", "run_dir=first")
 
-    command(folder, *second, "device=cpu", "data.num_images=2", "run_dir=second")
+    run(*second, "device=cpu", "data.num_images=2", "run_dir=second")
     rows = pd.read_parquet(folder / "second" / "results.parquet")
     assert set(rows["method"]) == {"squared"}
     assert (rows["negative"] == 0).all()  # squares have one sign
     assert (rows["positive"] > 0).all()
 
 
-def test_method_all_has_the_added_one(folder):
+def test_method_all_has_the_added_one(command, folder):
     words = ("--config-dir=mine/conf", "experiment=fig14_sign", "method=all", "--cfg", "job")
-    methods = yaml.safe_load(command(folder, *words))["method"]
+    methods = yaml.safe_load(command(words, cwd=folder)[1])["method"]
     assert {"one_layer", "complete", "tis"} <= set(methods)

@@ -194,7 +194,7 @@ def test_rows_are_of_items_whatever_the_batch_and_the_shard(
     if refused(name, world, words, tmp_path):
         return
     if world != "creatures":  # whose figures are the same but for the pictures
-        monkeypatch.setattr("attnguide.runs.lifecycle.write_findings", lambda *_, **__: None)
+        monkeypatch.setattr("attnguide.runs.run.write_findings", lambda *_, **__: None)
     experiment = build_experiment(config(*words))
     seen = watch(type(experiment))
     plain = start(tmp_path / "plain", *words)

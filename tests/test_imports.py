@@ -131,5 +131,5 @@ def test_a_wrong_word_is_answered_without_torch():
 
 
 def test_drawing_again_needs_no_lightning():
-    code = "import sys, attnguide.runs.lifecycle; assert 'pytorch_lightning' not in sys.modules"
+    code = "import sys, attnguide.runs.run; assert 'pytorch_lightning' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

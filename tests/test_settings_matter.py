@@ -18,7 +18,7 @@ from test_every_experiment import SMALL
 
 from attnguide.data.creatures.scenes import pair, single
 from attnguide.figures.map_figure import MapFigure
-from attnguide.runs.objects import build_choices, build_experiment, refuse_unused
+from attnguide.runs.objects import Problems, build_choices, build_experiment, refuse_unused
 from attnguide.runs.settings import read_settings
 
 pytestmark = pytest.mark.usefixtures("small_models", "recognised")
@@ -96,7 +96,7 @@ class Commands:
         made = self.settings(words)
         settings, experiment = read_settings(made), build_experiment(made)
         refuse_unused(keys(words), experiment.takes, self.name)
-        choices = build_choices(made, settings, experiment.takes, settings.batch_size)
+        choices = build_choices(made, settings, experiment.takes, Problems())
         experiment.check(choices)
         for vit in experiment.models(choices, torch.device("cpu")):
             study = choices.of(vit)
@@ -202,7 +202,7 @@ def test_settings_of_drawings_change_what_is_drawn(name, field, tmp_path, monkey
             panels.append(len(figure.axes))
             return PNG
 
-        for place in ("attnguide.runs.write", "attnguide.report.page", "experiments.explain"):
+        for place in ("attnguide.runs.draw", "attnguide.report.page", "experiments.explain"):
             monkeypatch.setattr(f"{place}.render", count)
         words = [f"experiment={name}", *SMALL.get(name, ()), *SMALLER, f"runner.{field}={value}"]
         run_dir = start(tmp_path / str(value), *words)

@@ -27,7 +27,7 @@ from picture_forms import (
 
 from attnguide.data import Photographs
 from attnguide.models.reader import UnreadableImage
-from attnguide.store.sources import checksum
+from attnguide.store.files import checksum
 
 
 def test_bare_numbers_are_taken_as_the_models_and_the_log_says_so(tmp_path, imagenet, caplog):

@@ -48,7 +48,7 @@ def finished(folder, tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Runs whose figure is not looked at; it takes seconds to draw."""
-    monkeypatch.setattr("attnguide.runs.write.render", lambda *_: bytes(32))
+    monkeypatch.setattr("attnguide.runs.draw.render", lambda *_: bytes(32))
 
 
 def ids(folder):

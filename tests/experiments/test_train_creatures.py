@@ -15,7 +15,7 @@ from rich.console import Console
 from running import start
 
 from attnguide.figures.experiment import Stored, Work
-from attnguide.store.files import release_lock, take_lock
+from attnguide.store.files import locked
 from attnguide.store.table import Results, merge, read
 from experiments._creature_training import RECIPES, CreatureClassifier, Recipe
 from experiments.train_creatures import KINDS, TrainCreatures, is_finished
@@ -211,8 +211,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(tmp_path, tiny_recipe,
 def test_two_trainings_in_one_folder_are_refused(tmp_path, tiny_recipe):
     folder = tmp_path / "run" / "training"
     folder.mkdir(parents=True)
-    lock = take_lock(folder / "training.lock", "this")
-    with pytest.raises(ValueError, match=r"the training in .*run is being written by process"):
+    refused = pytest.raises(ValueError, match=r"the training in .*run is being written by process")
+    with locked(folder / "training.lock", "this"), refused:
         train(tmp_path / "run")
-    release_lock(lock)
     train(tmp_path / "run")

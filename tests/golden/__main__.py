@@ -275,7 +275,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "src")]
     import torch
 
-    import attnguide.runs.lifecycle  # noqa: F401
+    import attnguide.runs.run  # noqa: F401
     import run as program
 
     torch.set_num_threads(1)

@@ -28,7 +28,7 @@ def store(folder, auc, *, finished="2026-11-23T18:00:00+00:00", **settings):
 
 def gathered(root):
     runs, _ = find_runs(root)
-    return gather(runs, [settings_of(run.config) for run in runs])
+    return gather(runs, settings_of(runs))
 
 
 def test_runs_become_one_table_with_what_differs_as_columns(tmp_path, capsys):
@@ -98,7 +98,9 @@ def test_without_a_finished_run_what_is_there_is_named(tmp_path):
     for shard, finished in enumerate(("now", None)):
         text = json.dumps({"finished": finished})
         (tmp_path / "b" / "parts" / f"{shard:04d}.json").write_text(text)
-    with pytest.raises(FileNotFoundError, match="a: not finished; b: 1 shards finished, not merg"):
+    with pytest.raises(
+        FileNotFoundError, match=r"a \(not finished\); b \(1 shards finished, not merg"
+    ):
         start(tmp_path, "stage=aggregate")
     assert not list(tmp_path.glob("aggregate*"))
 

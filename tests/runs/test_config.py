@@ -11,14 +11,15 @@ from attnguide.data import Creatures, Photographs
 from attnguide.figures.experiment import CHOICES, Task
 from attnguide.guides import Guide, no_guide
 from attnguide.runs.console import make_console
-from attnguide.runs.lifecycle import Run
 from attnguide.runs.objects import (
+    Problems,
     build,
     build_choices,
     build_experiment,
     build_methods,
     refuse_unused,
 )
+from attnguide.runs.run import Run
 from attnguide.runs.settings import SHARES, read_settings
 
 GROUPS = ("data", "guide", "loss", "method", "model", "rule", "scale", "trainer")
@@ -30,7 +31,7 @@ def choices_of(*words):
     """The objects of a command line, as a run makes them."""
     made = config(*words)
     takes = build_experiment(made).takes
-    return build_choices(made, read_settings(made), takes, 4)
+    return build_choices(made, read_settings(made), takes, Problems())
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -154,7 +155,7 @@ def test_a_target_may_be_an_index_or_a_name():
         (["model.name=7"], r"model.name must be .*, got 7"),
         (["model.nmae=x"], "unknown setting of model 'nmae'; did you mean name"),
         (["loss.power=2"], "unknown setting of loss .power."),
-        (["variant=clean"], "experiment=fig12_perturbation has no variants"),
+        (["variant=clean"], "unknown setting of runner .variant."),
         (["runner.fill=white"], "unknown fill 'white'"),
         (["method.gae=3"], "method.gae needs a `_target_`, got 3"),
         (["precision=bf16", "experiment=fig05_multi_class"], "remove it"),
@@ -218,7 +219,7 @@ def test_what_is_not_taken_is_not_recorded(name, tmp_path, small_models, monkeyp
     """The stored config names what was used, and nothing else."""
     monkeypatch.setattr(type(build_experiment(config(f"experiment={name}"))), "check", passes)
     made = config(f"experiment={name}", "device=cpu")
-    made_run = Run(made, [], read_settings(made), tmp_path, make_console())
+    made_run = Run(made, [], tmp_path, make_console())
     nodes = {"method", "loss", "reference", "target", "guide"}
     assert nodes & set(made_run.config) == nodes & made_run.experiment.takes
     used = {"compile", "backend"} <= set(made_run.config)

@@ -2,17 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from fake_study import start_fake
-from PIL import Image
-from running import CONF, assert_same_rows, provenance
+from running import assert_same_rows, provenance
 from tiny import tiny
 
 from attnguide.errors import InputError
@@ -61,48 +57,26 @@ def test_a_device_that_fails_ends_all_and_the_run_goes_on_later(tmp_path, study,
         start_fake(tmp_path, "batch_size=2", "devices=2")
     assert provenance(tmp_path)["finished"] is None
     study.stop.clear()
-    start_fake(tmp_path, "batch_size=2")  # how many devices says how fast, not what
-    assert 0 < len(study.computed) < 12
-    assert len(read(tmp_path)) == 12
-
-
-def test_a_killed_run_of_several_devices_goes_on_with_other_devices(tmp_path, study):
+    start_fake(tmp_path, "batch_size=2", "devices=3")  # how many says how fast, not what
     start_fake(tmp_path / "whole", "batch_size=2")
-    study.stop["image 03"] = MemoryError()
-    with pytest.raises(Exception, match="MemoryError"):
-        start_fake(tmp_path / "run", "batch_size=2", "devices=2")
-    study.stop.clear()
-    start_fake(tmp_path / "run", "batch_size=2", "devices=3")
-    assert_same_rows(tmp_path / "whole", tmp_path / "run", rtol=1e-6)
+    assert_same_rows(tmp_path / "whole", tmp_path, rtol=1e-6)
 
 
 STUDY = [
     *("experiment=fig12_perturbation", "batch_size=1", "device=cpu", "method=complete"),
     *("runner.fractions=[0,0.5]", "model.name=[creatures,creatures_contaminated]"),
 ]
+FORKED = [["fake_study:fork_devices", [], {}], ["run:main", [], {}]]
 
 
-def command(*words, **settings):
-    """Start the command as a person does; the processes of devices begin anew."""
-    return subprocess.Popen(
-        [sys.executable, "run.py", *words],
-        cwd=CONF.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | settings,
-    )
-
-
-def test_the_command_on_two_devices_gives_the_rows_of_one(tmp_path):
-    """Two models one after the other, and an uneven number of pictures."""
+def test_the_command_on_two_devices_gives_the_rows_of_one(command, tmp_path):
+    """Two models one after the other, and an uneven number of pictures; processes begin anew."""
     one, two = (
-        command(*STUDY, "data.num_images=5", f"run_dir={tmp_path / name}", *words)
+        command.start([*STUDY, "data.num_images=5", f"run_dir={tmp_path / name}", *words])
         for name, words in (("one", []), ("several", ["devices=2"]))
     )
     for process in (one, two):
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate()
         assert process.returncode == 0, out + err
         assert "Traceback" not in err
     assert out.count("5 of 5 images") == 2  # of each model, said by one process
@@ -110,27 +84,9 @@ def test_the_command_on_two_devices_gives_the_rows_of_one(tmp_path):
     assert len(list((tmp_path / "several" / "parts").glob("*.parquet"))) == 10
 
 
-def test_a_device_that_fails_is_one_line_and_leaves_no_process(tmp_path):
-    """The second process cannot open its pictures; the first must not wait for it for ever."""
-    folder = tmp_path / "pictures" / "zebra"
-    folder.mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    for number in range(4):
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    (folder / "3.png").write_bytes(b"no picture")
-    words = ["experiment=explain", "target=predicted", "data=folder", "data.on_error=raise"]
-    words += [f"data.root={folder}", "devices=2", "device=cpu", f"run_dir={tmp_path / 'run'}"]
-    process = command(*words)
-    _, err = process.communicate(timeout=240)
-    assert process.returncode != 0
-    assert "error: cannot read the picture 3.png: not a picture" in err
-    assert "Traceback" not in err
-    assert not (tmp_path / "run" / "results.parquet").exists()
-    assert not alive_in(process.pid)
-
-
-def test_processes_whose_parent_was_killed_store_nothing_more(tmp_path):
-    process = command(*STUDY, f"run_dir={tmp_path / 'run'}", "devices=2", "data.num_images=4000")
+def test_processes_whose_parent_was_killed_store_nothing_more(command, tmp_path):
+    words = [*STUDY, f"run_dir={tmp_path / 'run'}", "devices=2", "data.num_images=4000"]
+    process = command.start(words, calls=FORKED)
     parts = tmp_path / "run" / "parts"
     wait_for(lambda: len(list(parts.glob("*.parquet"))) > 3 or process.poll() is not None)
     os.kill(process.pid, signal.SIGKILL)

@@ -1,8 +1,6 @@
 """The command line is Hydra's: what it accepts, where it writes, what it says of a wrong word."""
 
-import os
 import re
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -21,23 +19,10 @@ FIG12 = "experiment=fig12_perturbation"
 SMALL = ("experiment=explain", "data.num_images=1", "device=cpu")
 
 
-def start(folder, *words, **environment):
-    """A process of its own, in some folder."""
-    paths = {"PYTHONPATH": str(run.CONF.parent / "src"), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, run.CONF.parent / "run.py", *words],
-        cwd=folder,
-        env=os.environ | paths | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def test_alone_it_lists_the_experiments_with_their_first_line(tmp_path):
-    done = start(tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"^  fig12_perturbation +Figure 12", done.stdout, re.M)
+def test_alone_it_lists_the_experiments_with_their_first_line(answer, tmp_path):
+    status, out, err = answer()
+    assert (status, err) == (0, "")
+    assert re.search(r"^  fig12_perturbation +Figure 12", out, re.M)
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "b.yaml").write_text("# @package _global_\n# The second\n# more\n")
     (tmp_path / "experiment" / "long_a.yaml").write_text("# The first\n")
@@ -162,6 +147,7 @@ def test_hydras_folders_are_the_runs_unless_run_dir_is_given(answer, jobs, tmp_p
         assert Path(jobs.seen[-1][0]["run_dir"]).absolute().match(str(tmp_path / folder)), words
         assert jobs.seen[-1][1] == ["experiment", *["run_dir"] * any("run_dir" in w for w in words)]
     assert not list(tmp_path.rglob(".hydra"))
+    assert sys.path[-1] == str(tmp_path)  # modules of one's own shadow no library
     assert not list(tmp_path.rglob("*.log"))
 
 
@@ -180,15 +166,52 @@ def test_joblib_launches_jobs(answer, jobs, tmp_path):
     ]
 
 
-def test_a_launcher_starts_jobs_in_other_processes(tmp_path):
+COUNTED = {
+    "conf/experiment/counted.yaml": """
+        # @package _global_
+        # An experiment without model and figure
+        runner: {_target_: counted.Counted}
+        """,
+    "counted.py": """
+        from dataclasses import dataclass
+        from matplotlib.figure import Figure
+        from pandas import DataFrame
+        from attnguide.figures.experiment import Task
+        from attnguide.findings import Findings
+
+
+        @dataclass
+        class Counted(Task):
+            count: int = 1
+            title = claim = "Rows are counted."
+
+            def work(self, choices, work):
+                with work.results(self.key) as results:
+                    results.append(DataFrame({"image_id": range(self.count), "model": "m"}))
+
+            def draw(self, stored):
+                return Findings(Figure(), DataFrame({"n": [self.count]}), "Nothing to see.")
+        """,
+}
+
+
+def write_files(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(textwrap.dedent(text).lstrip())
+
+
+@pytest.mark.first_lane  # whatever it costs: two processes that begin anew
+def test_a_launcher_starts_jobs_in_other_processes(command, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    words = ("-m", "hydra/launcher=submitit_local", *SMALL, "seed=0,-1", "run_dir=sweep")
-    done = start(tmp_path, *words)
-    assert done.returncode == 1
-    assert "seed must be greater than or equal to 0, got -1" in done.stderr
-    assert "Traceback" not in done.stderr
-    [folder] = tmp_path.glob("sweep/*seed=0")
-    assert read(folder)["image_id"].nunique() == 1
+    write_files(tmp_path, COUNTED)
+    words = ["--config-dir=conf", "-m", "hydra/launcher=submitit_local", "experiment=counted"]
+    code, told = command([*words, "runner.count=2,-1", "run_dir=sweep"], cwd=tmp_path)
+    assert code == 1, told
+    assert "runner.count must be greater than or equal to 0, got -1" in told
+    assert "Traceback" not in told
+    [folder] = tmp_path.glob("sweep/*count=2")
+    assert len(read(folder)) == 2
     assert (tmp_path / "sweep" / "index.html").is_file()
 
 
@@ -211,7 +234,7 @@ def test_a_sweeper_gets_the_number_that_it_optimises(answer, jobs, tmp_path):
 
 def test_the_objective_is_a_number_of_the_summary(tmp_path):
     assert main.objective(tmp_path, None) is None
-    table = {"model": ["m", "m"], "method": ["gae", "tis"], "measure": ["net. positive", "x"]}
+    table = {"model": ["m", "m"], "method": ["gae", "tis"], "measure": ["net. positive", None]}
     pd.DataFrame({**table, "value": [0.25, 0.5]}).to_csv(tmp_path / "summary.csv", index=False)
     assert main.objective(tmp_path, None) == 0.25
     assert main.objective(tmp_path, "gae.net. positive") == 0.25
@@ -254,22 +277,19 @@ OWN = {
             def log(self, findings, viewer=()):
                 open(self.file, "w").write(findings.title)
         """,
-    "timm.py": "raise RuntimeError('a module of the current folder shadows a library')",
 }
 
 
-def test_own_code_is_named_by_target_and_shadows_no_library(tmp_path):
-    for name, text in OWN.items():
-        (tmp_path / name).write_text(textwrap.dedent(text))
-    done = start(
-        tmp_path,
+def test_own_code_is_named_by_target(command, tmp_path):
+    write_files(tmp_path, OWN)
+    words = [
         *(*SMALL, "run_dir=out", "target=predicted"),
         "+method.mine={_target_: my_module.explain, _partial_: true, scale: 2}",
         "+trainer.callbacks=[{_target_: my_module.Noted, file: noted}]",
         "++logger={_target_: my_module.Diary, file: diary}",
-    )
-    assert done.returncode == 0, done.stderr
-    rows = read(tmp_path / "out")
-    assert set(rows["method"]) == {"complete", "gae", "mine"}
+    ]
+    code, told = command(words, cwd=tmp_path)
+    assert code == 0, told
+    assert set(read(tmp_path / "out")["method"]) == {"complete", "gae", "mine"}
     assert (tmp_path / "noted").read_text() == "started"
     assert (tmp_path / "diary").read_text()

@@ -2,7 +2,6 @@
 
 import errno
 import io
-import json
 import multiprocessing
 import os
 import random
@@ -11,16 +10,15 @@ import signal
 import socket
 import time
 import warnings
-from itertools import count, cycle
+from itertools import cycle
 
 import pyarrow.parquet as pq
 import pytest
 from conftest import PNG
 from fake_study import start_fake
-from killable_runs import killable_runs
 from running import start
 
-from attnguide.store import files, provenance
+from attnguide.store import files
 from attnguide.store.table import Results, merge, read
 
 
@@ -61,49 +59,56 @@ def content(run_dir):
 # Real processes, really killed
 
 
-@pytest.fixture(scope="module")
-def live():
-    with killable_runs() as begin:
-        yield begin
+def live(command, *calls, words=(), kill_after=None, kill_at=None):
+    """Exit code and words of a process that may be killed, by the clock or while it writes."""
+    first = [["fake_study:kill_at", [kill_at], {}]] if kill_at else []
+    process = command.start(words, calls=[*first, *calls])
+    if kill_after is not None:
+        time.sleep(kill_after)
+        process.send_signal(signal.SIGKILL)
+    told = "".join(process.communicate())
+    return process.returncode, told
 
 
-def test_killed_at_random_moments(live, tmp_path):
+def test_killed_at_random_moments(command, tmp_path):
     """By the clock, and in the middle of writing; whenever all is there, some parts are lost."""
-    order = {"settings": {"count": 60}}
-    whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
-    assert live(log, run_dir=str(whole), **order)[0] == 0
+    whole, broken = (
+        ["fake_study:start_installed", [str(tmp_path / name)], {"count": 60}]
+        for name in ("whole", "broken")
+    )
+    assert live(command, whole)[0] == 0
     dice, kills, runs = random.Random(0), 0, 0
     while kills < 8:
         how = (
-            {"kill_at": dice.randint(1, 40)} if runs % 2 else {"kill_after": dice.uniform(0.1, 0.6)}
+            {"kill_at": dice.randint(1, 40)} if runs % 2 else {"kill_after": dice.uniform(0.3, 1.0)}
         )
-        code, told = live(log, run_dir=str(broken), **order, **how)
+        code, told = live(command, broken, **how)
         assert code in (0, -signal.SIGKILL), told
         kills, runs = kills + (code != 0), runs + 1
         assert runs < 40
-        if len(parts(broken)) == 20:
-            for path in dice.sample(parts(broken), 9):
+        if len(parts(tmp_path / "broken")) == 20:
+            for path in dice.sample(parts(tmp_path / "broken"), 9):
                 path.unlink()
-    code, told = live(log, run_dir=str(broken), **order)
+    code, told = live(command, broken)
     assert code == 0, told
-    assert same(broken, whole)
-    assert len(read(broken)) == 60
-    assert not list((broken / "parts").glob(".*"))
+    assert same(tmp_path / "broken", tmp_path / "whole")
+    assert len(read(tmp_path / "broken")) == 60
+    assert not list((tmp_path / "broken" / "parts").glob(".*"))
 
 
-def test_the_whole_command_killed_while_it_writes(live, tmp_path):
+def test_the_whole_command_killed_while_it_writes(command, tmp_path):
     """One shard of Figure 12, written in this order: config, inputs, records, parts."""
     words = [
         "experiment=fig12_perturbation",
         *("data.num_images=10", "data.num_shards=2", "batch_size=1", "device=cpu"),
         *("method=[complete]", "runner.fractions=[0,0.5]", "runner.unguided_every=0"),
     ]
-    log, broken = tmp_path / "log", [*words, f"run_dir={tmp_path / 'broken'}"]
+    main, broken = ["run:main", [], {}], [*words, f"run_dir={tmp_path / 'broken'}"]
     for moment in (2, 28, 9, 15):  # each file has six moments to die
-        assert live(log, words=broken, kill_at=moment)[0] == -signal.SIGKILL
+        assert live(command, main, words=broken, kill_at=moment)[0] == -signal.SIGKILL
     assert len(parts(tmp_path / "broken")) == 2
     for run_dir in ("broken", "whole"):
-        code, told = live(log, words=[*words, f"run_dir={tmp_path / run_dir}"])
+        code, told = live(command, main, words=[*words, f"run_dir={tmp_path / run_dir}"])
         assert code == 0, told
         merge(tmp_path / run_dir)
         assert ("2 of 4 images are stored already" in told) == (run_dir == "broken")
@@ -253,27 +258,11 @@ def test_a_finished_shard_that_lost_a_part_is_not_merged(tmp_path, study):
     assert read(tmp_path / "two")[columns].equals(read(tmp_path / "whole")[columns])
 
 
-def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch, study):
-    start_fake(tmp_path / "whole")
-    seconds = count(2_000_000_000, -3600)
-    monkeypatch.setattr(time, "time", lambda: next(seconds))
-    monkeypatch.setattr(
-        provenance, "_now", lambda: time.strftime("%FT%TZ", time.gmtime(time.time()))
-    )
-    study.stop["image 04"] = MemoryError()
-    with pytest.raises(MemoryError):
-        start_fake(tmp_path / "back")
-    start_fake(tmp_path / "back")
-    stored = json.loads((tmp_path / "back" / "provenance.json").read_text())
-    assert stored["finished"] < stored["started"]
-    assert same(tmp_path / "back", tmp_path / "whole")
-
-
 # Locks
 
 
 def test_a_second_run_of_the_same_folder_is_refused_and_leaves_it_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(Results.__enter__.__globals__["take_lock"], "__defaults__", (0.2,))
+    monkeypatch.setattr(files, "WAIT_S", 0.2)
     start_fake(tmp_path)
     parts(tmp_path)[0].unlink()
     with Results(tmp_path, ("image_id", "model")):

@@ -19,11 +19,11 @@ import run as program
 from attnguide import wrap_model
 from attnguide.errors import InputError
 from attnguide.models.preprocess import Preprocess
-from attnguide.runs.lifecycle import run
 from attnguide.runs.main import as_stored, as_values
 from attnguide.runs.predict import TableWriter
+from attnguide.runs.run import run
 from attnguide.store import provenance
-from attnguide.store.config import load_config
+from attnguide.store.folder import RunFolder
 from attnguide.store.table import read
 
 WNIDS = ("n02391049", "n01944390", "n01871265", "n01614925")
@@ -152,23 +152,11 @@ def test_a_variable_of_the_environment_counts_by_its_value(world, monkeypatch):
         run(as_values(cfg), [], world / "run", stored=as_stored(cfg))
 
     look_in("data")
-    assert load_config(world / "run")["data"]["root"] == "${oc.env:IMAGENET_DIR,null}"
+    assert RunFolder(world / "run").load_config()["data"]["root"] == "${oc.env:IMAGENET_DIR,null}"
     shutil.copytree(world / "data", world / "copy")
     with pytest.raises(InputError, match="different settings: data.root"):
         look_in("copy")
     look_in("data")
-
-
-def test_a_relative_path_from_another_folder_is_another_world(world, monkeypatch):
-    half(world / "run", monkeypatch)
-    other = world / "other"
-    shutil.copytree(world / "guide", other / "guide")
-    (other / "weights.bin").write_bytes(b"first")
-    for number, wnid in enumerate(WNIDS):
-        paint(other / "data" / wnid / f"{number}.png", 60 + number)
-    monkeypatch.chdir(other)
-    with pytest.raises(InputError, match="the pictures"):
-        go(world / "run")
 
 
 def write_labels(world, swapped=False):
@@ -188,7 +176,7 @@ def test_other_labels_are_refused(world, monkeypatch):
     write_labels(world)
     half(world / "run", monkeypatch, "data.root=flat")
     write_labels(world, swapped=True)
-    with pytest.raises(InputError, match=r"the labels of 0\.png, 1\.png"):
+    with pytest.raises(InputError, match=r"the labels, places or boxes of 0\.png, 1\.png"):
         go(world / "run", "data.root=flat")
 
 
@@ -234,11 +222,10 @@ def test_two_checkpoints_need_two_names(world):
 def test_another_version_of_the_program_is_told_and_recorded(world, monkeypatch, capsys):
     half(world / "run", monkeypatch)
     old = provenance.code_version()
-    monkeypatch.setattr(provenance, "_code_version", lambda: {**old, "torch": "9.9"})
+    monkeypatch.setattr("attnguide.runs.resume.code_version", lambda: {**old, "torch": "9.9"})
     go(world / "run")
     told = capsys.readouterr().out
     assert re.search(r"warning: rows of this run were computed with .*torch (?!9\.9)", told)
-    assert "2 versions of the program computed this run" in told
     codes = json.loads((world / "run" / "inputs.json").read_text())["code"]
     assert [code["torch"] for code in codes] == [old["torch"], "9.9"]
 

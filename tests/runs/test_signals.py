@@ -3,40 +3,24 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from torch.utils.data import DataLoader
-
-import run as program
-from attnguide.errors import InputError
-from attnguide.runs.predict import PictureLoader
 
 BASE = [
     *("experiment=fig12_perturbation", "method=gae", "device=cpu", "batch_size=2"),
     *("data.num_images=5000", "runner.fractions=[0,0.5]"),
 ]
+CALLS = [["fake_study:fork_devices", [], {}], ["run:main", [], {}]]
 
 
-def start(run_dir, *words):
+def start(command, run_dir, *words):
     """A run in a process group of its own, once it has stored something."""
-    process = subprocess.Popen(
-        [sys.executable, "run.py", *BASE, f"run_dir={run_dir}", *words],
-        cwd=program.CONF.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # a shell's background job ignores Ctrl-C, and so would its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = command.start([*BASE, f"run_dir={run_dir}", *words], calls=CALLS)
     deadline = time.monotonic() + 240
     while len(list(run_dir.glob("parts/*.parquet"))) < 2:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.said()
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return process
@@ -77,8 +61,8 @@ def end(process):
         (["devices=2", "data.workers=1"], signal.SIGTERM),
     ],
 )
-def test_a_signal_to_the_group_is_one_line_and_leaves_nobody(tmp_path, words, sent):
-    process = start(tmp_path / "run", *words)
+def test_a_signal_to_the_group_is_one_line_and_leaves_nobody(command, tmp_path, words, sent):
+    process = start(command, tmp_path / "run", *words)
     os.killpg(process.pid, sent)
     status, out, err, left = end(process)
     assert (status, left) == (130, []), err
@@ -88,8 +72,8 @@ def test_a_signal_to_the_group_is_one_line_and_leaves_nobody(tmp_path, words, se
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc who is left")
-def test_a_worker_that_is_killed_is_one_line(tmp_path):
-    process = start(tmp_path / "run", "data.workers=2")
+def test_a_worker_that_is_killed_is_one_line(command, tmp_path):
+    process = start(command, tmp_path / "run", "data.workers=2")
     before = len(list((tmp_path / "run" / "parts").glob("*.parquet")))
     worker = next(pid for pid in children(process.pid) if pid != process.pid)
     os.kill(worker, signal.SIGKILL)
@@ -102,23 +86,3 @@ def test_a_worker_that_is_killed_is_one_line(tmp_path):
         lines[0],
     )
     assert len(list((tmp_path / "run" / "parts").glob("*.parquet"))) >= before
-
-
-@pytest.mark.parametrize(
-    ("workers", "error", "known"),
-    [
-        (1, RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. "), True),
-        (1, EOFError(""), True),
-        (1, RuntimeError("Caught IndexError in DataLoader worker process 0."), False),
-        (0, OSError(28, "No space left on device"), False),
-    ],
-)
-def test_what_workers_die_of_is_told_in_a_line(workers, error, known, monkeypatch):
-    def fail(_):
-        raise error
-
-    monkeypatch.setattr(DataLoader, "__iter__", fail)
-    loader = PictureLoader([0], num_workers=workers)
-    with pytest.raises(InputError if known else type(error)) as told:
-        list(loader)
-    assert ("data.workers=0" in str(told.value)) is known

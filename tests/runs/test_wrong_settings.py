@@ -1,7 +1,6 @@
 """Wrong settings, generated from signatures: each is refused in a line, and leaves nothing."""
 
 import inspect
-import itertools
 import random
 from dataclasses import fields, is_dataclass
 from importlib import import_module
@@ -14,9 +13,9 @@ from omegaconf import open_dict
 from rich.console import Console
 from running import CONF
 
-from attnguide.runs.lifecycle import Run
 from attnguide.runs.main import as_values, readable
-from attnguide.runs.settings import SHARES, Settings, read_settings
+from attnguide.runs.run import Run
+from attnguide.runs.settings import SHARES, Settings
 
 LONG = "1" * 40
 ANY = ["{a: 1}", "nan", "[[1]]"]  # what hardly any setting may be
@@ -100,26 +99,9 @@ def groups():
     yield from ((f"experiment={value}",) for value in ("x", "[x]", "{a: 1}"))
 
 
-def by_hand():
-    for words in (
-        "runner.fractions=[0.5,0.1]", "runner.fractions=[]", "runner.fractions=[0,2]",
-        "runner.fill=x", "runner.fill=[]", "guide.fraction=1", "guide.layout=x", "guide.fit=x",
-        "data.shard=1", "device=cud", "device=cuda:99999", "precision=fp64", "stage=runn",
-        "backend=tf", "devices=2000", "batch_size=autoo", "nonsense=1", "+nonsense=1", "~nonsense",
-        "model.name=vit_nowhere", "model.name=[]", "model.checkpoint=nowhere.pt",
-        "model.checkpoint=[a,b]", "model.class_names=nowhere.txt", "data.on_error=x",
-        "data.framed=[a]", "data.rewrites=[[a]]", "loss=ratio", "trainer.nonsense=1", "variant=x",
-        "seed", "=", "a=b=c", "runner", "data=folder data.root=nowhere", "method=[gae,gae]x",
-        "data=folder data.root=''", "data=folder data.list=x", "rule=positive method=gae",
-        "model.preprocess={a: 1}", "model.preprocess=x", "logger=wandb logger.mode=x",
-        "data.num_images=0", "+runner.x={_target_: os.system}", "model._target_=os.system",
-    ):  # fmt: skip
-        yield (BASE, *words.split(" ")) if "{" not in words else (BASE, words)
-
-
 def commands():
     """All of them, in an order that mixes the kinds, always the same."""
-    found = [*itertools.chain(of_objects(), plain_settings(), groups(), by_hand())]
+    found = [*of_objects(), *plain_settings(), *groups()]
     random.Random(0).shuffle(found)
     return found
 
@@ -133,7 +115,7 @@ def outcome(words, run_dir):
             del cfg["hydra"]
         config = as_values(cfg)
         keys = [word.lstrip("+~").partition("=")[0] for word in words]
-        Run(config, keys, read_settings(config), run_dir, Console(quiet=True))
+        Run(config, keys, run_dir, Console(quiet=True))
     except Exception as error:
         line = readable(error)
         return f"TRACEBACK {type(error).__name__}: {error}" if line is None else line

@@ -11,7 +11,7 @@ from typing import Any
 from attnguide.data.listing import Listing, make_listing, picture_id
 from attnguide.errors import InputError
 from attnguide.models.reader import UnreadableImage
-from attnguide.store.sources import checksum, stamp
+from attnguide.store.files import checksum, stamp
 
 _IN_PATH = re.compile(r"(?:^|[_/])(n\d{8})(?:[_./]|$)")
 _CLASSES = ("label", "labels", "class", "target", "category", "fine_label", "cls")

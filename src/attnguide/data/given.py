@@ -15,7 +15,7 @@ from PIL import Image
 from attnguide.data.pictures import Item, Mask, Sample, Selection, class_indices, knows, numbered
 from attnguide.errors import InputError
 from attnguide.models.reader import read_picture
-from attnguide.store.sources import Source
+from attnguide.store.files import Source
 from attnguide.types import ViT
 
 Boxes = Sequence[Sequence[float]]  # left, top, right, bottom each, as shares of the picture

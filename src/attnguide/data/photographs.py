@@ -35,7 +35,7 @@ from attnguide.data.pictures import (
 )
 from attnguide.errors import InputError
 from attnguide.models.reader import read_picture
-from attnguide.store.sources import Source
+from attnguide.store.files import Source
 from attnguide.types import ViT
 
 log = logging.getLogger(__name__)

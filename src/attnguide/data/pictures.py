@@ -15,7 +15,7 @@ from PIL import Image
 
 from attnguide.errors import InputError, unknown_name
 from attnguide.models.reader import read_picture
-from attnguide.store.sources import Source
+from attnguide.store.files import Source
 from attnguide.types import ViT
 
 Mask = NDArray[np.bool_]

@@ -14,7 +14,7 @@ import pandas as pd
 from attnguide.findings import no_claims
 from attnguide.report.page import render_page
 from attnguide.report.table_view import as_text, claim_lines
-from attnguide.store.config import load_config
+from attnguide.store.folder import RunFolder
 
 FILES = (
     "report.html",
@@ -73,7 +73,7 @@ def read_run(root: Path, name: str) -> RunRecord:
         found=tuple(map(str, words["found"])),
         claims=pd.read_csv(claims) if claims.is_file() else no_claims(),
         summary=pd.read_csv(folder / "summary.csv"),
-        config=load_config(folder),
+        config=RunFolder(folder).load_config(),
         seconds=cost.get("seconds"),
         peak_memory_mb=cost.get("peak_memory_mb"),
         files=tuple(file for file in FILES if (folder / file).is_file()),

@@ -17,8 +17,8 @@ from markupsafe import Markup
 from attnguide.errors import InputError
 from attnguide.findings import Findings, ShownPicture
 from attnguide.report.table_view import as_text, claim_lines, table_view
-from attnguide.store.config import flat
 from attnguide.store.files import write_atomic
+from attnguide.store.folder import flat
 from attnguide.viz.style import RELEVANCE_COLOURS, method_label, render
 
 MAX_PICTURES = 5_000_000  # characters that pictures and their maps take of a page

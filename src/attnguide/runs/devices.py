@@ -1,9 +1,10 @@
-"""Devices of a run: a process for each of several, their names, and how much fits into memory."""
+"""Devices of a run: which, a process for each of several, and how much fits into their memory."""
 
 from __future__ import annotations
 
 import logging
 import platform
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context, parent_process
@@ -17,11 +18,42 @@ from attnguide.errors import InputError
 from attnguide.types import ViT
 
 START = "spawn"  # how processes begin; CUDA does not work in a fork of a process that has used it
-GRACE_S = 2.0  # for a process to end by itself
+GRACE_S = 10.0  # for a process to end by itself
 CAP = {"cpu": 32, "cuda": 256}  # a larger batch is no faster
 SHARE = 0.5  # of the free memory; the rest is for masked images, and for others
 ATTENTIONS, ACTIVATIONS = 6, 16  # copies kept per layer
 CGROUP = Path("/sys/fs/cgroup")  # where the kernel says what a job may take, and has taken
+
+
+def choose_devices(name: str, count: int) -> tuple[torch.device, ...]:
+    """The devices of a run; asking how many there are does not start CUDA.
+
+    Raises:
+        ValueError: more than there are.
+    """
+    present = torch.cuda.device_count()
+    kind, _, index = name.partition(":")
+    if kind == "auto":
+        kind = "cuda" if present else "cpu"
+    if kind == "cpu":
+        return (torch.device("cpu"),) * count
+    if index and count > 1:
+        raise InputError(f"device={name} is one device; pass device=cuda with devices={count}")
+    if int(index or 0) + count > present:
+        asked = f"device={name}" + (f" devices={count}" if count > 1 else "")
+        raise InputError(
+            f"{asked}: this machine has {present} CUDA devices; pass device=cpu or device=auto"
+        )
+    return tuple(torch.device("cuda", int(index or 0) + number) for number in range(count))
+
+
+def device_name(devices: Sequence[torch.device]) -> str:
+    """Model of the devices, and how many."""
+    if devices[0].type == "cpu":
+        name = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    else:
+        name = torch.cuda.get_device_name(devices[0])
+    return name if len(devices) == 1 else f"{len(devices)} x {name}"
 
 
 def run_on_devices(work: Callable[..., None], count: int, monitor: Any, *args: Any) -> None:
@@ -48,8 +80,10 @@ def run_on_devices(work: Callable[..., None], count: int, monitor: Any, *args: A
         ) from error
     finally:
         for process in processes.processes:
-            process.join(GRACE_S)  # Ctrl-C has reached it too, and it ends by itself
             process.terminate()
+        for process in processes.processes:
+            process.join(GRACE_S)
+            process.kill()
             process.join()
 
 
@@ -58,13 +92,32 @@ def _work(number: int, work: Callable[..., None], calls: Any, args: Sequence[Any
     parent = parent_process()
     if parent is None or not parent.is_alive():  # killed before torch could arrange for our end
         sys.exit(1)
+    stop_once, code = _StopOnce(), 0
+    signal.signal(signal.SIGINT, stop_once)
+    signal.signal(signal.SIGTERM, stop_once)
     try:
         work(number, _Remote(calls), *args)
     except (InputError, OSError) as error:
         calls.put((None, error))
-        sys.exit(1)
+        code = 1
     except KeyboardInterrupt:  # torch would take it for a good end, and rows would be missing
-        sys.exit(130)
+        code = 130
+    if code:  # outside of the handlers, where nothing holds the data workers any more
+        sys.exit(code)
+
+
+class _StopOnce:
+    """Handler of signals: the first interrupts, the others would interrupt the tidying up.
+
+    Ctrl-C and SIGTERM reach the whole process group, and then the parent ends every process.
+    """
+
+    stopped = False
+
+    def __call__(self, *_: Any) -> None:
+        if not self.stopped:
+            self.stopped = True
+            raise KeyboardInterrupt
 
 
 class _Remote:
@@ -84,15 +137,6 @@ def _hand_on(calls: Any, monitor: Any) -> None:
         if name is None:
             raise args
         getattr(monitor, name)(*args)
-
-
-def device_name(devices: Sequence[torch.device]) -> str:
-    """Model of the devices, and how many."""
-    if devices[0].type == "cpu":
-        name = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
-    else:
-        name = torch.cuda.get_device_name(devices[0])
-    return name if len(devices) == 1 else f"{len(devices)} x {name}"
 
 
 def fitting_batch(vit: ViT, device: torch.device, processes: int = 1) -> int:

@@ -29,9 +29,9 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from attnguide.errors import InputError, command, unknown_name
-from attnguide.runs.secrets import hide, hide_in_file
 from attnguide.runs.settings import CONF as CONF
-from attnguide.runs.settings import HOME, METHODS, default_settings
+from attnguide.runs.settings import HOME, METHODS, default_settings, hide
+from attnguide.store.files import write_atomic
 
 ALL_FIGURES = ["--multirun", "experiment=glob(fig*)"]  # what experiment=all_figures stands for
 GENERAL = "corrected_rollout"  # gae, complete, absolute and rollout are this method with a rule
@@ -43,7 +43,7 @@ sweeps: list[Path] = []  # the folder of the sweep that this process has begun
 
 
 def sweep_dir(run_dir: Any, experiment: Any) -> str:
-    """Folder of a sweep: it depends on the words alone, so that the same command resumes it."""
+    """Folder of a sweep: it depends on the command alone, so that the same command resumes it."""
     if isinstance(run_dir, str):
         return str(Path(run_dir).expanduser())
     if experiment is not None:  # None: several
@@ -51,19 +51,19 @@ def sweep_dir(run_dir: Any, experiment: Any) -> str:
     return "outputs/sweep"
 
 
-def job_dir(words: str, number: Any) -> str:
-    """Folder of one job of a sweep: its words, with a digest where these are no file name.
+def job_dir(overrides: str, number: Any) -> str:
+    """Folder of one job of a sweep: its overrides, with a digest where these are no file name.
 
     Args:
-        words: Hydra's `override_dirname`.
-        number: Of the job, for a job without words.
+        overrides: Hydra's `override_dirname`.
+        number: Of the job, for a job without overrides.
     """
-    words = hide(words)
-    if re.fullmatch(r"experiment=\w+", words):
-        return words.removeprefix("experiment=")
-    name = re.sub(r"[^\w=.,\[\]+-]+", "_", words)
-    if name != words or len(name) > LONGEST or name.startswith("."):
-        digest = hashlib.sha256(words.encode()).hexdigest()[:8]
+    overrides = hide(overrides)
+    if re.fullmatch(r"experiment=\w+", overrides):
+        return overrides.removeprefix("experiment=")
+    name = re.sub(r"[^\w=.,\[\]+-]+", "_", overrides)
+    if name != overrides or len(name) > LONGEST or name.startswith("."):
+        digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
         name = f"{name[: LONGEST - 20].lstrip('.')}-{digest}"
     return name or str(number)
 
@@ -100,8 +100,8 @@ def as_values(cfg: DictConfig) -> dict[str, Any]:
 def as_stored(cfg: DictConfig) -> dict[str, Any]:
     """The same for records: `${oc.env:NAME}` stays as it is written, secrets are blotted."""
 
-    def text(*words: Any) -> str:
-        return f"${{oc.env:{','.join('null' if word is None else str(word) for word in words)}}}"
+    def text(*args: Any) -> str:
+        return f"${{oc.env:{','.join('null' if arg is None else str(arg) for arg in args)}}}"
 
     OmegaConf.register_new_resolver("oc.env", text, replace=True)
     try:
@@ -122,15 +122,12 @@ class SweepEnd(Callback):
 def job(cfg: DictConfig) -> float | None:
     """One run; what it returns is for sweepers that optimise."""
     here = HydraConfig.get()
-    sweep = here.mode is RunMode.MULTIRUN
-    words = OmegaConf.to_container(here.overrides.task, resolve=False)
-    assert isinstance(words, list)
+    overrides: Any = OmegaConf.to_container(here.overrides.task, resolve=False)
     try:
-        return _run(cfg, [str(word) for word in words], sweep=sweep)
+        return _run(cfg, list(map(str, overrides)))
     except Exception as error:
-        message = readable(error)
-        place = f"\n  in job #{here.job.num} {' '.join(map(str, words))}" if sweep else ""
-        report(error, place)
+        sweep, message = here.mode is RunMode.MULTIRUN, readable(error)
+        report(error, f"\n  in job #{here.job.num} {' '.join(overrides)}" if sweep else "")
         if not sweep:
             sys.exit(1)
         failed[here.sweep.subdir] = message or repr(error)
@@ -139,8 +136,9 @@ def job(cfg: DictConfig) -> float | None:
         raise
 
 
-def _run(cfg: DictConfig, words: Sequence[str], *, sweep: bool) -> float | None:
+def _run(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
     here = HydraConfig.get()
+    sweep = here.mode is RunMode.MULTIRUN
     config, stored = as_values(cfg), as_stored(cfg)
     if config["experiment"] is None and config["stage"] in ("run", "check"):
         sources = (s.path for s in here.runtime.config_sources if s.schema == "file")
@@ -148,19 +146,26 @@ def _run(cfg: DictConfig, words: Sequence[str], *, sweep: bool) -> float | None:
     asked = config["run_dir"]
     if sweep:
         run_dir = Path(asked or here.sweep.dir) / here.sweep.subdir
-        hide_in_file(Path(here.sweep.dir) / "multirun.yaml")
+        _hide_in(Path(here.sweep.dir) / "multirun.yaml")
     elif asked or here.run.dir != ".":
         run_dir = Path(asked or here.runtime.output_dir)
     else:
-        run_dir = (
-            Path("outputs") / str(config["experiment"]) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        )
+        now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        run_dir = Path("outputs") / str(config["experiment"]) / now
     config["run_dir"] = stored["run_dir"] = str(run_dir)
-    keys = [word.lstrip("+~").partition("=")[0] for word in words]
-    from attnguide.runs.lifecycle import run  # torch takes seconds, a wrong key should not
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    from attnguide.runs.run import run  # torch takes seconds, a wrong key should not
 
     run(config, keys, run_dir.expanduser(), sweep=sweep, stored=stored)
     return objective(run_dir.expanduser(), config["objective"])
+
+
+def _hide_in(path: Path) -> None:
+    """Take secrets out of what Hydra wrote."""
+    if path.is_file() and not path.is_symlink():
+        text = path.read_text(errors="surrogateescape")
+        if hide(text) != text:
+            write_atomic(path, hide(text).encode(errors="surrogateescape"))
 
 
 def objective(run_dir: Path, name: str | None) -> float | None:
@@ -168,7 +173,8 @@ def objective(run_dir: Path, name: str | None) -> float | None:
 
     Args:
         run_dir: Of the run.
-        name: Words of the row joined by dots, `complete.negative.accuracy`; None: the first row.
+        name: Neighbouring words of the row joined by dots, `complete.negative.accuracy`; None: the
+            first row.
 
     Raises:
         ValueError: no row with these words.
@@ -179,18 +185,14 @@ def objective(run_dir: Path, name: str | None) -> float | None:
     import pandas as pd
 
     table = pd.read_csv(path)
-    words = table.select_dtypes(exclude="number").astype(str)
-    numbers = [column for column in ("auc", "value", *table) if column not in words]
-    rows, left = table, name or ""
-    for column in words:
-        found = [w for w in words[column].unique() if f"{left}.".startswith(f"{w}.")]
-        if found:
-            word = max(found, key=len)
-            rows, left = rows[words[column].loc[rows.index] == word], left[len(word) + 1 :]
-    if left or rows.empty:
-        known = sorted({".".join(row) for row in words.itertuples(index=False)})
-        raise InputError(f"objective={name} names no row of {path}; rows: {', '.join(known[:12])}")
-    return float(rows[next(n for n in numbers if n in table)].iloc[0])
+    texts = table.select_dtypes(exclude="number").fillna("").astype(str)
+    rows = [".".join(filter(None, row)) for row in texts.itertuples(index=False)]
+    named = table[[name is None or f".{name}." in f".{row}." for row in rows]]
+    if named.empty:
+        known = ", ".join(sorted(rows)[:12])
+        raise InputError(f"objective={name} names no row of {path}; rows: {known}")
+    numbers = named.drop(columns=texts.columns)
+    return float(numbers[next(n for n in ("auc", "value", *numbers) if n in numbers)].iloc[0])
 
 
 def list_experiments(*folders: Path) -> str:

@@ -8,11 +8,11 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Any, get_type_hints
+from contextlib import nullcontext
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import hydra
-import torch
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
@@ -24,13 +24,13 @@ from attnguide.evaluation.engines import Engine
 from attnguide.figures.experiment import CHOICES, Choices, Experiment
 from attnguide.methods.corrected_rollout import PUBLISHED
 from attnguide.methods.corrected_rollout import explain as corrected_rollout
-from attnguide.runs.secrets import hide
-from attnguide.runs.settings import CONF, SHARES, STRICT, Settings, validated
+from attnguide.runs.settings import CONF, SHARES, STRICT, Settings, hide, validated
 from attnguide.tracking.loggers import Files, LightningLogger
 
 OWNERS = {"rule": "method", "compile": "engine", "backend": "engine"}  # setting to choice
 LOGGERS = ("attnguide.tracking.Files", "attnguide.tracking.WandB")
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+T = TypeVar("T")
 
 
 def build(node: Mapping[str, Any], name: str) -> Any:
@@ -123,17 +123,10 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     """The experiment with its settings.
 
     Raises:
-        ValueError: as `build`; a variant that it does not have.
+        ValueError: as `build`.
     """
-    node = dict(config.get("runner") or {})
-    variant = config.get("variant")
-    if variant is not None:
-        target = _located(str(node.get("_target_")))
-        if not callable(target) or "variant" not in inspect.signature(target).parameters:
-            raise InputError(
-                f"experiment={config['experiment']} has no variants, got variant={variant}"
-            )
-        node["variant"] = variant
+    variant = {} if config.get("variant") is None else {"variant": config["variant"]}
+    node = {**(config.get("runner") or {}), **variant}
     experiment = build(node, "runner")
     if not isinstance(experiment, Experiment):
         raise InputError(f"runner._target_ must be an Experiment, got {type(experiment).__name__}")
@@ -154,15 +147,11 @@ def stored_experiment(stored: Mapping[str, Any]) -> Experiment:
     """
     name, settings = stored.get("experiment"), stored.get("runner")
     if not isinstance(name, str) or not re.fullmatch(r"\w+", name):
-        raise InputError(f"what is stored names no experiment, got {name!r}")
-    words = [f"experiment={name}"]
-    if GlobalHydra.instance().is_initialized():
-        composed = hydra.compose("config", words)
-    else:  # outside of a command
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = hydra.compose("config", words)
-    node = OmegaConf.to_container(composed.runner)
-    assert isinstance(node, dict)
+        raise InputError(f"the stored config names no experiment, got {name!r}")
+    in_command = GlobalHydra.instance().is_initialized()
+    home = nullcontext() if in_command else initialize_config_dir(str(CONF), version_base="1.3")
+    with home:
+        node: Any = OmegaConf.to_container(hydra.compose("config", [f"experiment={name}"]).runner)
     for key, value in settings.items() if isinstance(settings, Mapping) else ():
         if key[0] != "_" and "_target_" not in json.dumps(value, default=str):
             node[key] = value
@@ -170,12 +159,35 @@ def stored_experiment(stored: Mapping[str, Any]) -> Experiment:
     return build_experiment(made)
 
 
+class Problems:
+    """Errors that a user can fix, collected so that all are told at once."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def attempt(self, function: Callable[..., T], *args: Any) -> T | None:
+        """What the function returns; None, and its error is kept, where it raises one."""
+        try:
+            return function(*args)
+        except (InputError, OSError) as error:
+            self.messages.append(str(error))
+        return None
+
+    def raise_all(self) -> None:
+        """Raise them all as one, in a line.
+
+        Raises:
+            ValueError: there are some.
+        """
+        if len(self.messages) == 1:
+            raise InputError(self.messages[0])
+        if self.messages:
+            each = "; ".join(f"({number}) {why}" for number, why in enumerate(self.messages, 1))
+            raise InputError(f"{len(self.messages)} problems: {each}")
+
+
 def build_choices(
-    config: Mapping[str, Any],
-    settings: Settings,
-    takes: frozenset[str],
-    batch_size: int,
-    attempt: Callable[[], AbstractContextManager[None]] = nullcontext,
+    config: Mapping[str, Any], settings: Settings, takes: frozenset[str], problems: Problems
 ) -> Choices | None:
     """The objects that an experiment is given; what it does not take keeps its default.
 
@@ -183,42 +195,34 @@ def build_choices(
         config: Composed, plain values.
         settings: The plain settings among them.
         takes: Of the experiment.
-        batch_size: Images per step.
-        attempt: Around the making of each object; may keep errors, so that all are told at once.
+        problems: Collects what is wrong with them.
 
     Returns:
         None where an object could not be made.
-
-    Raises:
-        ValueError: as `build`.
     """
     data = {key: value for key, value in config["data"].items() if key not in SHARES}
-    engine = (settings.precision, settings.compile, settings.backend)
-    makers: dict[str, Callable[[], Any]] = {
-        "models": lambda: build(config["model"], "model"),
-        "pictures": lambda: build(data, "data"),
-        "methods": lambda: build_methods(config),
-        "loss": lambda: build(config.get("loss") or {}, "loss"),
-        "guide": lambda: build(config.get("guide") or {}, "guide"),
-        "engine": lambda: Engine(*engine),
-        "target": lambda: str(settings.target),
-        "reference": lambda: None if settings.reference is None else str(settings.reference),
+    reference = None if settings.reference is None else str(settings.reference)
+    made: dict[str, Any] = {
+        "models": problems.attempt(build, config["model"], "model"),
+        "pictures": problems.attempt(build, data, "data"),
     }
-    always, names = ("models", "pictures"), {"methods": "method"}
-    chosen: dict[str, Any] = {}
-    wanted = [key for key in makers if key in always or names.get(key, key) in takes]
-    for key in wanted:
-        with attempt():
-            chosen[key] = makers[key]()
-    with attempt():
-        if settings.precision == "bf16" and "engine" not in takes:
-            raise InputError(
-                "precision=bf16 only affects masked forward passes, which this experiment does not "
-                "run; remove it"
-            )
-    if len(chosen) < len(wanted):
+    if "method" in takes:
+        made["methods"] = problems.attempt(build_methods, config)
+    for name in {"loss", "guide"} & takes:
+        made[name] = problems.attempt(build, config.get(name) or {}, name)
+    if "engine" in takes:
+        made["engine"] = Engine(settings.precision, settings.compile, settings.backend)
+    elif settings.precision == "bf16":
+        problems.messages.append(
+            "precision=bf16 only affects masked forward passes, which this experiment does not "
+            "run; remove it"
+        )
+    if None in made.values():
         return None
-    return Choices(**chosen, seed=settings.seed, batch_size=batch_size)
+    words = {"target": str(settings.target), "reference": reference}
+    made |= {name: word for name, word in words.items() if name in takes}
+    size = settings.batch_size if isinstance(settings.batch_size, int) else 16
+    return Choices(**made, seed=settings.seed, batch_size=size)
 
 
 def build_methods(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,49 +260,32 @@ def stored_logger(stored: Mapping[str, Any]) -> Any:
     return build_logger({**settings, "_target_": node["_target_"], "_recursive_": False})
 
 
-def refuse_unused(words: Sequence[str], takes: frozenset[str], experiment: str) -> None:
+def is_used(key: str, takes: frozenset[str]) -> bool:
+    """Whether a setting changes something in an experiment that takes these choices."""
+    name = re.split(r"[./@]", key)[0]
+    choice = OWNERS.get(name, name)
+    return choice not in CHOICES or choice in takes
+
+
+def refuse_unused(overrides: Sequence[str], takes: frozenset[str], experiment: str) -> None:
     """Refuse what was asked for and would change nothing.
 
     Args:
-        words: Keys of the command line.
+        overrides: Keys that the command line sets.
         takes: What the experiment takes.
         experiment: Its name.
 
     Raises:
         ValueError: the first such setting; a rule beside methods.
     """
-    if {"rule", "method"} <= set(words):
+    if {"rule", "method"} <= set(overrides):
         raise InputError(
             "rule and method name the same thing twice; pass one of them (rule=positive is "
             "method=gae)"
         )
-    for word in words:
-        key = word.split(".")[0].split("/")[0].split("@")[0]
-        choice = OWNERS.get(key, key)
-        if choice in CHOICES and choice not in takes:
+    for key in overrides:
+        if not is_used(key, takes):
             raise InputError(
-                f"{experiment} does not take {key}, got {word}; leave it out (it takes "
-                f"{', '.join(sorted(takes)) or 'none of the choices'})"
+                f"{experiment} does not take {re.split('[./@]', key)[0]}, got {key}; leave it out "
+                f"(it takes {', '.join(sorted(takes)) or 'none of the choices'})"
             )
-
-
-def choose_devices(name: str, count: int) -> tuple[torch.device, ...]:
-    """The devices of a run; asking how many there are does not start CUDA.
-
-    Raises:
-        ValueError: more than there are.
-    """
-    present = torch.cuda.device_count()
-    kind, _, index = name.partition(":")
-    if kind == "auto":
-        kind = "cuda" if present else "cpu"
-    if kind == "cpu":
-        return (torch.device("cpu"),) * count
-    if index and count > 1:
-        raise InputError(f"device={name} is one device; pass device=cuda with devices={count}")
-    if int(index or 0) + count > present:
-        asked = f"device={name}" + (f" devices={count}" if count > 1 else "")
-        raise InputError(
-            f"{asked}: this machine has {present} CUDA devices; pass device=cpu or device=auto"
-        )
-    return tuple(torch.device("cuda", int(index or 0) + number) for number in range(count))

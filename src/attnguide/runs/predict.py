@@ -18,19 +18,17 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import BasePredictionWriter
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from attnguide.data.pictures import Item
 from attnguide.errors import InputError
 from attnguide.figures.experiment import Experiment, Rows, Study
 from attnguide.models.reader import UnreadableImage
 from attnguide.runs.resume import key_of
-from attnguide.store.inputs import PartInputs
-from attnguide.store.maps import store_pictures
-from attnguide.store.table import Results
+from attnguide.store.maps import store_picture
+from attnguide.store.table import PartInputs, Results
 
 log = logging.getLogger(__name__)
-Entry = tuple[Item, Any, list[list[str]]]  # item, finished input, (path, stamp, checksum) of files
 
 
 def make_trainer(
@@ -93,17 +91,27 @@ def predict(
         ValueError: a picture that cannot be read where `data.on_error` is "raise"; a data worker
             died.
     """
-    places = frozenset(n for n, item in enumerate(items) if (item.part, item.id) in done)
-    if len(places) == len(items):
+    left = Batches(items, study.batch_size, done)
+    if not len(left):
         return
+    loader: DataLoader[Any] = DataLoader(
+        ItemDataset(experiment, study, items),
+        batch_sampler=left,
+        collate_fn=list,
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_parent,
+    )
     try:
         with _quiet():
-            module = Explainer(experiment, study, items, places, workers)
-            trainer.predict(module, return_predictions=False)
+            trainer.predict(Explainer(experiment, study), loader, return_predictions=False)
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker (pid"):  # torch raises it wherever we are
             raise
-        raise worker_died(error) from error
+        raise InputError(
+            "a process that reads pictures died, usually because memory or /dev/shm ran out "
+            f"({str(error).splitlines()[0]}); earlier results are intact: run the same command "
+            "with data.workers=0 or a smaller batch_size"
+        ) from error
     except SystemExit as end:
         if end.code != 1 or not trainer.interrupted:
             raise
@@ -112,7 +120,7 @@ def predict(
 
 
 class ItemDataset(Dataset[Any]):
-    """Finished inputs; in place of a picture that cannot be read stands the error.
+    """Item, finished input, (stamp, checksum) of its files; or why a picture cannot be read.
 
     A worker's exception would come out as another kind.
     """
@@ -123,29 +131,24 @@ class ItemDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, number: int) -> Entry | UnreadableImage:
+    def __getitem__(self, number: int) -> tuple[Item, Any, list[list[str]]] | UnreadableImage:
         item = self.items[number]
         try:  # files first: what is noted of them is never newer than what was read
-            files = [[source.path, source.stamp, source.content()] for source in item.sources]
+            files = [[source.stamp, source.content()] for source in item.sources]
             sample = item.load()
         except UnreadableImage as error:
             return error
         return item, self.experiment.inputs(self.study, item, sample), files
 
 
-class RemainingBatches(BatchSampler):
-    """Batches of the complete list, without what is done."""
+class Batches:
+    """Batches of the complete list, without what is done: a batch sampler."""
 
-    def __init__(
-        self,
-        sampler: Any,
-        batch_size: int,
-        drop_last: bool = False,
-        done: frozenset[int] = frozenset(),
-    ) -> None:
-        super().__init__(sampler, batch_size, drop_last)
-        self.batches = [[n for n in batch if n not in done] for batch in super().__iter__()]
-        self.batches = [batch for batch in self.batches if batch]
+    def __init__(self, items: Sequence[Item], size: int, done: Collection[tuple[str, str]]) -> None:
+        left = [(item.part, item.id) not in done for item in items]
+        ranges = (range(n, min(n + size, len(items))) for n in range(0, len(items), size))
+        batches = ([n for n in numbers if left[n]] for numbers in ranges)
+        self.batches = [batch for batch in batches if batch]
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)
@@ -154,60 +157,13 @@ class RemainingBatches(BatchSampler):
         return len(self.batches)
 
 
-class PictureLoader(DataLoader[Any]):
-    """A loader that says what a user can do when one of its processes dies."""
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """The batches.
-
-        Raises:
-            ValueError: a worker died, or found no shared memory.
-        """
-        try:
-            yield from super().__iter__()
-        except (RuntimeError, OSError, EOFError) as error:
-            if not self.num_workers or str(error).startswith("Caught"):  # an error of ours
-                raise
-            raise worker_died(error) from error
-
-
-def worker_died(error: Exception) -> InputError:
-    """What a user can do when a process that reads pictures is gone."""
-    why = (str(error) or repr(error)).splitlines()[0]
-    return InputError(
-        "a process that reads pictures died, usually because memory or /dev/shm ran out "
-        f"({why}); earlier results are intact: run the same command with data.workers=0 or "
-        "a smaller batch_size"
-    )
-
-
 class Explainer(pl.LightningModule):
     """The model; a step turns a batch of inputs into rows."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        study: Study,
-        items: Sequence[Item],
-        done: frozenset[int] = frozenset(),
-        workers: int = 0,
-    ) -> None:
+    def __init__(self, experiment: Experiment, study: Study) -> None:
         super().__init__()
         self.network = study.vit.module
-        self.experiment, self.study, self.items = experiment, study, items
-        self.done, self.workers = done, workers
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """The items that are left, in the batches of the complete list."""
-        data = ItemDataset(self.experiment, self.study, self.items)
-        places = range(len(self.items))
-        return PictureLoader(
-            data,
-            batch_sampler=RemainingBatches(places, self.study.batch_size, done=self.done),
-            collate_fn=list,
-            num_workers=self.workers,
-            worker_init_fn=_leave_signals_to_parent,
-        )
+        self.experiment, self.study = experiment, study
 
     def predict_step(self, batch: list[Any], batch_idx: int) -> Rows:  # noqa: ARG002
         """Rows of a batch, with what the items say of each; none of unreadable pictures."""
@@ -215,7 +171,7 @@ class Explainer(pl.LightningModule):
             if getattr(self.study.pictures, "on_error", "skip") == "raise":
                 raise error
             log.warning("skipped: %s", error)
-        entries = [(entry[0], entry[1]) for entry in _readable(batch)]
+        entries = [(item, ready) for item, ready, _ in _readable(batch)]
         if not entries:
             return Rows(pd.DataFrame())
         with torch.enable_grad():
@@ -254,16 +210,16 @@ class TableWriter(BasePredictionWriter):
     ) -> None:
         """Store a batch."""
         assert isinstance(pl_module, Explainer)
-        model = pl_module.study.vit.name
+        model, run_dir = pl_module.study.vit.name, self.results.folder.path
         if not prediction.table.empty:
-            pictures = store_pictures(self.results.folder.path, prediction.pictures)
+            pictures = dict(store_picture(run_dir, *named) for named in prediction.pictures.items())
             files = {key_of(item): sources for item, _, sources in _readable(batch)}
             inputs = PartInputs(model, self.inputs, files, pictures)
             self.results.append(prediction.table.assign(model=model), inputs)
         self.monitor.advance(model, len(batch))
 
 
-def _readable(batch: Sequence[Any]) -> list[Entry]:
+def _readable(batch: Sequence[Any]) -> list[Any]:
     return [entry for entry in batch if not isinstance(entry, UnreadableImage)]
 
 

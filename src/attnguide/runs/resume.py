@@ -1,83 +1,127 @@
-"""Whether a run may go on: its inputs are those that `inputs.json` holds, or it is refused."""
+"""Whether a run may go on: its inputs are those that `inputs.json` holds, or it is refused.
+
+The first process that writes the file decides for all shards and for every later life of the run.
+Settings, weights and lists are compared by checksums, pictures by the checksums of their files that
+stand with the parts, since a picture is opened only when its turn comes.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from attnguide.data.pictures import Item, share
 from attnguide.errors import InputError
 from attnguide.figures.experiment import Study
-from attnguide.runs.settings import FREE
-from attnguide.store.config import flat, load_config
-from attnguide.store.files import locked, write_atomic
-from attnguide.store.folder import RunFolder
-from attnguide.store.inputs import (
-    Inputs,
-    ModelInputs,
-    PartInputs,
-    item_key,
-    names_of,
-    picture_name,
-    read_inputs,
-    write_inputs,
-)
+from attnguide.runs.settings import NOT_COMPARED
+from attnguide.store.files import checksum, locked, write_atomic
+from attnguide.store.folder import RunFolder, flat
 from attnguide.store.provenance import code_version
-from attnguide.store.sources import checksum
-from attnguide.store.table import done, read_part_inputs
+from attnguide.store.table import PartInputs, done, read_part_inputs
 
-SHOWN = 3  # differences in a message
+SHOWN = 3  # differences in a message, and pictures in one of them
 
 
-def check_settings(folder: RunFolder, values: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Refuse to go on with other settings than those of the stored rows.
+@dataclass(frozen=True)
+class ModelInputs:
+    """What the rows of one model are made of.
 
-    Args:
-        folder: Of the run.
-        values: Every setting; a variable of the environment counts by its value.
-        config: The same as it is recorded, where such a variable is named.
-
-    Raises:
-        ValueError: the first settings that differ; a folder that holds something else.
+    Attributes:
+        facts: Checksums of weights, class names, preprocessing and guide; the keys are the words of
+            messages.
+        items: The complete list in its order: the label, then all else that decides the rows of an
+            item, by the item's key.
     """
-    folder.refuse_foreign()
-    if not folder.config.is_file():
-        return
-    inputs, there, now = read_inputs(folder), flat(load_config(folder.path)), flat(config)
-    if inputs is not None:
-        before, after = inputs.settings, checksums_of(values)
-    else:  # lost or damaged: what is written in the config is all there is
-        before, after = checksums_of(there), checksums_of(now)
-    differ = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    if differ:
-        words = [f"{key} (there {there.get(key)}, now {now.get(key)})" for key in differ[:SHOWN]]
-        raise InputError(
-            f"{folder.path} contains a run with different settings: {'; '.join(words)}; use the "
-            "same settings to resume it, or pass another run_dir"
+
+    facts: dict[str, str]
+    items: dict[str, str]
+
+    def differences(self, now: ModelInputs) -> list[str]:
+        """What is different now, in words; empty if nothing."""
+        known = {**self.facts, **now.facts}
+        words = [what for what in known if self.facts.get(what) != now.facts.get(what)]
+        more, fewer = now.items.keys() - self.items.keys(), self.items.keys() - now.items.keys()
+        if more or fewer:  # which moves the places of the others
+            example = _picture_of(min(more or fewer))
+            counts = f"{len(more)} more, {len(fewer)} fewer, such as {example}"
+            return [*words, f"the list of pictures ({counts})"]
+        changed = [key for key, entry in self.items.items() if now.items[key] != entry]
+        if changed:
+            words.append(f"the labels, places or boxes of {_names_of(changed)}")
+        return words
+
+
+@dataclass
+class Inputs:
+    """What the numbers of a run are made of, as `inputs.json` holds it.
+
+    Attributes:
+        settings: Checksum of the value of every setting that counts, by its dotted name.
+        code: Versions of the program that have computed rows.
+        models: By name.
+    """
+
+    settings: dict[str, str]
+    code: list[dict[str, str]] = field(default_factory=list)
+    models: dict[str, ModelInputs] = field(default_factory=dict)
+
+    def digest(self, model: str) -> str:
+        """Checksum of all that decides the rows of a model but the pixels; it stands in parts."""
+        own = self.models[model]
+        return checksum(
+            json.dumps([self.settings, model, sorted(own.facts.items()), list(own.items.items())])
         )
+
+
+_AS_JSON = TypeAdapter(Inputs)
+
+
+def read_inputs(folder: RunFolder) -> Inputs | None:
+    """What `inputs.json` holds; None where it is absent or damaged."""
+    try:
+        return _AS_JSON.validate_json(folder.inputs.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _write_inputs(folder: RunFolder, inputs: Inputs) -> None:
+    """Store it, unless it is what is there."""
+    data = _AS_JSON.dump_json(inputs, indent=1)
+    if not folder.inputs.is_file() or folder.inputs.read_bytes() != data:
+        write_atomic(folder.inputs, data)
 
 
 def open_run(
     folder: RunFolder, values: Mapping[str, Any], config: Mapping[str, Any], console: Console
 ) -> None:
-    """Begin a run, or go on with one of the same settings; arguments as of `check_settings`.
+    """Begin a run, or go on with one of the same settings.
 
     Another version of the program is recorded and told, and no reason to refuse.
 
+    Args:
+        folder: Of the run.
+        values: Every setting; a variable of the environment counts by its value.
+        config: The same as it is recorded, where such a variable is named.
+        console: Where to print.
+
     Raises:
-        ValueError: as `check_settings`.
+        ValueError: the first settings that differ; a folder that holds something else.
     """
+    folder.refuse_foreign()
     folder.make()
-    with locked(folder.lock("inputs"), str(folder.inputs)):
-        check_settings(folder, values, config)
-        if not folder.config.is_file():
+    with locked(folder.lock("inputs"), str(folder.inputs), wait_s=60):
+        if folder.config.is_file():
+            _check_settings(folder, values, config)
+        else:
             text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
             write_atomic(folder.config, text.encode())
-        inputs = read_inputs(folder) or Inputs(checksums_of(values))
+        inputs = read_inputs(folder) or Inputs(_checksums_of(values))
         now = code_version()
         if now not in inputs.code:
             for code in inputs.code:
@@ -87,7 +131,24 @@ def open_run(
                     soft_wrap=True,
                 )
             inputs.code.append(now)
-        write_inputs(folder, inputs)
+        _write_inputs(folder, inputs)
+
+
+def _check_settings(
+    folder: RunFolder, values: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    inputs, there, now = read_inputs(folder), flat(folder.load_config()), flat(config)
+    if inputs is not None:
+        before, after = inputs.settings, _checksums_of(values)
+    else:  # lost or damaged: what is written in the config is all there is
+        before, after = _checksums_of(there), _checksums_of(now)
+    differ = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    if differ:
+        words = [f"{key} (there {there.get(key)}, now {now.get(key)})" for key in differ[:SHOWN]]
+        raise InputError(
+            f"{folder.path} contains a run with different settings: {'; '.join(words)}; use the "
+            "same settings to resume it, or pass another run_dir"
+        )
 
 
 def check_inputs(folder: RunFolder, shard: int, study: Study, items: Sequence[Item]) -> str:
@@ -107,7 +168,7 @@ def check_inputs(folder: RunFolder, shard: int, study: Study, items: Sequence[It
     model, now = study.vit.name, inputs_of(study, items)
     read = [read_part_inputs(path) for path in folder.part_files(shard)]
     parts = [part for part in read if part is not None and part.model in (model, "")]
-    with locked(folder.lock("inputs"), str(folder.inputs)):
+    with locked(folder.lock("inputs"), str(folder.inputs), wait_s=60):
         inputs = read_inputs(folder)
         if inputs is None:
             raise InputError(f"{folder.inputs} has been deleted; run the same command again")
@@ -123,7 +184,7 @@ def check_inputs(folder: RunFolder, shard: int, study: Study, items: Sequence[It
                 f"{'; '.join(differences[:SHOWN])} (model {model}); pass another run_dir, or "
                 "delete this folder to start anew"
             )
-        write_inputs(folder, inputs)
+        _write_inputs(folder, inputs)
     return digest
 
 
@@ -153,22 +214,20 @@ def missing(folder: RunFolder, shard: int, num_shards: int, skipped: Sequence[st
     """How many items of a shard have no rows, but for the pictures that could not be read."""
     inputs, count = read_inputs(folder), 0
     for model, own in inputs.models.items() if inputs is not None else ():
-        stored = {item_key(*name) for name in done(folder.path, model=model)}
+        stored = {"|".join(name) for name in done(folder.path, model=model)}
         keys = share(list(own.items), shard, num_shards)
-        count += sum(key not in stored and picture_name(key) not in skipped for key in keys)
+        count += sum(key not in stored and _picture_of(key) not in skipped for key in keys)
     return count
 
 
-def check_parts(folder: RunFolder, console: Console | None = None) -> None:
+def check_parts(folder: RunFolder) -> None:
     """Refuse to merge or draw parts of other inputs than the run's.
 
     Raises:
         ValueError: the first such part.
     """
     inputs = read_inputs(folder)
-    if inputs is None:
-        return
-    digests = {model: inputs.digest(model) for model in inputs.models}
+    digests = {} if inputs is None else {model: inputs.digest(model) for model in inputs.models}
     for path in folder.part_files() if digests else ():
         part = read_part_inputs(path)
         if part is not None and digests.get(part.model) != part.inputs:
@@ -176,26 +235,19 @@ def check_parts(folder: RunFolder, console: Console | None = None) -> None:
                 f"{path} was computed from other inputs than {folder.inputs} says; delete it and "
                 "run its shard again, or use another run_dir"
             )
-    if len(inputs.code) > 1 and console is not None:
-        console.print(
-            f"warning: {len(inputs.code)} versions of the program computed this run: "
-            f"{'; '.join(map(_words, inputs.code))}",
-            soft_wrap=True,
-        )
-
-
-def checksums_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """Checksum of the value of every setting that counts, by its dotted name."""
-    return {
-        key: checksum(json.dumps(value, sort_keys=True, default=str))
-        for key, value in flat(values).items()
-        if not key.startswith(FREE)
-    }
 
 
 def key_of(item: Item) -> str:
     """Name of an item among all of a model's."""
-    return item_key(item.part, item.id)
+    return f"{item.part}|{item.id}"
+
+
+def _checksums_of(values: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: checksum(json.dumps(value, sort_keys=True, default=str))
+        for key, value in flat(values).items()
+        if not key.startswith(NOT_COMPARED)
+    }
 
 
 def _changed_pictures(parts: Sequence[PartInputs], items: Sequence[Item]) -> list[str]:
@@ -210,10 +262,20 @@ def _changed_pictures(parts: Sequence[PartInputs], items: Sequence[Item]) -> lis
             sources = known[key].sources
             if len(sources) != len(stored):
                 changed.add(key)
-            for source, (_, old_stamp, old_content) in zip(sources, stored, strict=False):
+            for source, (*_, old_stamp, old_content) in zip(sources, stored, strict=False):
                 if source.stamp != old_stamp and source.content() != old_content:
                     changed.add(key)
-    return [f"the pictures {names_of(changed)}"] if changed else []
+    return [f"the pictures {_names_of(changed)}"] if changed else []
+
+
+def _picture_of(key: str) -> str:
+    """Id of the picture in an item's key."""
+    return key.partition("|")[2]
+
+
+def _names_of(keys: Collection[str]) -> str:
+    names = ", ".join(_picture_of(key) for key in sorted(keys)[:SHOWN])
+    return names if len(keys) <= SHOWN else f"{names}, ... ({len(keys)} in all)"
 
 
 def _words(code: Mapping[str, str]) -> str:

@@ -1,8 +1,12 @@
-"""What can be set beside the choices: names, types, defaults and ranges; imports nothing heavy."""
+"""What can be set beside the choices: names, types, defaults, ranges, and secrets among them.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,10 +23,12 @@ CONF = HOME / "conf"
 NODES = ("model", "data", "method", "rule", "loss", "guide", "trainer", "logger", "runner")
 SHARES = ("shard", "num_shards", "workers")  # of `data`: which part, and who reads pictures
 # Settings that say where and how fast, not what: a run may be resumed with other values of these.
-FREE = (
+NOT_COMPARED = (
     *("run_dir", "stage", "device", "devices", "batch_size", "compile", "backend", "objective"),
     *("logger", "trainer", "data.workers", "data.shard"),
 )
+SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")  # in names of variables of the environment
+SHORTEST = 8  # letters of a secret; shorter values are ordinary words
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 # Order in which method=all has the methods; others of conf/method come after these.
 METHODS = (
@@ -160,3 +166,17 @@ def _is_kind(part: Any) -> bool:
         part in ("int", "str", "float", "bool", "none")
         or part.startswith(("literal", "constrained", "list[", "dict["))
     )
+
+
+def hide(value: Any) -> Any:
+    """The value without secrets of the environment: text, and what lists and mappings hold."""
+    if isinstance(value, str):
+        secrets = (v for name, v in os.environ.items() if any(w in name.upper() for w in SECRETS))
+        for secret in sorted(secrets, key=len, reverse=True):  # some contain others
+            value = value.replace(secret, "***") if len(secret) >= SHORTEST else value
+        return value
+    if isinstance(value, Mapping):
+        return {hide(key): hide(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide(entry) for entry in value]
+    return value

@@ -1,14 +1,15 @@
-"""Files that are whole or absent, tables for spreadsheets, locks that no crash leaves behind."""
+"""Files that are whole or absent, their checksums, csv, and locks that no crash leaves behind."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
+import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from attnguide.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+ABSENT = "absent"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 # Data workers of a killed owner hold its lock until they notice, which takes them 5 seconds.
 WAIT_S = 10.0
@@ -50,20 +52,43 @@ def write_atomic(path: Path, data: bytes) -> None:
         ) from error
 
 
-def subfolder(run_dir: Path, name: str) -> Path:
-    """A folder of the run, made where it is not there.
+def checksum(data: bytes | str) -> str:
+    """Of bytes or text, hexadecimal."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
 
-    Raises:
-        ValueError: a link, through which files elsewhere would be written.
+
+def stamp(path: str | Path) -> str:
+    """Size, time of the content and time of the entry of a file; `ABSENT` where there is none."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return ABSENT
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that decides numbers; it can be pickled.
+
+    Attributes:
+        path: Absolute.
+        read: What counts of it; all of it if absent.
     """
-    folder = run_dir / name
-    if folder.is_symlink():
-        raise InputError(
-            f"{folder} is a link, and a run writes only inside its own folder; remove the link, or "
-            "pass another run_dir"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+
+    path: str
+    read: Callable[[], bytes] | None = None
+
+    @property
+    def stamp(self) -> str:
+        """Size and times, which are cheap to ask for: alike, the content is alike."""
+        return stamp(self.path)
+
+    def content(self) -> str:
+        """Checksum of what counts; `ABSENT` where nothing can be read."""
+        try:
+            return checksum(Path(self.path).read_bytes() if self.read is None else self.read())
+        except (OSError, ValueError):
+            return ABSENT
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
@@ -82,8 +107,9 @@ def _as_text(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
-def take_lock(path: Path, what: str, wait_s: float = WAIT_S) -> int:
-    """The open lock file of what one process at a time may write.
+@contextmanager
+def locked(path: Path, what: str, wait_s: float | None = None) -> Iterator[None]:
+    """Hold the lock of what one process at a time may write.
 
     The kernel releases the lock of a process that has ended in any way. The file holds the owner's
     name, for messages.
@@ -91,19 +117,18 @@ def take_lock(path: Path, what: str, wait_s: float = WAIT_S) -> int:
     Args:
         path: Of the lock file.
         what: Is locked, for messages.
-        wait_s: Seconds to wait for another owner.
+        wait_s: Seconds to wait for another owner; by default `WAIT_S`.
 
     Raises:
         ValueError: another process still has it.
         OSError: the file system has no locks, or is full.
     """
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + (WAIT_S if wait_s is None else wait_s)
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         while not _is_locked(lock):
             if time.monotonic() > deadline:
                 owner = os.read(lock, 200).decode(errors="replace") or "another process"
-                os.close(lock)
                 raise InputError(
                     f"{what} is being written by {owner}; wait for it, stop it, or choose another "
                     "run_dir"
@@ -117,31 +142,17 @@ def take_lock(path: Path, what: str, wait_s: float = WAIT_S) -> int:
             f"cannot lock {path} ({error.strerror}); choose a run_dir on a file system with space "
             "and locks (NFS needs its lock service, Lustre the mount option flock)",
         ) from error
-    return lock
+    try:
+        yield
+    finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)  # also where a data worker still holds a copy of the file
+        os.close(lock)
 
 
 def _is_locked(lock: int) -> bool:
     """Whether this process got the lock."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise
+    except BlockingIOError:
+        return False
     return True
-
-
-def release_lock(lock: int) -> None:
-    """Let the next process write, also where a data worker still holds a copy of the file."""
-    fcntl.flock(lock, fcntl.LOCK_UN)
-    os.close(lock)
-
-
-@contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock for a moment; wait for others as long as they may need."""
-    lock = take_lock(path, what, wait_s=60.0)
-    try:
-        yield
-    finally:
-        release_lock(lock)

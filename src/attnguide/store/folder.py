@@ -1,14 +1,19 @@
-"""The folder of a run: the names of its files, and whether it may be written to."""
+"""The folder of a run: the names of its files, its config, and whether it may be written to."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from attnguide.errors import InputError
-from attnguide.store.files import subfolder
 
 # Written by Hydra's launchers before the run begins; a folder that holds nothing else is free.
 OF_LAUNCHERS = ("logs", "multirun.yaml")
+PART = re.compile(r"\d{4,}-\d+-\d{6,}\.parquet")  # shard, device, number
 
 
 class RunFolder:
@@ -25,6 +30,9 @@ class RunFolder:
         self.results = self.path / "results.parquet"
         self.maps = self.path / "maps.npz"
         self.findings = self.path / "findings.json"
+        self.summary = self.path / "summary.csv"
+        self.claims = self.path / "claims.csv"
+        self.figure = self.path / "figure.png"
         self.parts = self.path / "parts"
 
     def provenance(self, shard: int = 0, num_shards: int = 1) -> Path:
@@ -36,17 +44,10 @@ class RunFolder:
         """A lock file: of a shard, or of `inputs.json`."""
         return self.parts / f"{name}.lock"
 
-    def table(self, name: str) -> Path:
-        """`summary.csv` or `claims.csv`."""
-        return self.path / f"{name}.csv"
-
-    def figure(self, kind: str) -> Path:
-        """`figure.png` or `figure.pdf`."""
-        return self.path / f"figure.{kind}"
-
     def part_files(self, shard: int | None = None) -> list[Path]:
         """The parts of the results, of one shard or of all, by name."""
-        return sorted(self.parts.glob("*.parquet" if shard is None else f"{shard:04d}-*.parquet"))
+        files = self.parts.glob("*.parquet" if shard is None else f"{shard:04d}-*.parquet")
+        return sorted(path for path in files if PART.fullmatch(path.name))
 
     def refuse_foreign(self) -> None:
         """Refuse to begin a run in a folder that holds something else.
@@ -65,11 +66,48 @@ class RunFolder:
                 "pass a new folder as run_dir"
             )
 
-    def make(self) -> None:
-        """Make the folder and the one of its parts.
+    def make(self, name: str = "parts") -> Path:
+        """Make the folder, and one inside it.
 
         Raises:
-            ValueError: the parts' folder is a link.
+            ValueError: a link, through which files elsewhere would be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        subfolder(self.path, self.parts.name)
+        inside = self.path / name
+        if inside.is_symlink():
+            raise InputError(
+                f"{inside} is a link, and a run writes only inside its own folder; remove the "
+                "link, or pass another run_dir"
+            )
+        inside.mkdir(parents=True, exist_ok=True)
+        return inside
+
+    def load_config(self) -> dict[str, Any]:
+        """The stored config, plain values; nothing in it is looked up or called.
+
+        Raises:
+            FileNotFoundError: no run there.
+            ValueError: the file is damaged.
+        """
+        if not self.config.is_file():
+            raise FileNotFoundError(
+                f"{self.path} is not a run: it has no config.yaml; pass run_dir=PATH"
+            )
+        try:
+            values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            why = str(error).splitlines()[0]
+            raise InputError(f"{self.config} is damaged ({why})") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{self.config} is damaged: it holds no settings")
+        return {str(key): value for key, value in values.items()}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names, as the command line writes them."""
+    settings: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            settings |= flat(value, f"{prefix}{key}.")
+        else:
+            settings[f"{prefix}{key}"] = value
+    return settings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,9 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from attnguide.errors import InputError
-from attnguide.store.files import subfolder, write_atomic
+from attnguide.store.files import checksum, write_atomic
 from attnguide.store.folder import RunFolder
-from attnguide.store.sources import checksum
 
 COLUMNS = ("grid_rows", "grid_cols", "relevance")  # of a map: float32, row by row
 PICTURES = "pictures"  # folder of the run
@@ -107,7 +105,7 @@ def store_picture(
         Image.fromarray(pixels).save(buffer, "PNG")
         picture = buffer.getvalue()
     path = picture_file(run_dir, name, folder)
-    subfolder(run_dir, folder)
+    RunFolder(run_dir).make(folder)
     write_atomic(path, picture)
     return f"{folder}/{path.name}", checksum(picture)
 
@@ -130,8 +128,3 @@ def stored_picture(run_dir: Path, name: str, folder: str = PICTURES) -> NDArray[
     """
     with Image.open(picture_file(run_dir, name, folder)) as picture:
         return np.asarray(picture)
-
-
-def store_pictures(run_dir: Path, pictures: Mapping[str, Tensor]) -> dict[str, str]:
-    """Write several; their checksums by file."""
-    return dict(store_picture(run_dir, name, picture) for name, picture in pictures.items())

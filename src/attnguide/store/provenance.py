@@ -17,9 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attnguide.store.files import write_atomic
+from attnguide.store.files import checksum, write_atomic
 from attnguide.store.folder import RunFolder
-from attnguide.store.sources import checksum
 
 PACKAGES = ("attnguide", "torch", "timm", "pytorch-lightning", "numpy", "pandas", "pillow")
 DECIDE = PACKAGES[:3]  # their versions decide numbers
@@ -43,7 +42,7 @@ class Provenance:
                 self.values = dict(json.loads(self.path.read_text()))
             except (ValueError, TypeError):
                 warnings.warn(f"{self.path} is damaged; it is written anew", stacklevel=2)
-        self._begun = time.monotonic()
+        self._begun: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -61,14 +60,12 @@ class Provenance:
         Args:
             facts: Seed, device, precision and the like, plain values.
         """
+        self._begun = time.monotonic()
         commit, dirty = _git()
         self.values = {
             "commit": commit,
             "dirty": dirty,
-            "versions": {
-                "python": platform.python_version(),
-                **{name: _version(name) for name in PACKAGES},
-            },
+            "versions": {"python": platform.python_version(), **_versions(PACKAGES)},
             "weights_sha256": {},
             "notes": {},
             "started": self.values.get("started") or _now(),
@@ -80,20 +77,24 @@ class Provenance:
         }
         self._store()
 
-    def note(
-        self, model: str, weights: str, note: str, skipped: Sequence[str], engine: str = ""
-    ) -> None:
-        """Store what is known after a model: weights, engine, what was left out or unreadable."""
-        if engine:
-            self.values.setdefault("engine", {})[model] = engine
-        self.values["weights_sha256"][model] = weights
-        self.values["notes"][model] = note
-        self.values["skipped"] = sorted({*self.skipped, *skipped})
+    def note(self, model: str, of_model: dict[str, str], facts: dict[str, Any]) -> None:
+        """Store what is known after a model.
+
+        Args:
+            model: Its name.
+            of_model: Facts that each model has: checksum of its weights, engine, what was left out.
+            facts: Of the run; `skipped` are ids of pictures that could not be read.
+        """
+        for name, fact in of_model.items():
+            self.values.setdefault(name, {})[model] = fact
+        skipped = sorted({*self.skipped, *facts["skipped"]})
+        self.values |= facts | {"skipped": skipped}
         self._store()
 
-    def end(self, *, finished: bool, **facts: Any) -> None:
-        """Store what the work brought; `seconds` adds up over all lives of the run."""
-        self.values |= facts
+    def end(self, *, finished: bool) -> None:
+        """Store how the work ended, if it has begun; `seconds` adds up over all starts."""
+        if self._begun is None:
+            return
         self.values["finished"] = _now() if finished else None
         self.values["seconds"] += round(time.monotonic() - self._begun, 1)
         processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -101,14 +102,9 @@ class Provenance:
         self.values["peak_memory_mb"] = round(peak / (2**20 if sys.platform == "darwin" else 1024))
         self._store()
 
-    def restore(self, values: dict[str, Any]) -> None:
-        """Store what was there before `begin`."""
-        self.values = values
-        self._store()
-
-    def drawn(self, files: Sequence[str] | None) -> None:
-        """Store that these files of the run are all there is to draw; None while they are drawn."""
-        self.values["files"] = {name: self._checksum(name) for name in files or ()}
+    def drawn(self, files: Sequence[str]) -> None:
+        """Store that these files of the run are all there is to draw; none while they are drawn."""
+        self.values["files"] = {name: self._checksum(name) for name in files}
         self._store()
 
     @property
@@ -140,25 +136,24 @@ class Provenance:
         return checksum(path.read_bytes()) if path.is_file() else ""
 
 
+@cache
 def code_version() -> dict[str, str]:
     """What decides numbers beside the inputs: versions, commit, checksum of the source."""
-    return dict(_code_version())
-
-
-@cache
-def _code_version() -> dict[str, str]:
     source = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         source.update(path.read_bytes())
-    versions = {name: _version(name) for name in DECIDE}
-    return versions | {"commit": _git()[0] or "", "source": source.hexdigest()[:16]}
+    digest = source.hexdigest()[:16]
+    return {**_versions(DECIDE), "commit": _git()[0] or "", "source": digest}
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
 
 
 def _now() -> str:

@@ -17,7 +17,6 @@ from attnguide.report.page import write_report
 from attnguide.runs.console import print_summary
 from attnguide.runs.objects import stored_experiment, stored_logger
 from attnguide.runs.resume import check_parts, missing
-from attnguide.store.config import load_config
 from attnguide.store.files import csv_bytes, write_atomic
 from attnguide.store.folder import RunFolder
 from attnguide.store.maps import write_maps
@@ -32,23 +31,17 @@ DRAWN = (
 
 
 def draw_again(run_dir: Path, console: Console) -> None:
-    """Figure and report from what a run stored (`stage=draw`)."""
-    config = load_config(run_dir)
-    experiment = stored_experiment(config)
-    check_parts(RunFolder(run_dir))
-    write_findings(experiment, config, run_dir, console)
-
-
-def merge_parts(run_dir: Path, console: Console) -> None:
-    """One table of the parts, where there are some.
+    """Figure and report from what a run stored (`stage=draw`).
 
     Raises:
-        ValueError: parts of other inputs.
+        ValueError: parts of other inputs; a damaged or foreign config.
+        FileNotFoundError: no run, or one that is not finished.
     """
     folder = RunFolder(run_dir)
-    if folder.part_files():
-        check_parts(folder, console)
-        merge(run_dir)
+    config = folder.load_config()
+    experiment = stored_experiment(config)
+    check_parts(folder)
+    write_findings(experiment, config, folder, console)
 
 
 def merge_shards(run_dir: Path, console: Console) -> None:
@@ -57,50 +50,50 @@ def merge_shards(run_dir: Path, console: Console) -> None:
     Raises:
         ValueError: shards that are not finished; parts of other inputs.
     """
-    config = load_config(run_dir)
-    experiment = stored_experiment(config)
     folder = RunFolder(run_dir)
-    check_parts(folder, console)
+    config = folder.load_config()
+    experiment = stored_experiment(config)
+    check_parts(folder)
     count = int(config["data"].get("num_shards", 1))
     shards = [Provenance(run_dir, shard, count) for shard in range(count)]
     unfinished = [
-        number
+        str(number)
         for number, shard in enumerate(shards)
         if not shard.finished or missing(folder, number, count, shard.skipped)
     ]
     if unfinished:
         raise InputError(
             f"{len(unfinished)} of {count} shards of {run_dir} are not finished: "
-            f"{', '.join(map(str, unfinished))}; run them (data.shard=N) and merge again"
+            f"{', '.join(unfinished)}; run them (data.shard=N) and merge again"
         )
     rows = merge(run_dir)
     console.print(f"Merged {count} shards: {rows['image_id'].nunique()} images, {len(rows)} rows.")
     if count > 1:
         Provenance(run_dir).gather(shards)
     with stored_logger(config).open(run_dir, config) as tracker:
-        write_findings(experiment, config, run_dir, console, tracker)
+        write_findings(experiment, config, folder, console, tracker)
 
 
 def write_findings(
     experiment: Experiment,
     config: Mapping[str, Any],
-    run_dir: Path,
+    folder: RunFolder,
     console: Console,
     tracker: Any = None,
 ) -> None:
     """Draw from what is stored, write tables, figures and report, and say where they lie."""
-    folder, provenance = RunFolder(run_dir), Provenance(run_dir)
-    provenance.drawn(None)  # killed from here on, it is drawn again
+    run_dir, provenance = folder.path, Provenance(folder.path)
+    provenance.drawn(())  # killed from here on, it is drawn again
     stored = read_stored(run_dir, config)
     findings = experiment.draw(stored)
     findings = replace(findings, title=experiment.title, claim=experiment.claim)
     write_maps(run_dir, stored.all_rows)
     claims = findings.claims.copy()
     claims.insert(0, "experiment", str(config.get("experiment")))
-    for stem, table in (("summary", findings.summary), ("claims", claims)):
-        write_atomic(folder.table(stem), csv_bytes(table))
+    write_atomic(folder.summary, csv_bytes(findings.summary))
+    write_atomic(folder.claims, csv_bytes(claims))
     for kind in ("png", "pdf"):
-        write_atomic(folder.figure(kind), render(findings.figure, kind))
+        write_atomic(folder.figure.with_suffix(f".{kind}"), render(findings.figure, kind))
     words = {key: getattr(findings, key) for key in ("title", "claim", "caption", "found")}
     write_atomic(folder.findings, json.dumps(words, indent=1).encode())
     viewer = viewer_pictures(stored)
@@ -108,4 +101,4 @@ def write_findings(
     provenance.drawn([name for name in DRAWN if (run_dir / name).is_file()])
     if tracker is not None:
         tracker.log(findings, viewer)
-    print_summary(findings, folder.figure("png"), report, console)
+    print_summary(findings, folder.figure, report, console)

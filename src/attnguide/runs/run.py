@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,23 +21,23 @@ from rich.console import Console
 from attnguide.data.pictures import Selection, share
 from attnguide.errors import InputError, command
 from attnguide.figures.experiment import Choices, Experiment, Study, Task, Work
-from attnguide.runs.console import make_console
-from attnguide.runs.devices import device_name, fitting_batch, run_on_devices
+from attnguide.models.reader import UnreadableImage
+from attnguide.runs.console import Monitor, make_console
+from attnguide.runs.devices import choose_devices, device_name, fitting_batch, run_on_devices
+from attnguide.runs.draw import draw_again, merge_shards, write_findings
 from attnguide.runs.objects import (
+    Problems,
     build_choices,
     build_experiment,
     build_logger,
-    choose_devices,
+    is_used,
     refuse_unused,
 )
-from attnguide.runs.progress import Monitor
-from attnguide.runs.resume import check_inputs, check_settings, open_run
-from attnguide.runs.secrets import hide
-from attnguide.runs.settings import Settings, read_settings
-from attnguide.runs.write import draw_again, merge_parts, merge_shards, write_findings
+from attnguide.runs.resume import check_inputs, check_parts, open_run
+from attnguide.runs.settings import hide, read_settings
 from attnguide.store.folder import RunFolder
 from attnguide.store.provenance import Provenance
-from attnguide.store.table import Results
+from attnguide.store.table import Results, merge
 from attnguide.tracking import Files
 
 if TYPE_CHECKING:
@@ -45,10 +47,12 @@ if TYPE_CHECKING:
 
     Prepared = tuple[TableWriter, pl.Trainer, Iterator[tuple[Study, Selection]]]
 
+SAMPLE = 16  # pictures that stage=check opens
+
 
 def run(
     config: Mapping[str, Any],
-    words: Sequence[str],
+    overrides: Sequence[str],
     run_dir: Path,
     *,
     sweep: bool = False,
@@ -62,7 +66,7 @@ def run(
 
     Args:
         config: Composed, plain values.
-        words: Keys that the command line sets.
+        overrides: Keys that the command line sets.
         run_dir: Of the run, or above many.
         sweep: Leave a run alone that is finished and drawn.
         stored: The same config for records, without what came from the environment.
@@ -71,17 +75,13 @@ def run(
         ValueError, TypeError, OSError: what the user asked for cannot be done, and why.
         SystemExit: 130 after Ctrl-C; what is stored is complete.
     """
-    settings = read_settings(config)
-    console = make_console()
+    settings, console = read_settings(config), make_console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Lightning would swallow it
     try:
         if settings.stage == "run":
-            Run(config, words, settings, run_dir, console, stored).execute(sweep=sweep)
+            Run(config, overrides, run_dir, console, stored).execute(sweep=sweep)
         elif settings.stage == "check":
-            from attnguide.runs.dry_run import dry_run
-
-            errors = ErrorCollector()
-            dry_run(Run(config, words, settings, run_dir, console, errors=errors), errors)
+            Run(config, overrides, run_dir, console).check()
         elif settings.stage == "merge":
             merge_shards(run_dir, console)
         elif settings.stage == "draw":
@@ -93,48 +93,17 @@ def run(
     except KeyboardInterrupt:
         console.print(
             "\nInterrupted. Results so far are saved; run the same command with "
-            f"run_dir={run_dir} to resume.",
-            soft_wrap=True,
+            f"run_dir={run_dir} to resume."
         )
         raise SystemExit(130) from None
-
-
-class ErrorCollector:
-    """Errors that a user can fix, collected so that all are told at once."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    @contextmanager
-    def collect(self) -> Iterator[None]:
-        """Keep errors that a user can fix; others are raised."""
-        try:
-            yield
-        except (InputError, OSError) as error:
-            self.messages.append(str(error))
-
-    def raise_all(self) -> None:
-        """Raise them all as one.
-
-        Raises:
-            ValueError: there are some.
-        """
-        if len(self.messages) == 1:
-            raise InputError(self.messages[0])
-        if self.messages:
-            lines = "".join(f"\n  {number}. {why}" for number, why in enumerate(self.messages, 1))
-            raise InputError(f"{len(self.messages)} problems found:{lines}")
 
 
 class Run:
     """One run, from its config to its report.
 
     Args:
-        config, overrides, stored: As `config`, `words` and `stored` of `run`.
-        settings: The plain settings of the config.
-        run_dir: Of the run.
+        config, overrides, run_dir, stored: As of `run`.
         console: Where to print.
-        errors: Collects what is wrong; without it the first error is raised.
 
     Attributes:
         given: The config as it came, for the processes of several devices.
@@ -142,59 +111,51 @@ class Run:
         config: The same for records; values of the environment are named, secrets are hidden.
 
     Raises:
-        ValueError: what can be told to be wrong without loading weights.
+        ValueError: all that can be told to be wrong without loading weights.
     """
 
     def __init__(
         self,
         config: Mapping[str, Any],
         overrides: Sequence[str],
-        settings: Settings,
         run_dir: Path,
         console: Console,
         stored: Mapping[str, Any] | None = None,
-        errors: ErrorCollector | None = None,
     ) -> None:
-        attempt = nullcontext if errors is None else errors.collect
-        self.settings, self.console, self.folder = settings, console, RunFolder(run_dir)
-        self.given, self.overrides = dict(config), list(overrides)
+        self.given, self.overrides, self.console = dict(config), list(overrides), console
+        self.folder = RunFolder(run_dir)
+        self.settings = settings = read_settings(config)
         self.experiment: Experiment = build_experiment(config)
         uses, name = self.experiment.takes, str(settings.experiment)
-        self.devices: tuple[torch.device, ...] = (torch.device("cpu"),)
-        self.logger: Any = None
-        with attempt():
-            refuse_unused(overrides, uses, name)
-        with attempt():
-            if isinstance(self.experiment, Task) and max(settings.num_shards, settings.devices) > 1:
-                raise InputError(
-                    f"{name} cannot be sharded or run on several devices; remove data.num_shards "
-                    "and devices"
-                )
-        with attempt():
-            self.devices = choose_devices(settings.device, settings.devices)
-        with attempt():
-            self.logger = build_logger(config["logger"])
-        size = settings.batch_size if isinstance(settings.batch_size, int) else 16
-        choices = build_choices(config, settings, uses, size, attempt)
-        if errors is not None and (choices is None or self.logger is None):
-            errors.raise_all()
+        problems = Problems()
+        problems.attempt(refuse_unused, overrides, uses, name)
+        if isinstance(self.experiment, Task) and max(settings.num_shards, settings.devices) > 1:
+            problems.messages.append(
+                f"{name} cannot be sharded or run on several devices; remove data.num_shards and "
+                "devices"
+            )
+        devices = problems.attempt(choose_devices, settings.device, settings.devices)
+        self.logger: Any = problems.attempt(build_logger, config["logger"])
+        choices = build_choices(config, settings, uses, problems)
+        if choices is not None:
+            problems.attempt(choices.models.check)
+            problems.attempt(self.experiment.check, choices)
+        problems.raise_all()
         assert choices is not None
+        assert devices is not None
         self.choices: Choices = choices
-        with attempt():
-            choices.models.check()
-        with attempt():
-            self.experiment.check(choices)
+        self.devices: tuple[torch.device, ...] = devices
         self.values, self.config = (
-            {key: value for key, value in hide(given).items() if _is_used(key, uses, name)}
+            {key: value for key, value in hide(given).items() if is_used(key, uses)}
             for given in (config, config if stored is None else stored)
         )
 
     def execute(self, *, sweep: bool = False) -> None:
         """Compute what is missing; merge and draw, if this process does all of it."""
         _check_allocation()
-        check_settings(self.folder, self.values, self.config)
         run_dir, shard, shards = self.folder.path, self.settings.shard, self.settings.num_shards
         results, prepared = Results(run_dir, self.experiment.key, shard), None
+        self.folder.refuse_foreign()
         if not self.folder.config.is_file() and self._is_alone:
             prepared = self._prepare(results)  # a command that is refused here leaves no folder
         open_run(self.folder, self.values, self.config, self.console)
@@ -211,16 +172,65 @@ class Run:
                 is_new = self._compute(results, provenance, tracker, prepared)
                 if was_finished and not is_new:
                     then = "skipped" if skips else "redrawing from stored results"
-                    self._print(f"{run_dir} is already finished; {then}.")
+                    self.console.print(f"{run_dir} is already finished; {then}.")
                     if skips:
                         return
                 if shards == 1:
-                    merge_parts(run_dir, self.console)
-                    write_findings(self.experiment, self.config, run_dir, self.console, tracker)
+                    check_parts(self.folder)
+                    merge(run_dir)
+                    write_findings(self.experiment, self.config, self.folder, self.console, tracker)
         if shards > 1:
-            self._print(
+            self.console.print(
                 f"Shard {shard} of {shards} is stored. When all are: {command()} stage=merge "
                 f"run_dir={run_dir}"
+            )
+
+    def check(self) -> None:
+        """Try tracker, models, pictures and one step; print what the run will cost.
+
+        Raises:
+            ValueError: everything that cannot work.
+        """
+        problems, say = Problems(), self.console.print
+        check = getattr(self.logger, "check", lambda: "files only")
+        say(f"tracker   {problems.attempt(check)}")
+        if not isinstance(self.experiment, Task):
+            problems.attempt(self._try_models)
+        problems.raise_all()
+        say("All checks passed; nothing was written.")
+
+    def _try_models(self) -> None:
+        """Time one step of every model, and say what its share of the items will take."""
+        settings, experiment, say = self.settings, self.experiment, self.console.print
+        for vit in experiment.models(self.choices, self.devices[0]):
+            say(f"model     {vit.name}, {len(vit.class_names)} classes, {vit.weights_sha256[:12]}")
+            study = self.choices.of(vit)
+            selection = experiment.to_study(study)
+            mine = share(selection.items, settings.shard, settings.num_shards)
+            counts = f"{len(selection.items)} items, {len(mine)} of them here."
+            say(f"pictures  {counts} {selection.note}".strip())
+            entries, unreadable = [], []
+            for item in mine[:: max(1, len(mine) // SAMPLE)][:SAMPLE]:
+                try:
+                    sample = item.load()
+                except UnreadableImage as error:
+                    unreadable.append(str(error))
+                    continue
+                inputs = experiment.inputs(study, item, sample)
+                entries.append((replace(item, shown=None), inputs))
+            if unreadable:
+                say(f"unreadable {len(unreadable)} of {SAMPLE}, such as {unreadable[0]}")
+            if not entries:
+                raise InputError(f"none of {SAMPLE} pictures can be read, such as {unreadable[:1]}")
+            batch, begun = entries[: study.batch_size], time.monotonic()
+            with torch.enable_grad():
+                rows = experiment.rows(study, batch)
+            times = len(mine) / len(batch)
+            took = timedelta(seconds=round(times * (time.monotonic() - begun)))
+            size = times * float(rows.table.memory_usage(deep=True).sum()) / 4  # as parquet
+            say(
+                f"cost      about {took} (hours:minutes:seconds) on {self.devices[0]}, "
+                f"{size / 2**20:.0f} MB; extrapolated from one step, accurate to about 30 %"
             )
 
     @property
@@ -236,31 +246,28 @@ class Run:
             return False
         if provenance.skipped:
             names = ", ".join(provenance.skipped[:3])
-            self._print(f"retrying pictures that were unreadable last time: {names}")
-        stored, before, finished = provenance.values, len(results.parts()), False
-        provenance.begin(
-            seed=self.settings.seed,
-            device=device_name(self.devices),
-            precision=self.settings.precision,
-        )
-        monitor = Monitor(self.console, provenance, tracker.progress, len(self.devices))
+            self.console.print(f"retrying pictures that were unreadable last time: {names}")
+        facts = {
+            "seed": self.settings.seed,
+            "device": device_name(self.devices),
+            "precision": self.settings.precision,
+        }
+        count, before = len(self.devices), len(results.parts())
+        monitor = Monitor(self.console, provenance, tracker.progress, count, facts)
+        finished = False
         try:
             if isinstance(self.experiment, Task):
+                provenance.begin(**facts)
                 self._work(self.experiment, results)
             elif self._is_alone:
                 self.compute_rows(prepared or self._prepare(results), monitor)
             else:
-                run_on_devices(
-                    compute_on_device, len(self.devices), monitor,
-                    self.given, self.overrides, self.folder.path,
-                )  # fmt: skip
+                given = (self.given, self.overrides, self.folder.path)
+                run_on_devices(compute_on_device, count, monitor, *given)
             finished = True
         finally:
             monitor.close()
-            if finished or len(results.parts()) > before or not stored:
-                provenance.end(finished=finished, **monitor.facts())
-            else:  # a command that is refused changes no record
-                provenance.restore(stored)
+            provenance.end(finished=finished)
         if self.settings.num_shards == 1 and not results.done():
             raise InputError("no picture could be read; see the reasons above")
         return len(results.parts()) > before
@@ -292,7 +299,7 @@ class Run:
             if self.settings.batch_size == "auto":
                 size = fitting_batch(vit, device, len(self.devices))
                 choices = replace(choices, batch_size=size)
-                self._print(f"{vit.name}: {size} images at once fit into memory")
+                self.console.print(f"{vit.name}: {size} images at once fit into memory")
             study = choices.of(vit)
             yield study, self.experiment.to_study(study)
 
@@ -301,7 +308,7 @@ class Run:
 
         Args:
             prepared: As `_prepare` gives it.
-            monitor: As `runs.progress.Monitor`.
+            monitor: As `runs.console.Monitor`.
             number: Of the device among those of this shard.
         """
         from attnguide.runs.predict import predict
@@ -310,30 +317,24 @@ class Run:
         writer.monitor = monitor
         shard, shards = self.settings.shard, self.settings.num_shards
         workers = self.settings.workers if isinstance(self.settings.workers, int) else 0
+        device = self.devices[number]
         for study, selection in studies:
             vit = study.vit
             items = share(share(selection.items, shard, shards), number, len(self.devices))
             writer.inputs = check_inputs(self.folder, shard, study, selection.items)
             done = writer.results.done(model=vit.name)
-            stored = sum((item.part, item.id) in done for item in items)
-            monitor.begin(vit.name, len(items), stored, study.batch_size)
+            monitor.begin(vit.name, len(items), sum((i.part, i.id) in done for i in items))
             predict(trainer, self.experiment, study, items, done, workers)
             done = writer.results.done(model=vit.name)
+            of_model = {"weights_sha256": vit.weights_sha256, "notes": selection.note}
+            if study.engine_used:
+                of_model["engine"] = study.engine_used
             skipped = [item.id for item in items if (item.part, item.id) not in done]
-            cuda = self.devices[number].type == "cuda"
-            peak = torch.cuda.max_memory_allocated(self.devices[number]) if cuda else 0
-            monitor.note(
-                vit.name, vit.weights_sha256, selection.note, skipped, study.engine_used, peak
-            )
-
-    def compute_share(self, monitor: Any, number: int) -> None:
-        """Rows of the share of one of several devices, in a process of its own."""
-        results = Results(self.folder.path, self.experiment.key, self.settings.shard, device=number)
-        with results:
-            self.compute_rows(self._prepare(results, number), monitor, number)
-
-    def _print(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True)
+            facts = {"skipped": skipped, "batch_size": study.batch_size}
+            if device.type == "cuda":
+                peak = torch.cuda.max_memory_allocated(device)
+                facts["peak_cuda_memory_mb"] = round(peak / 2**20)
+            monitor.note(vit.name, of_model, facts)
 
 
 def compute_on_device(
@@ -344,18 +345,9 @@ def compute_on_device(
     run_dir: Path,
 ) -> None:
     """In the process of one of several devices: the run again, but only its share of the rows."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    settings = read_settings(config)
-    Run(config, overrides, settings, run_dir, make_console()).compute_share(monitor, number)
-
-
-def _is_used(key: str, uses: frozenset[str], experiment: str) -> bool:
-    """Whether a setting changes something; the others are not recorded."""
-    try:
-        refuse_unused([key], uses, experiment)
-    except InputError:
-        return False
-    return True
+    run = Run(config, overrides, run_dir, make_console())
+    with Results(run_dir, run.experiment.key, run.settings.shard, device=number) as results:
+        run.compute_rows(run._prepare(results, number), monitor, number)
 
 
 def _check_allocation() -> None:
