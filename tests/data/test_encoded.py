@@ -103,6 +103,32 @@ def test_another_column_of_text_holds_the_classes(tmp_path, imagenet):
     assert labels(chosen(tmp_path, imagenet)) == {"x-0-0": 340, "x-0-1": 0}
 
 
+COLUMNS = {
+    "before image": ("conditioning_image", "image"),
+    "before img": ("annotation", "img"),
+    "in a webdataset": ("seg.png", "jpg"),
+    "bytes before it": ("md5", "photo"),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_the_column_that_is_called_as_pictures_are_is_taken(kind, tmp_path, imagenet):
+    other, column = COLUMNS[kind]
+    picture = {"bytes": jpeg(NAMES[7]), "path": None}
+    first = b"0123456789abcdef" if other == "md5" else {"bytes": jpeg(NAMES[0]), "path": None}
+    table = pa.table({other: [first], column: [picture], "label": [340]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    (item,) = chosen(tmp_path, imagenet)
+    assert number_of(item) == 7
+
+
+def test_several_columns_of_pictures_without_such_a_name_are_refused(tmp_path, imagenet):
+    picture = {"bytes": jpeg(NAMES[0]), "path": None}
+    pq.write_table(pa.table({"left": [picture], "right": [picture]}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"several columns of encoded pictures, but left, right"):
+        chosen(tmp_path, imagenet)
+
+
 def test_items_stay_small_and_are_read_anew_in_another_process(tmp_path, imagenet):
     parquet_as_the_hub_gives_it(tmp_path)
     items = chosen(tmp_path, imagenet)

@@ -8,7 +8,6 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from picture_forms import chosen, labels, model_of, save
 from PIL import Image
 from tiny import tiny
@@ -45,14 +44,8 @@ def test_class_named_folders_are_labelled(named, caplog):
         for number in range(count)
     }
     assert "9 pictures in 3 class-named folders" in caplog.text
-    dataset = find_photographs("folder", named).dataset
-    assert isinstance(dataset, Dataset)
-    assert dataset[4] == {
-        "id": "class_2/0.png",
-        "key": "class_2",
-        "file": os.fsencode(named / "class_2" / "0.png"),
-        "row": None,
-    }
+    picture = find_photographs("folder", named).photographs[4]
+    assert picture == ("class_2/0.png", "class_2", str(named / "class_2" / "0.png"), None)
 
 
 def test_classes_called_train_and_test_are_classes(tmp_path):

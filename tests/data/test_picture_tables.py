@@ -4,7 +4,7 @@ import logging
 import os
 
 import pytest
-from picture_forms import save
+from picture_forms import model_of, save
 
 from attnguide.data import Photographs
 
@@ -86,7 +86,7 @@ def test_two_files_of_one_stem(tmp_path, imagenet):
     ("text", "message"),
     [
         (CSV + f"a.jpg,{B}\n", rf"gives a.jpg two classes, {A} \(line 2\) and {B} \(line 4\)"),
-        (f"filename,label\na,{A}\na.JPG,{B}\nb,{A}\n", rf"gives a two classes, {A} .line 2"),
+        (f"filename,label\na,{A}\na.JPG,{B}\nb,{A}\n", rf"gives a.jpg two classes, {A} .line 2"),
         ("filename,label\na.jpg\nb.jpg,1\n", "labels.csv line 2: file name or class is missing"),
         ("filename,label\na.jpg,1\nb.jpg,\n", "labels.csv line 3: file name or class is missing"),
         (
@@ -103,6 +103,63 @@ def test_csv_lines_that_cannot_be_right_are_refused_by_name(text, message, tmp_p
     write(tmp_path, text)
     with pytest.raises(ValueError, match=message):
         labels(tmp_path, imagenet)
+
+
+# Which table is about the pictures
+
+FLAT, NESTED = ("a.png", "b.png", "c.png"), ("0/a.png", "1/b.png", "2/c.png")
+ROWS = "image_id,label\na,fox\nb,cat\nc,dog\n"
+TABLES = {
+    "beside folders": (NESTED, {"metadata.csv": ROWS}),
+    "by paths": (NESTED, {"m.csv": "file_name,label\n0/a.png,fox\n1/b.png,cat\n2/c.png,dog\n"}),
+    "beside one folder": ([f"images/{name}" for name in FLAT], {"labels.csv": ROWS}),
+    "beside train and test": (("train/a.png", "test/b.png", "test/c.png"), {"l.csv": ROWS}),
+    "beside masks": ((*FLAT, *(f"masks/{name}" for name in FLAT)), {"l.csv": ROWS}),
+    "of other pictures too": (
+        FLAT, {"a_submission.csv": "image_id,label\nz,cat\n", "train.csv": ROWS}),
+    "in other words": (FLAT, {"a.csv": "image,label\na,2\nb,0\nc,1\n", "b.csv": ROWS}),
+    "JSON lines": (
+        FLAT, {"metadata.jsonl": "".join(
+            f'{{"file_name": "{name}", "label": "{label}"}}\n'
+            for name, label in zip(FLAT, ("fox", "cat", "dog"), strict=True))}),
+    "a column per class": (FLAT, {"l.csv": "image,cat,dog,fox\na,0.0,0,1\nb,1,0,0\nc,0,1,0\n"}),
+    "numbers with gaps": (FLAT, {"labels.csv": "image_id,label\na,2.0\nb,0.0\nc,1.0\n"}),
+}  # fmt: skip
+
+
+def fill_with_tables(root, pictures, tables):
+    fill(root, *pictures)
+    for name, text in tables.items():
+        write(root, text, name)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_the_table_about_these_pictures_says_their_classes(kind, tmp_path):
+    pictures, _ = TABLES[kind]
+    fill_with_tables(tmp_path, *TABLES[kind])
+    found = labels(tmp_path, model_of("cat", "dog", "fox"))
+    assert found == dict(zip(pictures[:3], (2, 0, 1), strict=True))
+
+
+WRONG = ROWS.replace("fox", "dog")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "tables", "message"),
+    [
+        (FLAT, {"sample.csv": WRONG, "train.csv": ROWS}, r"sample.csv and .*train.csv give pict"),
+        (("fox/a.png", "cat/b.png", "dog/c.png"), {"predicted.csv": WRONG}, "and the folders give"),
+    ],
+)
+def test_sources_that_contradict_are_refused(pictures, tables, message, tmp_path):
+    fill_with_tables(tmp_path, pictures, tables)
+    with pytest.raises(ValueError, match=message):
+        labels(tmp_path, model_of("cat", "dog", "fox"))
+
+
+def test_a_table_of_some_of_the_pictures_leaves_them_to_their_folders(tmp_path):
+    fill_with_tables(tmp_path, ("fox/a.png", "cat/b.png"), {"l.csv": "image,label\na,dog\n"})
+    assert labels(tmp_path, model_of("cat", "dog", "fox")) == {"cat/b.png": 0, "fox/a.png": 2}
 
 
 # data.list

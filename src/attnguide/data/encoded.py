@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attnguide.data.listing import Listing, make_listing, picture_id
+from attnguide.data.listing import Listing, Photograph, picture_id
+from attnguide.data.picture_tables import CLASSES
 from attnguide.errors import InputError
 from attnguide.models.reader import UnreadableImage
 from attnguide.store.files import checksum, stamp
 
 _IN_PATH = re.compile(r"(?:^|[_/])(n\d{8})(?:[_./]|$)")
-_CLASSES = ("label", "labels", "class", "target", "category", "fine_label", "cls")
+_PICTURES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture")  # the most telling first
 _HIDDEN = -1  # the hub's mark of a label that is not told
 
 
@@ -50,15 +51,12 @@ def list_encoded(files: Sequence[Path], origin: str) -> Listing:
     if len(set(ids)) < len(ids):  # the same file name in several classes
         ids = [f"{place}-{name}" for (_, place), name in zip(places, ids, strict=True)]
     keys, are_indices = _keys(rows, paths)
-    return make_listing(
-        f"{len(ids)} pictures in {len(files)} {kind} files of {origin}",
-        ids,
-        keys,
-        [file for file, _ in places],
-        range(len(ids)),
-        encoded=encoded,
-        are_indices=are_indices,
-    )
+    pictures = [
+        Photograph(name, key, str(file.absolute()), row)
+        for row, (name, key, (file, _)) in enumerate(zip(ids, keys, places, strict=True))
+    ]
+    form = f"{len(ids)} pictures in {len(files)} {kind} files of {origin}"
+    return Listing(form, pictures, encoded, are_indices)
 
 
 def load_rows(kind: str, files: Sequence[Path]) -> Any:
@@ -82,26 +80,37 @@ def load_rows(kind: str, files: Sequence[Path]) -> Any:
             split="train",  # of data files without a split
         )
     except Exception as error:  # the library has a decoder for every ending in a tar file
-        reason = error.__cause__ or error
         names = ", ".join(map(str, files[:3])) + (", ..." if len(files) > 3 else "")
+        reason = error.__cause__ or error
         raise InputError(f"cannot read the {kind} file {names}: {reason}") from error
     finally:
         logging.set_verbosity(verbosity)
 
 
 def _image_column(features: Any, file: Path) -> str:
-    """The first column of encoded pictures: of images, of `bytes` and `path`, or of bytes."""
+    """The column of images (or of `bytes` and `path`), else of bytes: by its name, or the only one.
+
+    Raises:
+        ValueError: none, or several of which none is called as pictures usually are.
+    """
     from datasets import Image
 
+    images, binary = [], []
     for name, feature in features.items():
-        nested = isinstance(feature, dict) and {"bytes", "path"} <= {*feature}
-        binary = getattr(feature, "dtype", None) in ("binary", "large_binary")
-        if isinstance(feature, Image) or nested or binary:
-            return str(name)
-    raise InputError(
-        f"{file} has no column of encoded pictures, but {', '.join(features)}; write it with the "
-        "`datasets` library, images embedded"
-    )
+        is_pair = isinstance(feature, dict) and {"bytes", "path"} <= feature.keys()
+        if isinstance(feature, Image) or is_pair:
+            images.append(name)
+        elif getattr(feature, "dtype", None) in ("binary", "large_binary"):
+            binary.append(name)
+    found = images or binary
+    named = [name for name in _PICTURES if name in found]
+    if not named and len(found) != 1:
+        kind = "several columns" if found else "no column"
+        raise InputError(
+            f"{file} has {kind} of encoded pictures, but {', '.join(found or features)}; write it "
+            "with the `datasets` library, with a column `image` of embedded images"
+        )
+    return str((named or found)[0])
 
 
 def _places(kind: str, files: Sequence[Path], rows: Any) -> list[tuple[Path, str]]:
@@ -126,23 +135,14 @@ def _keys(rows: Any, paths: Sequence[str]) -> tuple[list[str | None], bool]:
     Raises:
         ValueError: several classes, or a number that the stored names do not have.
     """
-    from datasets import ClassLabel
-
-    column = next((name for name in _CLASSES if name in rows.features), "")
-    feature = rows.features.get(column)
-    names = feature.names if isinstance(feature, ClassLabel) else None
-    none = [None] * len(paths)
-    labels = rows[column][:] if column else none
-    wnids = rows["wnid"][:] if "wnid" in rows.features else none
+    column = next((name for name in CLASSES if name in rows.features), "")
+    names = getattr(rows.features.get(column), "names", None)  # of `datasets.ClassLabel`
+    labels = rows[column][:] if column else [None] * len(paths)
     keys: list[str | None] = []
-    for path, wnid, label in zip(paths, wnids, labels, strict=True):
-        in_path = _IN_PATH.search(path)
-        if wnid or in_path:
-            keys.append(str(wnid) if wnid else in_path.group(1) if in_path else None)
-        else:
-            keys.append(_key(label, names, f"{column} of {path}"))
-    numbers = any(isinstance(label, (int, float)) for label in labels)
-    return keys, names is None and numbers
+    for path, label in zip(paths, labels, strict=True):
+        in_path = None if column == "wnid" and label else _IN_PATH.search(path)
+        keys.append(in_path.group(1) if in_path else _key(label, names, f"{column} of {path}"))
+    return keys, names is None and any(isinstance(label, (int, float)) for label in labels)
 
 
 def _key(label: Any, names: Sequence[str] | None, what: str) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from attnguide.data.encoded import fetch_hub, list_encoded
-from attnguide.data.listing import Listing, is_wnid, make_listing, picture_id, readable
-from attnguide.data.picture_tables import as_name, classes_of, read_table
+from attnguide.data.listing import Listing, Photograph, is_wnid, picture_id, readable
+from attnguide.data.picture_tables import TABLES, with_classes
 from attnguide.errors import InputError
 from attnguide.models.reader import SUFFIXES
 
@@ -21,9 +22,7 @@ GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _VALIDATION_FOLDERS = ("val", "validation", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val")
 _DEVKITS = ("", "data", "devkit", "devkit/data", "ILSVRC2012_devkit_t12/data")
 # Files that lie beside pictures and are none.
-_COMPANIONS = frozenset(
-    (".csv", ".txt", ".json", ".xml", ".yaml", ".yml", ".mat", ".md", ".parquet", ".db", "")
-)
+_COMPANIONS = {*TABLES, ".txt", ".json", ".xml", ".yaml", ".yml", ".mat", ".md", ".parquet", ".db"}
 
 
 def find_photographs(name: str, root: str | os.PathLike[str] | None = None) -> Listing:
@@ -49,7 +48,8 @@ def find_photographs(name: str, root: str | os.PathLike[str] | None = None) -> L
         listing = list_encoded(fetch_hub(dataset), f"{dataset} on the Hugging Face hub")
     else:
         listing = _find_local(Path(place).expanduser())
-    twice = [name for name, count in Counter(listing.column("id")).items() if count > 1]
+    ids = Counter(picture.id for picture in listing.photographs)
+    twice = [name for name, count in ids.items() if count > 1]
     if twice:
         raise InputError(
             f"the picture {twice[0]} appears twice in: {listing.form}; remove one"
@@ -63,11 +63,17 @@ def _find_local(root: Path) -> Listing:
     if not root.exists():
         raise InputError(f"data.root {str(root)!r} does not exist; pass a folder of pictures")
     try:
-        listing = _find_file(root) if root.is_file() else _find_in_folder(root)
+        if root.is_dir():
+            listing = _find_in_folder(root)
+        elif root.suffix in (".parquet", ".tar"):
+            listing = list_encoded([root], str(root))
+        else:
+            picture = Photograph(picture_id(root.name), None, str(root.absolute()))
+            listing = Listing(f"the picture {root}", [picture])
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(f"cannot read data.root {str(root)!r}: {reason}") from error
-    if listing is None or not len(listing.dataset):
+    if listing is None or not listing.photographs:
         raise InputError(
             f"no pictures in {str(root)!r}: expected picture files (.jpg, .jpeg, .png, ...) in it, "
             "in folders named by class or wnid, in val/, or parquet files"
@@ -75,23 +81,14 @@ def _find_local(root: Path) -> Listing:
     return listing
 
 
-def _find_file(root: Path) -> Listing:
-    if root.suffix in (".parquet", ".tar"):
-        return list_encoded([root], str(root))
-    return make_listing(f"the picture {root}", [picture_id(root.name)], None, [root])
-
-
 def _find_in_folder(root: Path) -> Listing | None:
     """Parquet files, else pictures, else tar files: ImageNet's archive may lie beside pictures."""
-    shards = _validation_files(root, "parquet")
-    if shards:
+    if shards := _validation_files(root, "parquet"):
         return list_encoded(shards, str(root))
     below = [root / part for part in _VALIDATION_FOLDERS if (root / part).is_dir()]
     for folder in (*below, root):
-        devkits = [place / part for place in (folder, root, root.parent) for part in _DEVKITS]
-        listing = list_flat(folder, (folder, root), devkits) or list_folder(folder)
-        if listing is not None:
-            return listing
+        if listing := list_folder(folder):
+            return _labelled(listing, folder, root)
     archives = _validation_files(root, "tar")
     return list_encoded(archives, str(root)) if archives else None
 
@@ -107,67 +104,40 @@ def list_folder(root: Path) -> Listing | None:
 
     A class is called as its folder, also where that is `train` or `test`. Hidden files and the
     folders of runs are left alone; files of other kinds are counted and named by their ending.
+    It is not read by `datasets`, whose "imagefolder" takes such folders for splits.
 
     Returns:
         None if there are no pictures.
     """
     others: Counter[str] = Counter()
-    _, folders, names = next(_walk(root))
-    beside = _pictures(names, others)
-    paths, keys = [], []
-    for folder in folders:
-        for place, _, names in _walk(root / folder):
-            found = [str((place / name).relative_to(root)) for name in _pictures(names, others)]
-            paths += found
-            keys += [folder] * len(found)
-    if not paths and not beside:
+    _, folders, beside = next(_walk(root))
+    pictures = []
+    for folder in (*folders, None):
+        places = (
+            [(root, beside)] if folder is None else ((p, n) for p, _, n in _walk(root / folder))
+        )
+        for place, names in places:
+            for name in names:
+                suffix = Path(name).suffix.lower()
+                if suffix not in SUFFIXES:
+                    others[suffix] += 1
+                    continue
+                path = place / name
+                key = None if folder is None else readable(folder)
+                relative = picture_id(str(path.relative_to(root)))
+                pictures.append(Photograph(relative, key, str(path.absolute())))
+    if not pictures:
         return None
-    form = f"{len(beside)} pictures in the folder {root}"
-    if paths:
-        kind = "wnid" if all(map(is_wnid, keys)) else "class-named"
-        more = f", and {len(beside)} beside them" if beside else ""
-        form = f"{len(paths)} pictures in {len(set(keys))} {kind} folders of {root}{more}"
-    labels = [*map(readable, keys), *[None] * len(beside)]
-    return _file_listing(form + _left_out(others), root, paths + beside, labels)
-
-
-def list_flat(folder: Path, tables: Iterable[Path], devkits: Iterable[Path]) -> Listing | None:
-    """Pictures directly in a folder with their classes from a csv or from the devkit.
-
-    Args:
-        folder: Where the pictures are.
-        tables: Folders in which a csv may lie.
-        devkits: Folders in which the devkit's files may lie.
-
-    Returns:
-        None if there are no pictures, or neither csv nor devkit.
-
-    Raises:
-        ValueError: a table that does not fit the pictures.
-    """
-    others: Counter[str] = Counter()
-    names = _pictures(next(_walk(folder))[2], others)
-    if not names:
-        return None
-    full = [as_name(readable(name)) for name in names]
-    known = {*full, *(Path(name).stem for name in full)}
-    form = f"{len(names)} pictures in {folder}{_left_out(others)}"
-    for table in dict.fromkeys(file for place in tables for file in sorted(place.glob("*.csv"))):
-        entries = read_table(table, lambda name: name.rpartition("/")[2] in known)
-        if entries is not None:
-            keys = classes_of(names, entries, table)
-            return _file_listing(f"{form}, classes from {table.name}", folder, names, keys)
-    for place in devkits:
-        if (place / GROUND_TRUTH).is_file():
-            keys = _devkit_classes(names, place)
-            return _file_listing(f"{form}, classes from the devkit in {place}", folder, names, keys)
-    return None
-
-
-def _file_listing(
-    form: str, root: Path, paths: Sequence[str], keys: Sequence[str | None]
-) -> Listing:
-    return make_listing(form, [*map(picture_id, paths)], keys, [root / path for path in paths])
+    keys = {picture.key for picture in pictures} - {None}
+    alone = sum(picture.key is None for picture in pictures)
+    form = f"{alone} pictures in the folder {root}"
+    if keys:
+        kind = "wnid" if all(is_wnid(str(key)) for key in keys) else "class-named"
+        more = f", and {alone} beside them" if alone else ""
+        form = f"{len(pictures) - alone} pictures in {len(keys)} {kind} folders of {root}{more}"
+    left = [f"{others[kind]} {kind}" for kind in sorted(others) if kind not in _COMPANIONS | {""}]
+    form += f"; files of other kinds left out: {', '.join(left)}" if left else ""
+    return Listing(form, pictures)
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -186,30 +156,34 @@ def _is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "parts").is_dir()
 
 
-def _pictures(names: Sequence[str], others: Counter[str]) -> list[str]:
-    """Names of picture files; `others` counts the files of other kinds by their ending."""
-    suffixes = {name: Path(name).suffix.lower() for name in names}
-    others.update(s for s in suffixes.values() if s not in SUFFIXES | _COMPANIONS)
-    return [name for name, suffix in suffixes.items() if suffix in SUFFIXES]
+def _labelled(listing: Listing, folder: Path, root: Path) -> Listing:
+    """The pictures with the classes of a table or of the devkit; else those of their folders."""
+    beside = dict.fromkeys((folder, root))
+    tables = [f for place in beside for f in sorted(place.iterdir()) if f.suffix in TABLES]
+    from_table = with_classes(listing, tables)
+    if from_table is not None:
+        return from_table
+    pictures = [picture for picture in listing.photographs if picture.key is None]
+    for devkit in (place / part for place in (*beside, root.parent) for part in _DEVKITS):
+        if pictures and (devkit / GROUND_TRUTH).is_file():
+            keys = _devkit_classes(pictures, devkit)
+            labelled = [p._replace(key=key) for p, key in zip(pictures, keys, strict=True)]
+            form = f"{len(pictures)} pictures in {folder}, classes from the devkit in {devkit}"
+            return replace(listing, form=form, photographs=labelled)
+    return listing
 
 
-def _left_out(others: Counter[str]) -> str:
-    """What to say about files of other kinds; "" if there are none."""
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-    return f"; files of other kinds left out: {kinds}" if kinds else ""
-
-
-def _devkit_classes(names: Sequence[str], devkit: Path) -> list[str]:
+def _devkit_classes(pictures: Sequence[Photograph], devkit: Path) -> list[str]:
     """Wnid of each picture: line of the ground truth, then the devkit's own order of classes."""
     order = devkit_order(devkit)
     lines = (devkit / GROUND_TRUTH).read_text().split()
     keys = []
-    for name in names:
-        digits = re.search(r"_(\d{8})\.", name)
+    for picture in pictures:
+        digits = re.search(r"_(\d{8})\.", picture.id)
         if digits is None or not 1 <= int(digits.group(1)) <= len(lines):
             raise InputError(
-                f"{GROUND_TRUTH} has {len(lines)} lines and the picture {name} belongs to none; "
-                "expected names such as ILSVRC2012_val_00000001.JPEG"
+                f"{GROUND_TRUTH} has {len(lines)} lines and the picture {picture.id} belongs to "
+                "none; expected names such as ILSVRC2012_val_00000001.JPEG"
             )
         keys.append(order[int(lines[int(digits.group(1)) - 1])])
     return keys
@@ -229,19 +203,17 @@ def devkit_order(devkit: Path) -> dict[int, str]:
 
         synsets = loadmat(devkit / "meta.mat", squeeze_me=True)["synsets"]
         return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
-    sorted_file = None
+    hint = ""
     for file in sorted(devkit.glob("*.txt")):
         words = [line.split() for line in file.read_text(errors="replace").splitlines() if line]
         if not words or not all(line and is_wnid(line[0]) for line in words):
             continue
-        wnids = [line[0] for line in words]
         if all(len(line) > 1 and line[1].isdigit() for line in words):
             return {int(line[1]): line[0] for line in words}
-        if len(words) > 1 and all(a < b for a, b in pairwise(wnids)):
-            sorted_file = file  # alphabetical: the order of the models, not of the devkit
-            continue
-        return dict(enumerate(wnids, 1))
-    hint = f"; {sorted_file.name} is alphabetical, which the devkit is not" if sorted_file else ""
+        wnids = [line[0] for line in words]
+        if len(wnids) == 1 or not all(a < b for a, b in pairwise(wnids)):
+            return dict(enumerate(wnids, 1))
+        hint = f"; {file.name} is alphabetical, which the devkit is not"  # as the models' order is
     raise InputError(
         f"{devkit / GROUND_TRUTH} numbers the classes in the devkit's own order, and no file there "
         f"says which wnid has which number{hint}; put the devkit's meta.mat (or map_clsloc.txt) "

@@ -5,13 +5,30 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from attnguide.models.reader import SUFFIXES
 
 _VALIDATION = re.compile(r"(ILSVRC2012_val_\d{8})(?:_n\d{8})?\.[A-Za-z]+$")
 _WNID = re.compile(r"n\d{8}")
+
+
+class Photograph(NamedTuple):
+    """A picture: what tables call it, its class as the source writes it, and where it is.
+
+    The class is a wnid, a name, or a number in digits; None where there is none. Where the file
+    holds several pictures, `row` is the place in `Listing.encoded`.
+    """
+
+    id: str
+    key: str | None
+    file: str
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -20,52 +37,63 @@ class Listing:
 
     Attributes:
         form: What was found and where, for the log.
-        dataset: A `datasets.Dataset` with the columns `id` (unique), `key` (class as the source
-            writes it: wnid, name, or a number in digits; None where it has none), `file` (path,
-            in bytes, since a name may be in any encoding) and `row` (of the picture in `encoded`;
-            None where the file is the picture).
+        photographs: Of different ids.
         encoded: A `datasets.Dataset` of one column, whose entries have the encoded `bytes`; None
             where every file is a picture.
-        are_indices: The keys are numbers in the source, not text: the model's indices.
+        are_indices: The classes are numbers in the source, not text: the model's indices.
     """
 
     form: str
-    dataset: Any
+    photographs: Sequence[Photograph]
     encoded: Any = None
     are_indices: bool = False
 
-    def column(self, name: str) -> list[Any]:
-        """A column as plain values."""
-        values: list[Any] = self.dataset[name][:]
-        return values
+    def places(self, name: str) -> set[int]:
+        """Places of the pictures that a line of a table or list may mean; several are ambiguous.
+
+        A name means, in this order: an id or a path; the same without ending; a file name; that
+        without ending; ImageNet's name in another spelling; a longer path that ends with an id.
+        """
+        path = os.path.abspath(os.path.expanduser(name))
+        for text in map(as_name, (name, path, picture_id(as_name(name)), _stem(as_name(name)))):
+            if text in self._places:
+                return self._places[text]
+        parts = as_name(name).split("/")
+        for ending in ("/".join(parts[start:]) for start in range(1, len(parts))):
+            for text in (ending, _stem(ending)):
+                if text in self._ids:
+                    return self._ids[text]
+        return set()
+
+    @cached_property
+    def _ids(self) -> dict[str, set[int]]:
+        return _by(_stem(p.id) for p in self.photographs) | _by(p.id for p in self.photographs)
+
+    @cached_property
+    def _places(self) -> dict[str, set[int]]:
+        short = [Path(picture.id).name for picture in self.photographs]
+        paths = [p.file if p.row is None else p.id for p in self.photographs]
+        known = _by(map(_stem, short)) | _by(short) | _by(map(_stem, paths)) | _by(paths)
+        return known | self._ids
 
 
-def make_listing(
-    form: str,
-    ids: Sequence[str],
-    keys: Sequence[str | None] | None,
-    files: Sequence[str | bytes | Path],
-    rows: Sequence[int | None] | None = None,
-    *,
-    encoded: Any = None,
-    are_indices: bool = False,
-) -> Listing:
-    """A listing of these columns; without keys, of no class; without rows, of picture files.
+def _by(names: Any) -> dict[str, set[int]]:
+    """Places by name."""
+    known: dict[str, set[int]] = defaultdict(set)
+    for place, name in enumerate(names):
+        known[as_name(name)].add(place)
+    return dict(known)
 
-    Relative files are below the current folder, where workers need not stand.
-    """
-    from datasets import Dataset, Features, Value  # takes half a second
 
-    none = [None] * len(ids)
-    columns = {
-        "id": list(ids),
-        "key": none if keys is None else list(keys),
-        "file": [os.fsencode(os.path.abspath(file)) for file in files],
-        "row": none if rows is None else list(rows),
-    }
-    kinds = ("string", "string", "binary", "int32")
-    features = Features({n: Value(kind) for n, kind in zip(columns, kinds, strict=True)})
-    return Listing(form, Dataset.from_dict(columns, features), encoded, are_indices)
+def _stem(name: str) -> str:
+    """The name without the ending of a picture; other dots belong to it."""
+    stem, _, suffix = name.rpartition(".")
+    return stem if stem and f".{suffix.lower()}" in SUFFIXES else name
+
+
+def as_name(name: str) -> str:
+    """A picture's name as tables and file systems may both write it."""
+    return readable(name.strip().replace("\\", "/")).removeprefix("./")
 
 
 def is_wnid(name: str) -> bool:

@@ -77,7 +77,7 @@ class Photographs(Pictures):
     def check(self, *, labels: bool) -> None:
         """Refuse pictures, lists and boxes that are not there, before any weights are loaded."""
         listing = self._listing
-        count = len(listing.dataset)
+        count = len(listing.photographs)
         if self.list is not None and self.num_images is not None and self.num_images < count:
             raise InputError(
                 f"data.list names {count} pictures and data.num_images={self.num_images} would "
@@ -189,16 +189,10 @@ class Photographs(Pictures):
         found = find_photographs(self.name, self.root)
         return listed(found, Path(self.list).expanduser()) if self.list else found
 
-    @cached_property
-    def _rows(self) -> Sequence[tuple[str, bytes, int | None]]:
-        """Id of each picture, and where it is."""
-        columns = [self._listing.column(name) for name in ("id", "file", "row")]
-        return [*zip(*columns, strict=True)]
-
     def _choose(self, labels: Sequence[int | None]) -> Sequence[int]:
         """Places of the chosen pictures."""
         self.check(labels=False)
-        ids = self._listing.column("id")
+        ids = [picture.id for picture in self._listing.photographs]
         if self.list is not None:
             return range(len(ids))
         if self.num_images is not None and len(ids) < self.num_images:
@@ -214,14 +208,15 @@ class Photographs(Pictures):
         return self._item(vit, index, labels.index(index))
 
     def _item(self, vit: ViT, label: int | None, place: int) -> Item:
-        name, file, row = self._rows[place]
+        picture = self._listing.photographs[place]
         targets = () if label is None else (label,)
         names = tuple(vit.class_names[target] for target in targets)
-        path, encoded = os.fsdecode(file), None
-        if row is not None:
-            encoded = partial(encoded_bytes, self._listing.encoded, row, name)
-        load = partial(_load, name, encoded or Path(path), targets, names)
-        return Item(name, load, label, sources=(Source(path, encoded),))
+        read: Any = Path(picture.file)
+        if picture.row is not None:
+            read = partial(encoded_bytes, self._listing.encoded, picture.row, picture.id)
+        source = Source(picture.file, None if picture.row is None else read)
+        load = partial(_load, picture.id, read, targets, names)
+        return Item(picture.id, load, label, sources=(source,))
 
 
 def number_classes(listing: Listing, vit: ViT, *, required: bool = False) -> list[int | None]:
@@ -237,7 +232,7 @@ def number_classes(listing: Listing, vit: ViT, *, required: bool = False) -> lis
     Raises:
         ValueError: the model does not know some classes; they are listed.
     """
-    keys = listing.column("key")
+    keys = [picture.key for picture in listing.photographs]
     numbers: dict[str | None, int] = {}
     unknown: dict[str, str] = {}
     for key in sorted({key for key in keys if key is not None}):
@@ -266,11 +261,11 @@ def require_labels(listing: Listing, places: Sequence[int]) -> None:
     Raises:
         ValueError: some have none; says how to give them.
     """
-    keys, ids = listing.column("key"), listing.column("id")
-    bare = [place for place in places if keys[place] is None]
+    chosen = [listing.photographs[place] for place in places]
+    bare = [picture.id for picture in chosen if picture.key is None]
     if bare:
         raise InputError(
-            f"{len(bare)} of {len(places)} pictures have no label, such as {ids[bare[0]]} "
+            f"{len(bare)} of {len(places)} pictures have no label, such as {bare[0]} "
             f"({listing.form}); put them into folders named by class or wnid, or add a csv with "
             "the columns filename and label, or use target=predicted, an index or a class name"
         )

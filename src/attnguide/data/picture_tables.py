@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from io import StringIO
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from attnguide.data.listing import Listing, make_listing, picture_id, readable
+from attnguide.data.listing import Listing
 from attnguide.errors import InputError
-from attnguide.models.reader import SUFFIXES
 
 log = logging.getLogger(__name__)
 
+TABLES = (".csv", ".tsv", ".jsonl")
 # Names of columns, most telling first.
-_NAMES = (
+NAMES = (
     *("filename", "file_name", "file", "filepath", "file_path", "path", "image_path", "img_path"),
     *("image", "img", "image_id", "imageid", "picture"),
 )
-_CLASSES = (
-    *("wnid", "synset", "predictionstring", "label", "class", "target", "class_name"),
-    *("label_name", "category", "class_id", "class_index", "label_id", "species", "y"),
+CLASSES = (
+    *("wnid", "synset", "predictionstring", "label", "labels", "class", "target", "class_name"),
+    *("label_name", "category", "fine_label", "cls", "class_id", "class_index", "label_id"),
+    *("species", "y"),
 )
-_SEPARATORS = ",;\t|"
 _NAMED = 100  # missing pictures in one message
 
 
@@ -38,62 +39,88 @@ class Entry(NamedTuple):
     key: str | None
 
 
-def read_table(table: Path, is_picture: Callable[[str], bool]) -> list[Entry] | None:
-    """Pictures with their classes; None if this csv is about something else.
+def with_classes(listing: Listing, tables: Iterable[Path]) -> Listing | None:
+    """The pictures with the classes of the table that is about them; None if no table is.
+
+    A table that names pictures of the folder itself alone says nothing of those in its folders,
+    which are left out then.
 
     Args:
-        table: The file.
-        is_picture: Whether a picture is called so; tells a table without a header.
+        listing: All pictures, with the classes that their folders say.
+        tables: Files that may be about them.
 
     Raises:
-        ValueError: a line without file name or class, or with more cells than the first.
+        ValueError: lines that cannot be read or contradict each other, tables or folders that do;
+            pictures without a line that are in no folder.
     """
-    entries = _entries(table, is_picture)
-    if entries is None or all(entry.key is None for entry in entries):
-        log.info("%s is left alone: it has no columns such as filename and label", table)
+    answers: dict[Path, dict[int, str]] = {}
+    for table in tables:
+        entries = read_table(table, listing)
+        if entries is None or any(entry.key is None for entry in entries):
+            log.info("%s is passed over: it has no columns such as filename and label", table)
+        elif keys := _keys(listing, entries, table):
+            answers[table] = keys
+        else:
+            log.info("%s is passed over: it names none of these pictures", table)
+    if not answers:
         return None
-    return entries
-
-
-def classes_of(names: Sequence[str], entries: Sequence[Entry], table: Path) -> list[str]:
-    """The class of each picture: by its full name, else by its name without ending.
-
-    Args:
-        names: Of the picture files, in one folder.
-        entries: All with a class.
-        table: For messages.
-
-    Raises:
-        ValueError: pictures without a line, or with two classes; a name without ending that
-            stands for several pictures.
-    """
-    files = {name: as_name(readable(name)) for name in names}
-    exact = set(files.values())
-    lines: dict[str, Entry] = {}
-    for entry in entries:
-        name = as_name(entry.name).rpartition("/")[2]
-        for spelled in [name] if name in exact else {name, _stem(name)}:
-            first = lines.setdefault(spelled, entry)
-            if first.key != entry.key:
-                raise InputError(
-                    f"{table} gives {spelled} two classes, {first.key} (line {first.line}) and "
-                    f"{entry.key} (line {entry.line}); keep one of them"
-                )
-    named: dict[str, str] = {}  # pictures by the name without ending that stands for them
-    for name, file in files.items():
-        stem = _stem(file)
-        if file not in lines and stem in lines and named.setdefault(stem, name) != name:
-            raise InputError(
-                f"{table}: {stem!r} stands for {named[stem]} and for {name}; write full file names"
-            )
-    found = [lines.get(file) or lines.get(_stem(file)) for file in files.values()]
-    missing = [name for name, entry in zip(names, found, strict=True) if entry is None]
+    pictures = listing.photographs
+    for (one, first), (other, second) in combinations(answers.items(), 2):
+        pairs = {(first[place], second[place]) for place in first.keys() & second.keys()}
+        if not _agree(pairs):
+            raise InputError(f"{one} and {other} give pictures different classes; remove one")
+    table = max(answers, key=lambda table: len(answers[table]))
+    keys = answers[table]
+    beside = {place for place, picture in enumerate(pictures) if picture.key is None}
+    scope = beside if keys.keys() <= beside else set(range(len(pictures)))
+    missing = sorted(scope - keys.keys())
+    if missing and scope - beside:
+        log.info("%s is passed over: it has no line for %d pictures", table, len(missing))
+        return None
     if missing:
         raise InputError(
-            f"{table} has no line for {len(missing)} of {len(names)} pictures, such as "
-            f"{readable(missing[0])}; add them, or move the pictures away"
+            f"{table} has no line for {len(missing)} of {len(scope)} pictures, such as "
+            f"{pictures[missing[0]].id}; add them, or move the pictures away"
         )
-    return [str(entry.key) for entry in found if entry is not None]
+    folders = {(str(pictures[place].key), keys[place]) for place in scope - beside}
+    if {first for first, _ in folders} & {second for _, second in folders} and not _agree(folders):
+        raise InputError(
+            f"{table} and the folders give pictures different classes; move the table away, or "
+            "the pictures into one folder"
+        )
+    return Listing(
+        f"{listing.form}, classes from {table.name}",
+        [pictures[place]._replace(key=keys[place]) for place in sorted(scope)],
+    )
+
+
+def _keys(listing: Listing, entries: Sequence[Entry], table: Path) -> dict[int, str]:
+    """Classes by the places of pictures; a name of several in different folders says nothing."""
+    lines: dict[int, Entry] = {}
+    for entry in entries:
+        places = sorted(listing.places(entry.name))
+        names = [listing.photographs[place].id for place in places]
+        if len(places) > 1 and any(listing.photographs[place].key is None for place in places):
+            raise InputError(
+                f"{table}: {entry.name!r} stands for {names[0]} and for {names[1]}; write full "
+                "file names"
+            )
+        for place in places[: len(places) == 1]:
+            first = lines.setdefault(place, entry)
+            if first.key != entry.key:
+                raise InputError(
+                    f"{table} gives {names[0]} two classes, {first.key} (line {first.line}) and "
+                    f"{entry.key} (line {entry.line}); keep one of them"
+                )
+    return {place: str(entry.key) for place, entry in lines.items()}
+
+
+def _agree(pairs: set[tuple[str, str]]) -> bool:
+    """Whether two sources mean the same classes, in the same words or each in other ones."""
+    first, second = {one for one, _ in pairs}, {other for _, other in pairs}
+    if first & second:
+        return all(one == other for one, other in pairs)
+    return len(pairs) == len(first) == len(second)
 
 
 def listed(listing: Listing, file: Path) -> Listing:
@@ -101,7 +128,7 @@ def listed(listing: Listing, file: Path) -> Listing:
 
     Args:
         listing: All pictures.
-        file: Paths or ids, one per line, or a csv whose columns or first cell say so.
+        file: Paths or ids, one per line, or a table whose columns or first cell say so.
 
     Raises:
         ValueError: no such file, or nothing in it; missing pictures, all of them named; a line
@@ -109,20 +136,18 @@ def listed(listing: Listing, file: Path) -> Listing:
     """
     if not file.is_file():
         raise InputError(f"data.list {str(file)!r} is not a file; pass a list of pictures")
-    known = _places_by_name(listing)
-    entries = _entries(file, lambda name: name in known)
+    entries = read_table(file, listing)
     if entries is None:
         lines = enumerate(_read_text(file).splitlines(), 1)
         entries = [Entry(number, line.strip(), None) for number, line in lines if line.strip()]
     if not entries:
         raise InputError(f"data.list {str(file)!r} is empty; write one picture per line")
-    ids = listing.column("id")
     chosen: dict[int, Entry] = {}
     missing = []
     for entry in entries:
-        places = _find(entry.name, known)
+        places = listing.places(entry.name)
         if len(places) > 1:
-            names = ", ".join(ids[place] for place in sorted(places)[:3])
+            names = ", ".join(listing.photographs[place].id for place in sorted(places)[:3])
             raise InputError(f"{file} line {entry.line}: {entry.name} may be {names}; write the id")
         if not places:
             missing.append(entry.name)
@@ -139,60 +164,91 @@ def listed(listing: Listing, file: Path) -> Listing:
             f"{len(missing)} of {len(entries)} pictures of {file} are missing in {listing.form}: "
             f"{', '.join(missing[:_NAMED])}{more}; write ids or paths below data.root"
         )
-    part = Listing("", listing.dataset.select(list(chosen)))
+    pictures = [listing.photographs[place] for place in chosen]
     labelled = entries[0].key is not None
-    return make_listing(
-        f"{len(entries)} pictures of the list {file} in {listing.form}",
-        part.column("id"),
-        [entry.key for entry in entries] if labelled else part.column("key"),
-        part.column("file"),
-        part.column("row"),
-        encoded=listing.encoded,
+    if labelled:
+        pictures = [p._replace(key=e.key) for p, e in zip(pictures, entries, strict=True)]
+    return replace(
+        listing,
+        form=f"{len(entries)} pictures of the list {file} in {listing.form}",
+        photographs=pictures,
         are_indices=listing.are_indices and not labelled,
     )
 
 
-def as_name(name: str) -> str:
-    """A picture's name as tables and file systems may both write it."""
-    return unicodedata.normalize("NFC", name.strip().replace("\\", "/")).removeprefix("./")
+def read_table(table: Path, listing: Listing) -> list[Entry] | None:
+    """The lines of a table whose first line names the columns, or is a picture's with its class.
 
+    The class may also be the title of a column: of the only one that holds a 1.
 
-def _entries(table: Path, is_picture: Callable[[str], bool]) -> list[Entry] | None:
-    """The rows of a table whose first line names the columns, or is a picture's with its class."""
-    import pandas as pd
+    Returns:
+        None where no column holds names of pictures, or none holds classes.
 
+    Raises:
+        ValueError: a line without file name or class, or with more cells than the first.
+    """
     text = _read_text(table)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(_SEPARATORS, key=first.count)
-    titles = [cell.strip(' "').lower() for cell in first.split(separator)]
-    name = next((titles.index(title) for title in _NAMES if title in titles), None)
-    key = next((titles.index(title) for title in _CLASSES if title in titles), None)
-    has_header = name is not None and (key is not None or len(titles) == 1)
+    separator = max(",;\t|", key=first.count)
+    if table.suffix == ".jsonl":
+        titles = [*json.loads(first or "{}")]
+    else:
+        titles = [cell.strip(' "') for cell in first.split(separator)]
+    known = [title.lower() for title in titles]
+    name = next((known.index(title) for title in NAMES if title in known), None)
+    key = next((known.index(title) for title in CLASSES if title in known), None)
+    has_header = name is not None and (key is not None or len(titles) != 2)
     if not has_header:
-        cell = as_name(first.split(separator)[0].strip('"'))
-        if len(titles) == 1 or not is_picture(cell):
+        if len(titles) == 1 or not listing.places(titles[0]):
             return None
         name, key = 0, 1
+    lines = [(n, row) for n, row in enumerate(_cells(table, text, separator), 1) if any(row)]
+    lines = lines[has_header:]
+    if key is None and len(titles) > 1 and not _is_one_hot([row for _, row in lines], name):
+        return None
+    entries = []
+    for line, row in lines:
+        label: str | None = None
+        if key is not None:
+            label = re.sub(r"^(\d+)\.0$", r"\1", row[key])  # as pandas writes numbers with gaps
+            if known[key] == "predictionstring":  # "n01440764 83 1 99 272"
+                label = label.split(" ")[0]
+        elif len(titles) > 1:
+            label = titles[next(i for i, cell in enumerate(row) if i != name and float(cell))]
+        if not row[name or 0] or label == "":
+            raise InputError(f"{table} line {line}: file name or class is missing")
+        entries.append(Entry(line, row[name or 0], label))
+    return entries
+
+
+def _is_one_hot(rows: Sequence[Sequence[str]], name: int | None) -> bool:
+    """Whether the cells of each row are 0, but for the picture's name and a single 1."""
     try:
-        rows = pd.read_csv(
-            StringIO(text), sep=separator, header=None, dtype=str, na_filter=False,
-            skip_blank_lines=False,
-        )  # fmt: skip
+        cells = [sorted(float(c) for i, c in enumerate(row) if i != name) for row in rows]
+    except ValueError:
+        return False
+    return all(row[-1] == 1 and not any(row[:-1]) for row in cells)
+
+
+def _cells(table: Path, text: str, separator: str) -> list[list[str]]:
+    """Rows of text, the titles among them."""
+    import pandas as pd
+
+    try:
+        if table.suffix == ".jsonl":
+            frame = pd.DataFrame([json.loads(line or "{}") for line in text.splitlines()])
+            frame = pd.DataFrame([frame.columns, *frame.fillna("").to_numpy()])
+        else:
+            frame = pd.read_csv(
+                StringIO(text), sep=separator, header=None, dtype=str, na_filter=False,
+                skip_blank_lines=False,
+            )  # fmt: skip
     except ValueError as error:  # pandas' own errors among them
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
         raise InputError(
             f"{table}: {reason}; put quotes around cells that hold the separator"
         ) from error
-    boxed = key is not None and titles[key] == "predictionstring"  # "n01440764 83 1 99 272"
-    lines = [(n, [str(cell).strip() for cell in row]) for n, row in enumerate(rows.to_numpy(), 1)]
-    lines = [line for line in lines if any(line[1])][has_header:]
-    entries = []
-    for line, row in lines:
-        label = None if key is None else row[key].split(" ")[0] if boxed else row[key]
-        if not row[name or 0] or label == "":
-            raise InputError(f"{table} line {line}: file name or class is missing")
-        entries.append(Entry(line, row[name or 0], label))
-    return entries
+    return [[str(cell).strip() for cell in row] for row in frame.to_numpy()]
 
 
 def _read_text(file: Path) -> str:
@@ -210,31 +266,3 @@ def _read_text(file: Path) -> str:
     if "\0" in text:
         raise InputError(f"{file} is not text in UTF-8; save it again as CSV UTF-8")
     return text
-
-
-def _stem(name: str) -> str:
-    """The name without the ending of a picture; other dots belong to it."""
-    stem, _, suffix = name.rpartition(".")
-    return stem if stem and f".{suffix.lower()}" in SUFFIXES else name
-
-
-def _places_by_name(listing: Listing) -> dict[str, set[int]]:
-    """Places of the pictures by all that a list may call them."""
-    known: dict[str, set[int]] = defaultdict(set)
-    rows = zip(listing.column("id"), listing.column("file"), listing.column("row"), strict=True)
-    for place, (name, file, row) in enumerate(rows):
-        short = name.rpartition("/")[2]
-        paths = {os.fsdecode(file)} if row is None else set()
-        for spelled in {name, short, *paths}:
-            known[as_name(spelled)].add(place)
-            known[_stem(as_name(spelled))].add(place)
-    for place, name in enumerate(listing.column("id")):  # an id in full means this picture alone
-        known[as_name(name)] = {place}
-    return known
-
-
-def _find(name: str, known: dict[str, set[int]]) -> set[int]:
-    """Places of the pictures that a line may mean: by its full name, else by ImageNet's."""
-    path = as_name(str(Path(name).expanduser()))
-    spelled = (as_name(name), path, as_name(os.path.abspath(path)), picture_id(as_name(name)))
-    return next((known[text] for text in spelled if text in known), set())

@@ -99,11 +99,6 @@ class ModelSource:
         for model, label in zip(self._models(), self.names, strict=True):
             yield self._load_one(model, device, label)
 
-    def files(self) -> list[Path] | None:
-        """Files of models and class names, none of the hub's; None: only loading can tell."""
-        named = _files_of(self.class_names) if isinstance(self.class_names, str) else []
-        return [path for model in self._models() for path in self._files_of_one(model)] + named
-
     def _models(self) -> list[Named]:
         raise NotImplementedError
 
@@ -116,8 +111,17 @@ class ModelSource:
     def _load_one(self, model: Named, device: str | torch.device, label: str) -> ViT:
         raise NotImplementedError
 
-    def _files_of_one(self, model: Named) -> list[Path]:
-        return [] if model.checkpoint is None else _files_of(model.checkpoint)
+    def _wrap(
+        self, module: Any, device: str | torch.device, label: str, preset: Any, digest: str
+    ) -> ViT:
+        """The network with the settings of this source; `preset` is what came with its weights."""
+        from attnguide.models.preprocess import override
+        from attnguide.models.wrap import wrap_model
+
+        steps = override(preset, self.preprocess)
+        return wrap_model(
+            module.to(device), steps, self.class_names, name=label, weights_sha256=digest
+        )
 
 
 @dataclass(config=STRICT)
@@ -155,11 +159,6 @@ class Timm(ModelSource):
             label=label,
         )
 
-    def _files_of_one(self, model: Named) -> list[Path]:
-        folder = model.name.removeprefix("local-dir:")
-        own = [] if folder == model.name else _files_of(folder)
-        return own + super()._files_of_one(model)
-
 
 @dataclass(config=STRICT)
 class HuggingFace(ModelSource):
@@ -184,8 +183,7 @@ class HuggingFace(ModelSource):
 
     def _load_one(self, model: Named, device: str | torch.device, label: str) -> ViT:
         from attnguide.models.checkpoint import fetching, sha256
-        from attnguide.models.preprocess import as_preprocess, override
-        from attnguide.models.wrap import wrap_model
+        from attnguide.models.preprocess import as_preprocess
 
         folder = Path(model.name).expanduser()
         local = folder.is_dir()
@@ -196,16 +194,7 @@ class HuggingFace(ModelSource):
         digest = ""
         with suppress(InputError):  # weights in several files: that of the state dict is taken
             digest = sha256(folder) if local else ""
-        return wrap_model(
-            module.to(device),
-            override(processor, self.preprocess),
-            self.class_names,
-            name=label,
-            weights_sha256=digest,
-        )
-
-    def _files_of_one(self, model: Named) -> list[Path]:
-        return _files_of(model.name)
+        return self._wrap(module, device, label, processor, digest)
 
 
 @dataclass(config=STRICT)
@@ -249,8 +238,7 @@ class Torchvision(ModelSource):
             read_weights,
             sha256,
         )
-        from attnguide.models.preprocess import as_preprocess, override
-        from attnguide.models.wrap import wrap_model
+        from attnguide.models.preprocess import as_preprocess
 
         digest, preset = "", None
         if model.checkpoint is None:
@@ -265,13 +253,7 @@ class Torchvision(ModelSource):
             classes = {} if head is None else {"num_classes": len(head)}
             module = get_model(model.name, **classes)
             load_weights(module, state, model.checkpoint, f"torchvision's {model.name}")
-        return wrap_model(
-            module.to(device),
-            override(preset, self.preprocess),
-            self.class_names,
-            name=label,
-            weights_sha256=digest,
-        )
+        return self._wrap(module, device, label, preset, digest)
 
 
 @dataclass(config=STRICT)
@@ -287,15 +269,11 @@ class Python(ModelSource):
     target: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
-    def files(self) -> list[Path] | None:
-        """None: only loading can tell."""
-        return None
-
     def _models(self) -> list[Named]:
-        return [Named(self._parts()[1])]
+        return [Named(str(self.target or "").rpartition(":")[2])]
 
     def _check_one(self, model: Named) -> None:  # noqa: ARG002
-        self._module()  # is there; its code is not run before loading
+        self._parts()  # are there; the code is not run before loading
 
     def _load_one(
         self,
@@ -306,12 +284,11 @@ class Python(ModelSource):
         """Call the function; its own errors come as they are."""
         from torch import nn
 
-        from attnguide.models.wrap import wrap_model
         from attnguide.types import ViT
 
         made = self._function()(**self.arguments)
         if isinstance(made, nn.Module):
-            made = wrap_model(made, self.preprocess, self.class_names, name=label)
+            made = self._wrap(made, device, label, None, "")
         elif not isinstance(made, ViT):
             raise InputTypeError(
                 f"{self.target} must return a network or a ViT, got {type(made).__name__}"
@@ -324,35 +301,31 @@ class Python(ModelSource):
         return replace(made, name=label).to(device)
 
     def _parts(self) -> tuple[str, str]:
+        """Names of the module, once its folder is where Python looks, and of the function."""
         place, _, function = str(self.target or "").rpartition(":")
         if not place or not function.isidentifier():
             raise InputError(
                 f"model.target must be module:function, e.g. my_module:make_model, got "
                 f"{self.target!r}"
             )
-        return place, function
-
-    def _module(self) -> str:
-        """Name of the module, once its folder is where Python looks."""
-        place, _ = self._parts()
-        folder, name = Path.cwd(), place
+        folder = Path.cwd()
         if place.endswith(".py"):
             path = Path(place).expanduser().resolve()
-            folder, name = path.parent, path.stem
             if not path.is_file():
                 raise InputError(f"model.target={self.target}: there is no file {place}")
+            folder, place = path.parent, path.stem
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
-        if find_spec(name.split(".")[0]) is None or find_spec(name) is None:
+        if find_spec(place.split(".")[0]) is None or find_spec(place) is None:
             raise InputError(
-                f"model.target={self.target}: no module {name!r} in {folder} or among the "
+                f"model.target={self.target}: no module {place!r} in {folder} or among the "
                 "installed packages"
             )
-        return name
+        return place, function
 
     def _function(self) -> Callable[..., Any]:
         place, function = self._parts()
-        module = import_module(self._module())
+        module = import_module(place)
         if not hasattr(module, function):
             known = [name for name in vars(module) if not name.startswith("_")]
             raise unknown_name(f"function of {place}", function, known)
@@ -400,33 +373,37 @@ def _check_folder(name: str) -> None:
         raise MissingFile(f"{name} holds no config.json; pass a folder that save_pretrained wrote")
     try:
         architectures = json.loads((folder / "config.json").read_text()).get("architectures") or []
-    except (ValueError, AttributeError) as error:
+        kinds = [str(kind) for kind in architectures]
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{name}/config.json cannot be read ({error})") from error
-    if architectures and not any("ImageClassification" in kind for kind in architectures):
+    if kinds and not any("ImageClassification" in kind for kind in kinds):
         raise InputError(
-            f"{name} holds {', '.join(architectures)}, expected a network for image classification "
+            f"{name} holds {', '.join(kinds)}, expected a network for image classification "
             "(...ForImageClassification)"
         )
 
 
 def _pretrained(where: str) -> Any:
-    """HuggingFace's network, if all of its weights are stored."""
+    """HuggingFace's network in float32, if all of its weights are stored; its code is never run."""
     from transformers import AutoModelForImageClassification
 
     kind: Any = AutoModelForImageClassification
     try:
-        module, report = kind.from_pretrained(where, output_loading_info=True)
-    except (ValueError, KeyError) as error:  # a configuration of another kind
-        raise InputError(
-            f"{where} holds no image classifier of HuggingFace ({str(error).splitlines()[0][:150]})"
-        ) from error
+        module, report = kind.from_pretrained(
+            where, output_loading_info=True, trust_remote_code=False
+        )
+    except OSError:
+        raise  # not there, or out of reach
+    except Exception as error:  # a configuration of another kind, cut or wrong weights
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
+        raise InputError(f"{where} holds no image classifier of HuggingFace ({reason})") from error
     missing = sorted(report.get("missing_keys", ()))
     if missing:
         raise InputError(
             f"{where} lacks {len(missing)} weights of its network ({', '.join(missing[:3])}); a "
             "classifier must be trained before classes can be explained"
         )
-    return module
+    return module.float()  # transformers 5 keeps the precision of the file
 
 
 def _processor(where: str) -> Any:
@@ -435,7 +412,7 @@ def _processor(where: str) -> Any:
 
     kind: Any = AutoImageProcessor
     try:
-        return kind.from_pretrained(where)
+        return kind.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError) as error:
         LOG.warning(
             "%s has no image processor (%s); the preprocessing of its family's published weights "
@@ -444,11 +421,3 @@ def _processor(where: str) -> Any:
             type(error).__name__,
         )
         return None
-
-
-def _files_of(place: str) -> list[Path]:
-    """A file, or the files of a folder; of a name that is neither, none."""
-    path = Path(place).expanduser().absolute()
-    if path.is_dir():
-        return sorted(entry for entry in path.iterdir() if entry.is_file())
-    return [path] if path.is_file() else []
