@@ -6,6 +6,7 @@ This is the one place that knows them, so that a method looks the same in every 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,7 +180,12 @@ def open_axes(axes: Axes, grid: Literal["x", "y"]) -> None:
 
 def signed(value: float) -> str:
     """Two decimals and the sign, for the eye."""
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return minus(f"{value:+.2f}")
+
+
+def minus(text: str) -> str:
+    """The text with true minus signs before its negative numbers."""
+    return re.sub(r"(?<![\w.-])-(?=\.?\d)", "\N{MINUS SIGN}", text)
 
 
 def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
