@@ -139,8 +139,11 @@ def relevance_colormap() -> LinearSegmentedColormap:
 
 @contextmanager
 def typography() -> Iterator[None]:
-    """Type, lines and fonts of all figures, for the time of a drawing only."""
-    from matplotlib import rc_context
+    """Type, lines and fonts of all figures, for the time of a drawing only.
+
+    It starts from matplotlib's defaults, so that nobody's matplotlibrc changes a figure.
+    """
+    from matplotlib.style import context
 
     settings: dict[Any, Any] = {
         "font.family": "DejaVu Sans",
@@ -164,7 +167,7 @@ def typography() -> Iterator[None]:
     level = subsetting.level
     subsetting.setLevel(logging.WARNING)
     try:
-        with rc_context(settings):
+        with context(["default", settings]):
             yield
     finally:
         subsetting.setLevel(level)
