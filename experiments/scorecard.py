@@ -177,7 +177,8 @@ def _card(summary: pd.DataFrame) -> Figure:
     texts = [[_number(value) for value in row] for row in means.to_numpy()]
     labels = [method_label(name) for name in order]
     values = (1 - 2 * (ranked - 1) / span).to_numpy()
-    return draw_heat([HeatPanel("", labels, list(means), values, texts)])
+    title = "colours: 1 for the best method of a column, \N{MINUS SIGN}1 for the worst"
+    return draw_heat([HeatPanel(title, labels, list(means), values, texts)])
 
 
 def _agreement(summary: pd.DataFrame) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,13 +68,11 @@ class ShownPicture:
         title: a line for the eye, such as the explained class.
         png: what the model saw, as the content of a PNG file.
         maps: raw relevance (rows, cols) by method.
-        notes: a line of numbers by method; may lack methods.
-        facts: numbers and words about the picture, such as its prediction, by name.
+        target: class index that the maps explain, where the rows name one.
     """
 
     id: str
     title: str
     png: bytes
     maps: Mapping[str, NDArray[np.floating]]
-    notes: Mapping[str, str] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    target: int | None = None

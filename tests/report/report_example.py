@@ -40,9 +40,7 @@ def png(size=(6, 4), colour="green"):
 RELEVANCE = np.array([[0.5, -2.0, 0.0], [1.0, 0.25, -0.125]])
 VIEWER = (
     ShownPicture("worst", "a snail", png(), {"complete": RELEVANCE, "gae": -RELEVANCE}),
-    ShownPicture(
-        NASTY, "a " + NASTY, png((4, 4)), {"complete": RELEVANCE[:, :2]}, {"complete": NASTY}
-    ),
+    ShownPicture(NASTY, "a " + NASTY, png((4, 4)), {"complete": RELEVANCE[:, :2]}),
 )
 
 

@@ -24,7 +24,6 @@ from report_example import (
     png,
 )
 
-from attnguide.findings import ShownPicture
 from attnguide.report import page as pages
 from attnguide.report.index import RunRecord, index_page, read_run
 from attnguide.report.page import write_report
@@ -62,13 +61,9 @@ def test_everything_is_there_as_text(page):
         "tiny: less on the other " + NASTY,
         "a " + NASTY,
         NASTY,
+        *("48.01", "–", "−0.50", "12.25", "299", "4995", "3.25", "no"),
     ):
         assert text in page.words, text
-
-
-def test_numbers_are_readable(page):
-    cells = page.words
-    assert {"48.01", "–", "−0.50", "12.25", "299", "4995", "3.25", "no"} <= set(cells)
 
 
 def test_nothing_is_asked_from_outside_and_only_our_script_may_run(page, tmp_path):
@@ -135,7 +130,7 @@ def test_the_viewer_holds_the_maps_as_numbers(page):
     raw = np.frombuffer(base64.b64decode(first["maps"]["gae"]["data"]), "<f4")
     assert raw.reshape(2, 3).tolist() == (-RELEVANCE).tolist()
     assert (first["maps"]["gae"]["rows"], first["maps"]["gae"]["cols"]) == (2, 3)
-    assert second["maps"]["complete"]["note"] == NASTY
+    assert list(second["maps"]) == ["complete"]
     assert first["maps"]["gae"]["label"] == "GAE"
 
 
@@ -145,7 +140,7 @@ def test_rows_of_single_pictures_lead_to_their_maps(page):
 
 
 def test_a_picture_of_two_targets_is_linked_by_its_target():
-    shown = [replace(VIEWER[0], facts={"target": target}) for target in (3, 8)]
+    shown = [replace(VIEWER[0], target=target) for target in (3, 8)]
     assert pages._link(shown, {"image_id": "worst", "target": 8, "method": "x"}) == "#picture-1"
     assert pages._link(shown, {"image_id": "worst", "target": 9}) == "#picture-0"
 
@@ -158,36 +153,14 @@ def test_the_page_stays_small_and_says_what_is_missing(findings, tmp_path, monke
     assert any("The first 1 of 2 pictures are on this page" in words for words in page.words)
 
 
-def test_what_is_no_map_is_refused(findings, tmp_path):
-    for maps in ({"gae": np.zeros(3)}, {"gae": np.full((2, 2), np.nan)}):
-        with pytest.raises(ValueError, match="'x'"):
-            write_report(tmp_path, findings, {}, {}, [ShownPicture("x", "x", png(), maps)])
-
-
-def test_figures_are_the_given_ones(page, findings):
+def test_figures_are_the_given_ones(page, findings, tmp_path):
     images = [a["src"].split(",")[1] for tag, a in page.tags if tag == "img" and a["alt"]]
     expected = [render(findings.figure), render(findings.figures["More to see"])]
     assert [base64.b64decode(image) for image in images] == expected
-
-
-def test_the_figure_that_the_run_has_written_is_shown(findings, tmp_path):
-    (tmp_path / "figure.png").write_bytes(render(drawing("green")))
+    (tmp_path / "figure.png").write_bytes(render(drawing("green")))  # as the run has written it
     page = Page(write_report(tmp_path, findings, {}, {}).read_text(encoding="utf-8"))
     image = next(a["src"].split(",")[1] for tag, a in page.tags if tag == "img")
     assert base64.b64decode(image) == (tmp_path / "figure.png").read_bytes()
-
-
-def test_it_serves_phones_and_dark_rooms(page, tmp_path):
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "prefers-color-scheme: dark" in text
-    assert (
-        "meta",
-        {"name": "viewport", "content": "width=device-width, initial-scale=1"},
-    ) in page.tags
-    alternatives = [a["alt"] for tag, a in page.tags if tag == "img"]
-    thumbs = ["", ""]  # their buttons say what they are
-    assert alternatives == ["The caption " + NASTY, *thumbs, "More to see"]
-    assert [a["scope"] for tag, a in page.tags if tag == "th"][:2] == ["col", "col"]
 
 
 def test_long_tables_are_cut_and_say_so(findings, tmp_path):

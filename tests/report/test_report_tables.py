@@ -19,7 +19,7 @@ def test_long_tables_are_pivoted():
     many = table_view(summary("abcd", ["left", "right"], model="tiny", n=30))
     assert [name for name, _ in many.columns] == ["method", "left", "right"]
     small = " <small>[0.00, 1.00]</small>"
-    assert many.rows[3] == ("d", "0.30" + small, "0.31" + small)
+    assert many.rows[3] == ["d", "0.30" + small, "0.31" + small]
     assert "model: tiny; n = 30" in many.note
     gaps = summary("abcd", ["left", "right"]).rename(columns={"method": "difference"})
     assert [name for name, _ in table_view(gaps).columns] == ["difference", "left", "right"]

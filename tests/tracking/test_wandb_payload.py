@@ -33,58 +33,57 @@ ROWS = pd.DataFrame(
     columns=["image_id", "method", "order", "fraction", "correct", "probability"],
 )
 CLAIMS = pd.DataFrame(
-    [("tiny", "right of 4.5", 0.5, 0.25, 0.75, 12, "holds"),
-     ("tiny", "left/right", -1.0, -2.0, 1.0, 12, "inconclusive")],
-    columns=["model", "claim", "value", "low", "high", "n", "verdict"],
+    [("tiny", "fig.right", "right of 4.5", 0.5, 0.25, 0.75, 12, "holds"),
+     ("tiny", "left", "left/right", -1.0, -2.0, 1.0, 12, "inconclusive")],
+    columns=["model", "id", "claim", "value", "low", "high", "n", "verdict"],
 )  # fmt: skip
 
 
-def shown(image_id, methods, **facts):
+def shown(image_id, methods, target=None):
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(buffer, "PNG")
     maps = {method: np.array([[1.0, -1.0], [0.0, 0.5]]) for method in methods}
-    return ShownPicture(image_id, f"a {image_id}", buffer.getvalue(), maps, {"gae": "+1"}, facts)
+    return ShownPicture(image_id, f"a {image_id}", buffer.getvalue(), maps, target)
 
 
 def test_claims_are_numbers_with_verdicts_in_the_summary():
     assert payload.claim_scalars(CLAIMS) == {
-        "claim/right of 4·5/value": 0.5,
-        "claim/right of 4·5/low": 0.25,
-        "claim/right of 4·5/high": 0.75,
-        "claim/right of 4·5/n": 12.0,
-        "claim/right of 4·5/verdict": "holds",
-        "claim/left right/value": -1.0,
-        "claim/left right/low": -2.0,
-        "claim/left right/high": 1.0,
-        "claim/left right/n": 12.0,
-        "claim/left right/verdict": "inconclusive",
+        "claim/fig/right/value": 0.5,
+        "claim/fig/right/low": 0.25,
+        "claim/fig/right/high": 0.75,
+        "claim/fig/right/n": 12.0,
+        "claim/fig/right/verdict": "holds",
+        "claim/left/value": -1.0,
+        "claim/left/low": -2.0,
+        "claim/left/high": 1.0,
+        "claim/left/n": 12.0,
+        "claim/left/verdict": "inconclusive",
         "claims/holds": 1,
         "claims/inconclusive": 1,
     }
     both = payload.claim_scalars(pd.concat([CLAIMS, CLAIMS.assign(model="big")]))
-    assert both["claim/big/left right/verdict"] == "inconclusive"
+    assert both["claim/big/left/verdict"] == "inconclusive"
     assert both["claims/holds"] == 2
 
 
 def test_the_table_of_pictures_has_overlays_predictions_and_numbers():
-    viewer = [shown("i1", ["gae", "complete"], target=3), shown("i2", ["gae"])]
+    viewer = [shown("i1", ["gae", "complete"], target=3), shown("i2", ["gae"], target=0)]
     rows = pd.DataFrame(
         {"image_id": ["i1", "i1", "i3"], "target": [2, 3, 1], "prediction": [7, 8, 9],
          "probability": [0.25, 0.5, 0.75]}
     )  # fmt: skip
-    columns, lines = payload.image_table(viewer, rows)
-    assert columns == [
-        "image_id", "title", "picture", "GAE", "complete", "GAE: numbers", "complete: numbers",
-        "target", "prediction", "probability",
+    table = payload.image_table(viewer, rows)
+    assert list(table) == [
+        "image_id", "title", "picture", "target", "GAE", "complete", "prediction", "probability",
     ]  # fmt: skip
-    first, second = (dict(zip(columns, line, strict=True)) for line in lines)
-    red = Image.new("RGB", (4, 4), "red")
-    expected = np.round(255 * overlay(red, viewer[0].maps["gae"]))
-    np.testing.assert_array_equal(first["GAE"], expected)
+    first, second = table.to_dict("records")
+    expected = np.round(255 * overlay(Image.new("RGB", (4, 4), "red"), viewer[0].maps["gae"]))
+    np.testing.assert_array_equal(np.asarray(first["GAE"]), expected)
     assert (first["target"], first["prediction"], first["probability"]) == (3, 8, 0.5)
-    assert (first["GAE: numbers"], first["complete: numbers"]) == ("+1", "")
     assert second["complete"] is second["prediction"] is None
-    assert payload.image_table(viewer[1:], None)[0][-1] == "GAE: numbers"
+    alone = payload.image_table([shown("i3", ["gae"])], rows.drop(columns="target"))
+    assert alone["prediction"].tolist() == [9]
+    assert list(payload.image_table(viewer[1:], None))[-1] == "GAE"
 
 
 def test_inputs_without_a_checksum_are_told_apart_by_their_settings():

@@ -131,7 +131,8 @@ def viewer_pictures(stored: Stored) -> list[ShownPicture]:
             kind = str(first.get("view", ""))
             where = "" if kind in ("", "alone") else f", {kind}"
             title = f"{first['image_id']}{where}: {short_name(str(first.get('target_name', '')))}"
-            found.append(ShownPicture(str(first["image_id"]), title, png, maps))
+            target = int(first["target"]) if "target" in part else None
+            found.append(ShownPicture(str(first["image_id"]), title, png, maps, target))
     return found
 
 

@@ -6,6 +6,7 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,12 +15,11 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from attnguide.errors import InputError
 from attnguide.findings import Findings, ShownPicture
 from attnguide.report.table_view import as_text, claim_lines, table_view
 from attnguide.store.files import write_atomic
 from attnguide.store.folder import flat
-from attnguide.viz.style import RELEVANCE_COLOURS, method_label, render
+from attnguide.viz.style import RELEVANCE_COLOURS, method_label, minus, render
 
 MAX_PICTURES = 5_000_000  # characters that pictures and their maps take of a page
 LISTED_FOLDERS = ("pictures", "shown", "parts", "logs")
@@ -30,6 +30,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+TEMPLATES.filters["minus"] = minus
 
 
 def write_report(
@@ -70,12 +71,14 @@ def page(
     source: str = "results.parquet and the csv files",
 ) -> str:
     """The whole document; `figure` is the PNG of the main figure, `source` the files behind it."""
-    pictures = _that_fit(viewer)
+    sizes = accumulate(4 * (len(p.png) + 4 * sum(map(np.size, p.maps.values()))) // 3
+                       for p in viewer)  # fmt: skip
+    pictures = [p for p, size in zip(viewer, sizes, strict=True) if size <= MAX_PICTURES]
     return render_page(
         "page.html",
         image_sources="data:",
         title=findings.title,
-        kicker=_kicker(config),
+        about=[config.get("experiment"), config.get("scale"), _models(config)],
         findings=findings,
         lines=claim_lines(findings.claims),
         drawing=_drawing(figure, findings.caption or findings.title, findings.caption),
@@ -135,12 +138,11 @@ def list_files(run_dir: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _kicker(config: Mapping[str, Any]) -> str:
-    """The line above the title: experiment, scale and models, where the settings name them."""
+def _models(config: Mapping[str, Any]) -> str:
+    """Names of the models, where the settings name them."""
     model = config.get("model")
     name = model.get("name") if isinstance(model, Mapping) else model
-    parts = (config.get("experiment"), config.get("scale"), as_text(name) if name else "")
-    return " · ".join(str(part) for part in parts if part)
+    return as_text(name) if name else ""
 
 
 def _drawing(png: bytes, alt: str, caption: str = "") -> dict[str, Any]:
@@ -151,41 +153,23 @@ def _drawing(png: bytes, alt: str, caption: str = "") -> dict[str, Any]:
 def _link(pictures: Sequence[ShownPicture], row: Mapping[Any, Any]) -> str:
     """Where the map of a row of single pictures is shown; empty where it is not."""
     same = [n for n, shown in enumerate(pictures) if shown.id == row["image_id"]]
-    exact = [n for n in same if pictures[n].facts.get("target") == row.get("target")]
-    for place in exact or same:
-        method = row.get("method")
-        shown = f"/{quote(str(method))}" if method in pictures[place].maps else ""
-        return f"#picture-{place}{shown}"
-    return ""
-
-
-def _that_fit(viewer: Sequence[ShownPicture]) -> list[ShownPicture]:
-    """The first pictures, as many as the page has room for."""
-    kept: list[ShownPicture] = []
-    room = MAX_PICTURES
-    for shown in viewer:
-        room -= (len(shown.png) + sum(4 * np.size(own) for own in shown.maps.values())) * 4 // 3
-        if room < 0:
-            break
-        kept.append(shown)
-    return kept
+    exact = [n for n in same if pictures[n].target == row.get("target")]
+    if not same:
+        return ""
+    place, method = (exact or same)[0], row.get("method")
+    shown = f"/{quote(str(method))}" if method in pictures[place].maps else ""
+    return f"#picture-{place}{shown}"
 
 
 def _record(shown: ShownPicture) -> dict[str, Any]:
     """What the viewer's script reads: maps as little-endian float32."""
-    maps = {}
-    for method, relevance in shown.maps.items():
-        values = np.asarray(relevance, dtype="<f4")
-        if values.ndim != 2 or not np.isfinite(values).all():
-            raise InputError(
-                f"the map of {method} on {shown.id!r} must be (rows, cols) and finite, got "
-                f"{values.shape}"
-            )
-        maps[method] = {
-            "rows": values.shape[0],
-            "cols": values.shape[1],
-            "data": b64encode(values.tobytes()).decode(),
+    maps = {
+        method: {
+            "rows": np.shape(relevance)[0],
+            "cols": np.shape(relevance)[1],
+            "data": b64encode(np.asarray(relevance, "<f4").tobytes()).decode(),
             "label": method_label(method),
-            "note": shown.notes.get(method, ""),
         }
+        for method, relevance in shown.maps.items()
+    }
     return {"title": shown.title, "maps": maps}

@@ -6,18 +6,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from attnguide.viz.style import minus
 
 MAX_ROWS = 200  # of a table on the page; the files hold all of them
 MIN_PIVOTED = 7  # rows; a shorter table is read as it is
-VALUES = ("auc", "value")
-NAMES = ("method", "difference")  # what has measures
 MISSING = "–"
 
 
@@ -31,8 +28,8 @@ class TableView:
         note: What a reader must know beside it.
     """
 
-    columns: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[str, ...], ...]
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[Sequence[str]]
     note: str = ""
 
 
@@ -51,13 +48,12 @@ class ClaimLine:
 
 def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
     """Claims as lines; the model is named where there are several."""
-    several = len(claims) and claims["model"].nunique() > 1
+    several = claims["model"].nunique() > 1
     lines = []
     for row in claims.to_dict("records"):
         ends = [row["value"], row["low"], row["high"]]
-        known = not any(map(is_missing, ends)) and row["n"] > 0
-        places = _decimals(ends)
-        value, low, high = (_fixed(end, places) for end in ends)
+        known = not any(map(_is_missing, ends)) and row["n"] > 0
+        value, low, high = (_fixed(end, _decimals(ends)) for end in ends)
         verdict = str(row["verdict"])
         lines.append(
             ClaimLine(
@@ -67,7 +63,7 @@ def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
                 model=str(row["model"]) if several else "",
                 number=value if known else "not known",
                 interval=f"[{low}, {high}]" if known else "",
-                count="" if is_missing(row["n"]) else f"n = {int(row['n'])}",
+                count="" if _is_missing(row["n"]) else f"n = {int(row['n'])}",
             )
         )
     return lines
@@ -82,33 +78,30 @@ def table_view(
         table: Any.
         link: Where the image_id of a row leads; empty for nowhere.
     """
-    return _pivoted(table) or _as_it_is(table, link)
-
-
-def _as_it_is(table: pd.DataFrame, link: Callable[[Mapping[Any, Any]], str] | None) -> TableView:
+    if pivoted := _pivoted(table):
+        return pivoted
     shown = table.head(MAX_ROWS)
-    columns = [_column(shown.iloc[:, place].tolist()) for place in range(shown.shape[1])]
+    numeric = [_is_numeric(shown.iloc[:, place]) for place in range(shown.shape[1])]
+    columns = [_column(shown.iloc[:, at].tolist(), is_n) for at, is_n in enumerate(numeric)]
     if link and "image_id" in shown:
-        texts = columns[list(shown).index("image_id")][0]
+        texts = columns[list(shown).index("image_id")]
         for number, row in enumerate(shown.to_dict("records")):
             if href := link(row):
                 texts[number] = Markup('<a href="{}">{}</a>').format(href, texts[number])
-    return TableView(
-        tuple((str(name), numeric) for name, (_, numeric) in zip(shown, columns, strict=True)),
-        tuple(zip(*(texts for texts, _ in columns), strict=True)),
-        f"The first {MAX_ROWS} of {len(table)} rows." if len(table) > MAX_ROWS else "",
-    )
+    note = f"The first {MAX_ROWS} of {len(table)} rows." if len(table) > MAX_ROWS else ""
+    names = list(zip(map(str, shown), numeric, strict=True))
+    return TableView(names, list(zip(*columns, strict=True)), note)
 
 
 def _pivoted(table: pd.DataFrame) -> TableView | None:
     """Method by measure, or measure by method where these are fewer; None where it cannot be."""
-    value = next((name for name in VALUES if name in table), None)
+    value = next((name for name in ("auc", "value") if name in table), None)
     kinds = [name for name in ("order", "quantity", "measure") if name in table]
-    name = next((name for name in NAMES if name in table), None)
+    name = next((name for name in ("method", "difference") if name in table), None)
     if value is None or not kinds or name is None or len(table) < MIN_PIVOTED:
         return None
-    measures = [_joined(row) for row in table[kinds].itertuples(index=False)]
-    table = table.drop(columns=kinds).assign(measure=measures)
+    words = table[kinds].fillna("").astype(str).agg(lambda row: ", ".join(filter(None, row)), 1)
+    table = table.drop(columns=kinds).assign(measure=words)
     others = [n for n in table if n not in (value, "ci_low", "ci_high", "n", name, "measure")]
     varied = [n for n in others if table[n].nunique(dropna=False) > 1]
     fewer = table[name].nunique() < table["measure"].nunique()
@@ -117,91 +110,81 @@ def _pivoted(table: pd.DataFrame) -> TableView | None:
     if table.duplicated([*keys, across]).any() or table[across].nunique() < 2:
         return None
     counts = list(table["n"].unique()) if "n" in table else []
-    places = table.groupby("measure")[value].transform(lambda own: _decimals(own.tolist()))
+    places = table.groupby("measure")[value].transform(_decimals)
     cells = [
         _estimate(row, value, int(digits), several=len(counts) > 1)
         for row, digits in zip(table.to_dict("records"), places, strict=True)
     ]
     heads = list(table[across].unique())
-    named = table.assign(at=range(len(table)))
-    for key in keys:
-        named[key] = named[key].map(as_text)
-    wide = named.pivot_table("at", keys, across, aggfunc="first", sort=False)[heads]
-    places_of = wide.fillna(len(cells)).astype(int).to_numpy().tolist()
-    cells.append(MISSING)
-    rows = [
-        (*names, *(cells[at] for at in row))
-        for names, row in zip(wide.reset_index()[keys].to_numpy().tolist(), places_of, strict=True)
-    ]
+    named = table[keys].map(as_text).assign(cell=pd.Series(cells, table.index, object))
+    wide = named.set_index([*keys, table[across]])["cell"].unstack(sort=False)[heads]
+    wide = wide.where(wide.notna(), MISSING).reset_index()
     fixed = [f"{n}: {as_text(table[n].iloc[0])}" for n in others if n not in varied]
     fixed += [f"n = {int(counts[0])}"] if len(counts) == 1 else []
     unit = "AUC in percent; b" if value == "auc" else "B"
     return TableView(
-        (*((str(key), False) for key in keys), *((str(head), True) for head in heads)),
-        tuple(rows),
+        [(str(head), head not in keys) for head in wide],
+        wide.to_numpy().tolist(),
         f"{unit}rackets hold the 95 % interval of the number before them. {'; '.join(fixed)}",
     )
 
 
-def _joined(words: Iterable[Any]) -> str:
-    return ", ".join(str(word) for word in words if not is_missing(word) and word != "")
-
-
 def _estimate(row: Mapping[Any, Any], value: str, digits: int, *, several: bool) -> str:
     """A number with its interval in smaller print, and with its n where there are several."""
-    if is_missing(row[value]):
+    if _is_missing(row[value]):
         return MISSING
-    ends = [row[end] for end in ("ci_low", "ci_high") if not is_missing(row.get(end))]
+    ends = [row[end] for end in ("ci_low", "ci_high") if not _is_missing(row.get(end))]
     parts = [f"[{', '.join(_fixed(end, digits) for end in ends)}]"] if len(ends) == 2 else []
-    parts += [f"n = {int(row['n'])}"] if several and not is_missing(row.get("n")) else []
+    parts += [f"n = {int(row['n'])}"] if several and not _is_missing(row.get("n")) else []
     number = _fixed(row[value], digits)
     return Markup("{} <small>{}</small>").format(number, " ".join(parts)) if parts else number
 
 
-def _column(values: list[Any]) -> tuple[list[str], bool]:
-    """Texts of a column, and whether they are numbers; these get the same number of decimals."""
-    numbers = [float(v) for v in values if is_number(v) and not is_missing(v)]
-    numeric = bool(numbers) and all(is_number(v) or is_missing(v) for v in values)
-    largest = max((abs(n) for n in numbers if math.isfinite(n)), default=0.0)
-    if not numeric or all(n.is_integer() for n in numbers) or largest < 1e-3:
-        return [as_text(value) for value in values], numeric
+def _is_numeric(column: pd.Series[Any]) -> bool:
+    """Whether a column holds numbers, and nothing else but gaps."""
+    known = [value for value in column if not _is_missing(value)]
+    return bool(known) and all(map(_is_number, known))
+
+
+def _column(values: Sequence[Any], numeric: bool) -> list[str]:
+    """Texts of a column; numbers get the same number of decimals."""
+    known = [abs(float(v)) for v in values if numeric and not _is_missing(v)]
+    largest = max(filter(math.isfinite, known), default=0.0)
+    if largest < 1e-3 or all(number.is_integer() for number in known):
+        return [as_text(value) for value in values]
     places = max(1, 3 - math.floor(math.log10(largest)))
-    return [MISSING if is_missing(v) else _fixed(v, places) for v in values], numeric
+    return [MISSING if _is_missing(v) else _fixed(v, places) for v in values]
 
 
 def as_text(value: Any) -> str:
     """A value for the eye: four significant digits, a dash for what is missing."""
-    if is_missing(value) or (isinstance(value, dict | list | tuple) and not value):
+    if _is_missing(value) or (isinstance(value, dict | list | tuple) and not value):
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if is_number(value):
+    if _is_number(value):
         whole = math.isfinite(value) and float(value).is_integer()
-        return _minus(str(int(value)) if whole else f"{float(value):.4g}")
+        return minus(str(int(value)) if whole else f"{float(value):.4g}")
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def is_number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     """Whether it is a number; True and False are none."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def is_missing(value: Any) -> bool:
+def _is_missing(value: Any) -> bool:
     """Whether it is None, NaN or pandas' NA."""
-    return value is None or value is pd.NA or (is_number(value) and math.isnan(value))
+    return value is None or value is pd.NA or (_is_number(value) and math.isnan(value))
 
 
 def _decimals(values: Sequence[float]) -> int:
     """Decimals that show the largest of these numbers to about three digits."""
-    largest = max((abs(v) for v in values if not is_missing(v) and math.isfinite(v)), default=0.0)
+    largest = max((abs(v) for v in values if not _is_missing(v) and math.isfinite(v)), default=0.0)
     if largest >= 10 or largest == 0:
         return 1
     return 2 if largest >= 0.1 else 1 - math.floor(math.log10(largest))
 
 
 def _fixed(value: float, places: int) -> str:
-    return _minus(f"{value:.{places}f}")
-
-
-def _minus(number: str) -> str:
-    return "\N{MINUS SIGN}" + number[1:] if number.startswith("-") else number
+    return minus(f"{value:.{places}f}")

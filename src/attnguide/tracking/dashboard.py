@@ -44,7 +44,15 @@ def build(settings: WandB, methods: Sequence[str], models: Sequence[str]) -> Any
     """
     if settings.entity is None:
         raise InputError("a dashboard belongs to a W&B user or team; pass logger.entity=NAME")
-    panels, spaces = _load()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its models are written for an older pydantic
+            panels = import_module("wandb_workspaces.reports.v2")
+            spaces = import_module("wandb_workspaces.workspaces")
+    except ImportError:
+        raise InputError(
+            "a dashboard needs wandb-workspaces; pip install 'attnguide[dashboard]'"
+        ) from None
     inside = [f"{model}/" for model in models] if len(models) > 1 else [""]
     grouped = panels.Config("model.name") if len(models) == 1 else None
 
@@ -52,15 +60,21 @@ def build(settings: WandB, methods: Sequence[str], models: Sequence[str]) -> Any
         metrics = [f"{kind}/{model}{method}" for model in inside for method in names]
         return panels.BarPlot(title=title, metrics=metrics, groupby=grouped, title_x=label)
 
-    kinds = [(q, order, *words) for q in QUANTITIES for order, words in ORDERS.items()]
-    named = [*methods, "random"]
+    curves, areas = [], []
+    for quantity, unit in QUANTITIES.items():
+        for order, (first, better) in ORDERS.items():
+            kind, title = f"{order}_{quantity}", f"{order.capitalize()}, {quantity}: {first}"
+            axes = {"x": "fraction", "title_x": "share of the patches filled", "title_y": unit}
+            curves.append(
+                panels.LinePlot(title=f"{title}, {better}", metric_regex=f"curve/{kind}/.*",
+                                range_y=(0, 100), **axes)
+            )  # fmt: skip
+            title = f"AUC, {order} {quantity}: {better}"
+            areas.append(bars(title, f"auc/{kind}", "AUC (%)", [*methods, "random"]))
     rate = {"x": "progress/images", "metric_regex": "progress/.*_per_second"}
     sections = {
-        "Perturbation curves": [_curves(panels, *kind) for kind in kinds],
-        "AUC by method and model": [
-            bars(f"AUC, {order} {q}: {better}", f"auc/{order}_{q}", "AUC (%)", named)
-            for q, order, _, better in kinds
-        ],
+        "Perturbation curves": curves,
+        "AUC by method and model": areas,
         "Localisation": [
             bars(name.capitalize(), f"measure/{name}", "share", methods) for name in LOCALISATION
         ],
@@ -78,34 +92,10 @@ def build(settings: WandB, methods: Sequence[str], models: Sequence[str]) -> Any
     )
 
 
-def _curves(panels: Any, quantity: str, order: str, which: str, better: str) -> Any:
-    return panels.LinePlot(
-        title=f"{order.capitalize()}, {quantity}: {which}, {better}",
-        x="fraction",
-        metric_regex=f"curve/{order}_{quantity}/.*",
-        title_x="share of the patches filled",
-        title_y=QUANTITIES[quantity],
-        range_y=(0, 100),
-    )
-
-
-def _load() -> tuple[Any, Any]:
-    """The modules of panels and workspaces."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its models are written for an older pydantic
-            panels = import_module("wandb_workspaces.reports.v2")
-            return panels, import_module("wandb_workspaces.workspaces")
-    except ImportError:
-        raise InputError(
-            "a dashboard needs wandb-workspaces; pip install 'attnguide[dashboard]'"
-        ) from None
-
-
 def publish(workspace: Any, settings: WandB, folder: Path) -> str:
     """Store `dashboard.json`, send it to W&B where there is a key, and say what was done."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "dashboard.json"
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomic(path, TypeAdapter(type(workspace)).dump_json(workspace, indent=2) + b"\n")
     offline = "offline" in (settings.mode, os.environ.get("WANDB_MODE"))
     why = "W&B is set offline" if offline else why_offline()

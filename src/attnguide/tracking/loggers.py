@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,9 @@ MODES = ("online", "offline", "disabled")
 class Files:
     """No tracker: the run's files are all."""
 
-    @contextmanager
-    def open(self, *_: Any, **__: Any) -> Iterator[Files]:
+    def open(self, *_: Any, **__: Any) -> AbstractContextManager[Files]:
         """As `WandB.open`."""
-        yield self
+        return nullcontext(self)
 
     def progress(self, model: str, images: int, rate: float) -> None:
         """As `WandBRun.progress`."""
@@ -54,14 +53,13 @@ class WandB:
         if self.mode is not None and self.mode not in MODES:
             raise unknown_name("logger.mode", self.mode, MODES)
 
-    @contextmanager
     def open(
         self,
         run_dir: Path,
         config: Mapping[str, Any],
         shard: int | None = None,
         group: str | None = None,
-    ) -> Iterator[WandBRun]:
+    ) -> AbstractContextManager[WandBRun]:
         """Begin to log a run, and end with it; its files are complete whatever W&B does.
 
         Args:
@@ -72,13 +70,7 @@ class WandB:
         """
         from attnguide.tracking.wandb_run import WandBRun
 
-        run = WandBRun(self, run_dir, config, shard=shard, group=group)
-        try:
-            yield run
-        except BaseException as error:
-            run.finish(error)
-            raise
-        run.finish()
+        return WandBRun(self, run_dir, config, shard=shard, group=group)
 
 
 @dataclass(frozen=True)
@@ -92,20 +84,15 @@ class LightningLogger:
     logger: Any
 
     @contextmanager
-    def open(
-        self,
-        run_dir: Path,  # noqa: ARG002
-        config: Mapping[str, Any],
-        **_: Any,
-    ) -> Iterator[LightningLogger]:
+    def open(self, _: Path, config: Mapping[str, Any], **__: Any) -> Iterator[LightningLogger]:
         """As `WandB.open`."""
         self.logger.log_hyperparams(dict(config))
+        status = "failed"
         try:
             yield self
-        except BaseException:
-            self.logger.finalize("failed")
-            raise
-        self.logger.finalize("success")
+            status = "success"
+        finally:
+            self.logger.finalize(status)
 
     def progress(self, model: str, images: int, rate: float) -> None:
         """As `WandBRun.progress`."""
@@ -116,6 +103,5 @@ class LightningLogger:
         """Every number of the summary, under the words of its row."""
         table = findings.summary
         words = table.select_dtypes(exclude="number").astype(str).agg("/".join, axis=1)
-        numbers = table.select_dtypes("number").set_index(words).to_dict("index")
-        for row, values in numbers.items():
+        for row, values in table.select_dtypes("number").set_index(words).iterrows():
             self.logger.log_metrics({f"{row}/{name}": float(v) for name, v in values.items()})

@@ -14,14 +14,12 @@ from PIL import Image
 
 from attnguide.findings import Findings, ShownPicture
 from attnguide.viz.overlay import overlay
-from attnguide.viz.style import method_label
+from attnguide.viz.style import method_label, render
 
 QUANTITIES = {"accuracy": "correct", "probability": "probability"}
-VALUES = ("auc", "value")
-NUMBERS = (*VALUES, "ci_low", "ci_high", "n")
 INTERVAL = {"ci_low": "low", "ci_high": "high", "n": "n"}
 SAMPLE_IMAGES, SAMPLE_ROWS = 20, 2000
-SHOWN_COLUMNS = ("label", "prediction", "probability", "logit")
+MEASURED = ("image_id", "target", "label", "prediction", "probability", "logit")
 DATA_SETTINGS = ("name", "root", "list", "seed", "num_images")  # what chooses the pictures
 MAX_NAME, MAX_TAG, MAX_ALERT = 128, 64, 300  # characters
 
@@ -32,13 +30,13 @@ def display_name(config: Mapping[str, Any], shard: int | None = None) -> str:
     listed = ", ".join(methods[:3]) + (f" and {len(methods) - 3} more" if methods[3:] else "")
     part = "" if shard is None else f"shard {shard}"
     parts = (str(config.get("experiment")), ", ".join(_models(config)), listed, part)
-    return " · ".join(part for part in parts if part)[:MAX_NAME]
+    return " · ".join(filter(None, parts))[:MAX_NAME]
 
 
 def tags(given: Sequence[str], config: Mapping[str, Any]) -> list[str]:
     """The user's, and what runs are looked for by; W&B takes 64 characters."""
-    found = [*given, config.get("scale"), *(config.get("method") or {}), *_models(config)]
-    return list(dict.fromkeys(str(tag)[:MAX_TAG] for tag in found if tag))
+    all_tags = [*given, config.get("scale"), *(config.get("method") or {}), *_models(config)]
+    return list(dict.fromkeys(str(tag)[:MAX_TAG] for tag in all_tags if tag))
 
 
 def as_filtered(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,20 +51,18 @@ def notes(findings: Findings) -> str:
         f"- {row['verdict']}: {row['claim']} ({row['model']})"
         for row in findings.claims.to_dict("records")
     ]
-    return "\n".join(part for part in (findings.title, findings.claim, *verdicts) if part)
+    return "\n".join(filter(None, (findings.title, findings.claim, *verdicts)))
 
 
 def alert(config: Mapping[str, Any], error: Exception) -> tuple[str, str]:
     """Title and text of the message that a run has failed."""
-    lines = str(error).splitlines() or [""]
-    text = f"{type(error).__name__}: {lines[0]}"[:MAX_ALERT]
-    return f"{display_name(config)} failed"[:MAX_TAG], text
+    text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return f"{display_name(config)} failed"[:MAX_TAG], text[:MAX_ALERT]
 
 
 def _models(config: Mapping[str, Any]) -> list[str]:
-    model = config.get("model") or {}
-    name = model.get("name", []) if isinstance(model, Mapping) else model
-    return [str(each) for each in (name if isinstance(name, list | tuple) else [name]) if each]
+    names = (config.get("model") or {}).get("name") or []
+    return [names] if isinstance(names, str) else list(map(str, names))
 
 
 def scalars(summary: pd.DataFrame) -> dict[str, float]:
@@ -75,41 +71,39 @@ def scalars(summary: pd.DataFrame) -> dict[str, float]:
     `auc/<order>_<quantity>/<method>` for areas, `measure/<measure>/<method>` for shares and rates;
     other columns that tell lines apart come in between, `/low`, `/high` and `/n` last.
     """
-    value = next((name for name in VALUES if name in summary), None)
+    value = next((name for name in ("auc", "value") if name in summary), None)
     if value is None:
         return {}
-    named = ("order", "quantity", "measure", "method")
-    constant = [name for name in summary if summary[name].nunique() < 2]
-    other = [n for n in summary if n not in (*NUMBERS, *named) and n not in constant]
-    found = {}
-    for line in summary.to_dict("records"):
-        kinds = [line[n] for n in ("order", "quantity", "measure") if n in line]
-        what = "_".join(str(kind) for kind in kinds if pd.notna(kind) and kind != "")
-        parts = [what, *(str(line[name]) for name in other), str(line.get("method", ""))]
+    kinds = [name for name in ("order", "quantity", "measure") if name in summary]
+    apart = [name for name in summary if summary[name].nunique() > 1]
+    others = [n for n in apart if n not in (value, *INTERVAL, *kinds, "method")]
+    named = summary[[*kinds, *others, *(["method"] if "method" in summary else [])]]
+    numbers = {}
+    for words, line in zip(
+        named.fillna("").astype(str).to_numpy(), summary.to_dict("records"), strict=True
+    ):
+        what = "_".join(filter(None, words[: len(kinds)]))
         kind = "auc" if value == "auc" else "measure"
-        name = "/".join(part for part in (kind, *parts) if part)
-        found[name] = float(line[value])
-        found |= {f"{name}/{end}": float(line[c]) for c, end in INTERVAL.items() if c in line}
-    return found
+        name = "/".join(filter(None, (kind, what, *words[len(kinds) :])))
+        numbers[name] = float(line[value])
+        numbers |= {f"{name}/{end}": float(line[c]) for c, end in INTERVAL.items() if c in line}
+    return numbers
 
 
 def claim_scalars(claims: pd.DataFrame) -> dict[str, float | str]:
-    """Every claim by its words: value, interval, n and verdict; and how many verdicts of a kind.
+    """Every claim by its id: value, interval, n and verdict; and how many verdicts of a kind.
 
-    Names are `claim/<claim>/<what>`, with the model in between where there are several.
+    Names are `claim/<id>/<what>`, with the model in between where there are several.
     """
-    found: dict[str, float | str] = {}
-    several = len(claims) and claims["model"].nunique() > 1
+    numbers: dict[str, float | str] = {}
+    several = claims["model"].nunique() > 1
     for row in claims.to_dict("records"):
-        words = (
-            str(row["claim"]).strip(".").replace(".", "·").replace("/", " ")
-        )  # W&B nests names at these
-        name = "/".join(["claim", *([str(row["model"])] if several else []), words])
-        found |= {f"{name}/{what}": float(row[what]) for what in ("value", "low", "high", "n")}
-        found[f"{name}/verdict"] = str(row["verdict"])
-    for verdict, count in claims["verdict"].value_counts().items():
-        found[f"claims/{verdict}"] = int(count)
-    return found
+        model = f"{row['model']}/" if several else ""
+        name = f"claim/{model}{row['id'].replace('.', '/')}"  # W&B nests names at dots too
+        numbers |= {f"{name}/{what}": float(row[what]) for what in ("value", "low", "high", "n")}
+        numbers[f"{name}/verdict"] = str(row["verdict"])
+    counts = claims["verdict"].value_counts().to_dict()
+    return numbers | {f"claims/{verdict}": int(count) for verdict, count in counts.items()}
 
 
 def inputs(
@@ -120,59 +114,64 @@ def inputs(
     The same name and checksum in two runs are the same version of the same artifact.
     """
     for model, checksum in (provenance.get("weights_sha256") or {}).items():
-        yield f"weights-{_slug(model)}", "model", {"model": model, "sha256": checksum}
-    data = config.get("data")
-    if data:
+        yield f"weights-{slug(model)}", "model", {"model": model, "sha256": checksum}
+    if data := config.get("data"):
         about = {name: data.get(name) for name in DATA_SETTINGS}
         digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
         about["sha256"] = provenance.get("data_sha256") or f"of the settings: {digest}"
-        yield f"data-{_slug(about['name'])}", "dataset", about
+        yield f"data-{slug(about['name'])}", "dataset", about
 
 
-def _slug(name: Any) -> str:
+def slug(name: Any) -> str:
+    """What W&B takes as a name of a run or an artifact."""
     return re.sub(r"[^\w.-]", "-", str(name))[:100]
 
 
-def image_table(
-    viewer: Sequence[ShownPicture], rows: pd.DataFrame | None
-) -> tuple[list[Any], list[list[Any]]]:
-    """Columns and lines of the table of pictures: each with its overlays, prediction and numbers.
+def media(
+    findings: Findings, rows: pd.DataFrame | None, viewer: Sequence[ShownPicture]
+) -> dict[str, Any]:
+    """Tables, one of them of pictures or their rows, and figures, as W&B shows them."""
+    import wandb
 
-    Pictures are arrays or PIL pictures; a method that a picture lacks leaves its place empty.
+    tables = {"summary": findings.summary, **findings.tables}
+    if len(findings.claims):
+        tables["claims"] = findings.claims
+    if viewer:
+        tables["images"] = image_table(viewer, rows).map(
+            lambda cell: wandb.Image(cell) if isinstance(cell, Image.Image) else cell
+        )
+    elif rows is not None:
+        tables["images"] = sample(rows)
+    figures = {"figure": findings.figure, **findings.figures}
+    pictures = {name: Image.open(BytesIO(render(figure))) for name, figure in figures.items()}
+    return {f"table/{name}": wandb.Table(dataframe=table) for name, table in tables.items()} | {
+        f"figure/{name}": wandb.Image(picture) for name, picture in pictures.items()
+    }
+
+
+def image_table(viewer: Sequence[ShownPicture], rows: pd.DataFrame | None) -> pd.DataFrame:
+    """The table of pictures: each with its overlays as PIL pictures, prediction and numbers.
 
     Args:
         viewer: Pictures with maps; the first `SAMPLE_IMAGES` are taken.
         rows: Of the run, for the prediction and its numbers; None where there are none.
     """
-    shown = list(viewer)[:SAMPLE_IMAGES]
-    methods = list(dict.fromkeys(name for one in shown for name in one.maps))
-    facts = list(dict.fromkeys(name for one in shown for name in one.facts))
-    known = [c for c in SHOWN_COLUMNS if rows is not None and c in rows and c not in facts]
-    columns: list[Any] = ["image_id", "title", "picture", *map(method_label, methods)]
-    columns += [f"{method_label(m)}: numbers" for m in methods] + facts + known
     lines = []
-    for one in shown:
-        picture = Image.open(BytesIO(one.png)).convert("RGB")
-        mixed = [
-            (255 * overlay(picture, one.maps[m])).round().astype("uint8") if m in one.maps else None
-            for m in methods
-        ]
-        noted = [one.notes.get(method, "") for method in methods]
-        line = [one.id, one.title, picture, *mixed, *noted, *(one.facts.get(f) for f in facts)]
-        lines.append([*line, *_measured(one, rows, known)])
-    return columns, lines
-
-
-def _measured(one: ShownPicture, rows: pd.DataFrame | None, known: Sequence[str]) -> list[Any]:
-    """What the first row of the picture, and of its target if that is known, says."""
-    if rows is None or not known:
-        return []
-    own = rows[rows["image_id"] == one.id]
-    if "target" in one.facts and "target" in own:
-        own = own[own["target"] == one.facts["target"]]
-    lines = own[list(known)].astype(object).to_dict("records")
-    first = lines[0] if lines else {}
-    return [None if pd.isna(first.get(name)) else first[name] for name in known]
+    for shown in viewer[:SAMPLE_IMAGES]:
+        picture = Image.open(BytesIO(shown.png)).convert("RGB")
+        line = {"image_id": shown.id, "title": shown.title, "picture": picture}
+        if shown.target is not None:
+            line["target"] = shown.target
+        for method, relevance in shown.maps.items():
+            pixels = (255 * overlay(picture, relevance)).round().astype("uint8")
+            line[method_label(method)] = Image.fromarray(pixels)
+        lines.append(line)
+    table = pd.DataFrame(lines, dtype=object)
+    if rows is not None:
+        known = rows[[name for name in MEASURED if name in rows]].astype(object)
+        keys = [name for name in ("image_id", "target") if name in table and name in known]
+        table = table.merge(known.drop_duplicates(keys), "left", keys)
+    return table.astype(object).where(table.notna(), None)
 
 
 def curves(rows: pd.DataFrame) -> Iterator[dict[str, float]]:
@@ -181,25 +180,22 @@ def curves(rows: pd.DataFrame) -> Iterator[dict[str, float]]:
     Names are `curve/<order>_<quantity>/<method>`, with model and guide in between where there are
     several; nothing where the rows are not of a perturbation study.
     """
-    if not {"fraction", "order", "method", *QUANTITIES.values()} <= set(rows):
+    columns = {column: quantity for quantity, column in QUANTITIES.items()}
+    if not {"fraction", "order", "method", *columns} <= set(rows):
         return
     several = [n for n in ("model", "guide") if n in rows and rows[n].nunique() > 1]
     names = ["order", *several, "method"]
-    means = 100 * rows.groupby(["fraction", *names])[list(QUANTITIES.values())].mean()
-    for fraction, part in means.groupby(level="fraction"):
-        step = {"fraction": float(str(fraction))}
-        for (_, order, *rest), values in zip(part.index.tolist(), part.to_numpy(), strict=True):
-            for quantity, value in zip(QUANTITIES, values, strict=True):
-                step["/".join(["curve", f"{order}_{quantity}", *map(str, rest)])] = float(value)
-        yield step
+    means = 100 * rows.groupby(["fraction", *names])[list(columns)].mean().unstack(names)
+    means.columns = pd.Index(
+        "/".join(("curve", f"{order}_{columns[column]}", *map(str, rest)))
+        for column, order, *rest in means
+    )
+    for step in means.reset_index().to_dict("records"):
+        yield {str(name): value for name, value in step.items() if pd.notna(value)}
 
 
 def sample(rows: pd.DataFrame) -> pd.DataFrame:
     """All rows of a few images, the same few in every run; without raw maps."""
-    ids = sorted(rows["image_id"].unique(), key=_rank)[:SAMPLE_IMAGES]
-    plain = [name for name in rows if not isinstance(rows[name].iloc[0], bytes)]
-    return rows.loc[rows["image_id"].isin(ids), plain].head(SAMPLE_ROWS).reset_index(drop=True)
-
-
-def _rank(image_id: str) -> str:
-    return hashlib.sha256(str(image_id).encode()).hexdigest()
+    ids = sorted(rows["image_id"].unique(), key=lambda i: hashlib.sha256(i.encode()).digest())
+    chosen = rows[rows["image_id"].isin(ids[:SAMPLE_IMAGES])].head(SAMPLE_ROWS)
+    return chosen.drop(columns="relevance", errors="ignore").reset_index(drop=True)

@@ -5,24 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shlex
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from attnguide.findings import Findings, ShownPicture
 from attnguide.store.table import read
 from attnguide.tracking import wandb_payload as payload
 from attnguide.tracking.loggers import WandB
-from attnguide.viz.style import render
 
 FILES = {
     "results": (
@@ -63,7 +56,7 @@ class WandBRun:
     ) -> None:
         self.run_dir, self.config, self.failed = run_dir, config, False
         self.run: Any = None
-        experiment = re.sub(r"[^\w.-]", "-", str(config.get("experiment")))
+        experiment = payload.slug(config.get("experiment"))
         digest = sha256(str(run_dir.resolve()).encode()).hexdigest()[:8]
         self.id = f"{experiment}-{digest}" + ("" if shard is None else f"-shard{shard:04d}")
         chosen: dict[str, Any] = {
@@ -73,7 +66,7 @@ class WandBRun:
             "group": settings.group or group or _group(run_dir, config, shard),
             "job_type": experiment,
             "tags": payload.tags(settings.tags, config),
-            "config": {**payload.as_filtered(config), **_slurm()},
+            "config": payload.as_filtered(config),
             "dir": str(run_dir),
             "id": self.id,
             "resume": "allow",
@@ -81,32 +74,27 @@ class WandBRun:
         if "WANDB_SWEEP_ID" in os.environ:  # the agent has named the run, and where it goes
             for name in ("project", "entity", "id", "resume"):
                 del chosen[name]
-        self._try(lambda: self._open(chosen, settings.mode))
+        self._try(self._begin, chosen, settings.mode)
 
-    def _open(self, chosen: dict[str, Any], mode: str | None) -> None:
+    def _begin(self, chosen: dict[str, Any], mode: str | None) -> None:
         import wandb
 
         mode = mode or os.environ.get("WANDB_MODE") or "online"
-        why = why_offline() if mode == "online" else ""
-        if why:
+        if mode == "online" and (why := why_offline()):
             warnings.warn(
                 f"{why}, so this run is logged offline; later: wandb login, {self._sync_command()}",
                 stacklevel=5,
             )
             mode = "offline"
-        self._wandb = wandb
-        self.run = wandb.init(
-            **chosen,
-            mode=mode,  # type: ignore[arg-type]
-            settings=wandb.Settings(
-                silent=True,
-                console="off",
-                disable_git=True,  # an address may hold a token
-                save_code=False,
-                init_timeout=INIT_TIMEOUT_S,
-                finish_timeout=FINISH_TIMEOUT_S,
-            ),
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_git=True,  # an address may hold a token
+            save_code=False,
+            init_timeout=INIT_TIMEOUT_S,
+            finish_timeout=FINISH_TIMEOUT_S,
         )
+        self.run = wandb.init(**chosen, mode=mode, settings=settings)  # type: ignore[arg-type]
         self.id = self.run.id
         for pattern, step in (("curve/*", "fraction"), ("progress/*", "progress/images")):
             self.run.define_metric(step, hidden=True, summary="none")
@@ -131,60 +119,37 @@ class WandBRun:
             findings: What was found; the run's files are written.
             viewer: Pictures with maps; the first of them become a table with overlays.
         """
-        self._try(partial(self._log_numbers, findings))
-        self._try(partial(self._log_tables, findings, viewer))
-        self._try(partial(self._log_figures, findings))
+        self._try(self._log_findings, findings, viewer)
         self._try(self._log_files)
 
-    def _log_numbers(self, findings: Findings) -> None:
-        provenance = self._provenance()
-        if provenance:
+    def _log_findings(self, findings: Findings, viewer: Sequence[ShownPicture]) -> None:
+        if provenance := self._provenance():
             self.run.config.update({"provenance": provenance}, allow_val_change=True)
         self.run.notes = payload.notes(findings)
         self.run.summary.update(payload.scalars(findings.summary))
         self.run.summary.update(payload.claim_scalars(findings.claims))
-
-    def _log_tables(self, findings: Findings, viewer: Sequence[ShownPicture]) -> None:
-        tables = {"summary": findings.summary, **findings.tables}
-        if len(findings.claims):
-            tables["claims"] = findings.claims
         rows = read(self.run_dir) if (self.run_dir / "results.parquet").is_file() else None
-        if rows is not None:
-            for step in payload.curves(rows):
-                self.run.log(step)
-            if not viewer:
-                tables["images"] = payload.sample(rows)
-        found = {f"table/{k}": self._wandb.Table(dataframe=v) for k, v in tables.items()}
-        if viewer:
-            columns, lines = payload.image_table(viewer, rows)
-            cells: list[Any] = [[self._cell(value) for value in line] for line in lines]
-            found["table/images"] = self._wandb.Table(columns=columns, data=cells)
-        self.run.log(found)
-
-    def _cell(self, value: Any) -> Any:
-        return self._wandb.Image(value) if isinstance(value, Image.Image | np.ndarray) else value
-
-    def _log_figures(self, findings: Findings) -> None:
-        figures = {"figure": findings.figure, **findings.figures}
-        pictures = {name: Image.open(BytesIO(render(fig))) for name, fig in figures.items()}
-        self.run.log({f"figure/{name}": self._wandb.Image(p) for name, p in pictures.items()})
+        for step in [] if rows is None else payload.curves(rows):
+            self.run.log(step)
+        self.run.log(payload.media(findings, rows, viewer))
 
     def _log_files(self) -> None:
         """Weights and data as inputs, whose lineage W&B keeps online only, and the run's files."""
+        from wandb import Artifact
+
         inputs = list(payload.inputs(self.config, self._provenance()))
         described = {name: about for name, _, about in inputs}
         self.run.config.update({"inputs": described}, allow_val_change=True)
         for name, kind, about in [] if self.run.offline else inputs:
-            artifact = self._wandb.Artifact(name, type=kind, metadata=about)
+            artifact = Artifact(name, type=kind, metadata=about)
             with artifact.new_file("about.json") as file:
                 file.write(json.dumps(about, indent=1, sort_keys=True))
             self.run.use_artifact(artifact)
         for kind, names in FILES.items():
-            present = [name for name in names if (self.run_dir / name).is_file()]
-            if present:
-                artifact = self._wandb.Artifact(f"{kind}-{self.id}", type=kind)
-                for name in present:
-                    artifact.add_file(str(self.run_dir / name))
+            artifact = Artifact(f"{kind}-{self.id}", type=kind)
+            for path in filter(Path.is_file, (self.run_dir / name for name in names)):
+                artifact.add_file(str(path))
+            if artifact.manifest.entries:
                 self.run.log_artifact(artifact)
 
     def _provenance(self) -> dict[str, Any]:
@@ -192,25 +157,28 @@ class WandBRun:
         values: dict[str, Any] = json.loads(stored.read_text()) if stored.is_file() else {}
         return values
 
-    def finish(self, error: BaseException | None = None) -> None:
+    def __enter__(self) -> WandBRun:
+        """Itself."""
+        return self
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         """End the run, and alert of a failure."""
         if self.run is None:
             return
         self.failed = False  # also after an error, what is there is sent
         if isinstance(error, Exception):
-            title, text = payload.alert(self.config, error)
-            self._try(lambda: self.run.alert(title, text, level="ERROR"))
+            self._try(self.run.alert, *payload.alert(self.config, error), "ERROR")
         folder, offline = Path(self.run.dir).parent, self.run.offline
-        self._try(lambda: self.run.finish(exit_code=int(error is not None)))
+        self._try(self.run.finish, int(error is not None))
         if offline and folder.is_dir():
             _log.info("W&B     %s\n        to send it: %s", folder, self._sync_command())
 
-    def _try(self, action: Callable[[], Any]) -> None:
+    def _try(self, action: Callable[..., Any], *given: Any) -> None:
         """Do it, or warn once that W&B could not."""
         if self.failed:
             return
         try:
-            action()
+            action(*given)
         except Exception as error:
             self.failed = True
             warnings.warn(
@@ -225,12 +193,6 @@ def _group(run_dir: Path, config: Mapping[str, Any], shard: int | None) -> str |
         return "/".join(run_dir.resolve().parts[-2:])
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"array-{array}" if array else None
-
-
-def _slurm() -> dict[str, Any]:
-    names = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
-    found = {name.lower(): os.environ[name] for name in names if name in os.environ}
-    return {"slurm": found} if found else {}
 
 
 def why_offline() -> str:

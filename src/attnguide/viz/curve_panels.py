@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from attnguide.errors import InputError
-from attnguide.viz.style import (
-    BODY,
-    QUIET,
-    SMALL,
-    method_label,
-    method_style,
-    open_axes,
-    typography,
-)
+from attnguide.viz.style import QUIET, SMALL, method_label, method_style, open_axes, typography
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-_PLOT, _LINE = 2.6, 0.155  # inches: height of a plot, of a line of its key
+_WIDTH, _HEIGHT, _LINE = 3.5, 2.9, 0.155  # inches: of a panel, and of a line of its key
+MAX_BANDS = 4  # of a panel; more hide each other, and the key has the intervals
 
 
 @dataclass(frozen=True)
@@ -37,8 +29,7 @@ class Curve:
         fraction: (S,) share of the patches that are filled, in [0, 1].
         mean, low, high: (S,) in percent.
         auc, auc_low, auc_high: area under it with its interval, in percent.
-        label: Its name in the legend, where the method's own is not enough.
-        faint: Draw it thin and pale, as a control beside the others.
+        label: Its name in the key, where the method's own is not enough.
     """
 
     method: str
@@ -50,7 +41,6 @@ class Curve:
     auc_low: float
     auc_high: float
     label: str = ""
-    faint: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,113 +60,71 @@ class CurvePanel:
     curves: Sequence[Curve]
 
 
-def draw_curves(
-    rows: Sequence[Sequence[CurvePanel]],
-    *,
-    title: str = "",
-    x_label: str = "patches masked (%)",
-) -> Figure:
+def draw_curves(rows: Sequence[Sequence[CurvePanel]]) -> Figure:
     """A figure of perturbation curves; `render` makes a file of it.
 
     The panels of a row share their scale, so that the two orders can be compared.
 
     Args:
-        rows: Panels from top to bottom, left to right.
-        title: Above everything.
-        x_label: What the fraction counts.
+        rows: Panels from top to bottom, left to right; as many in each row.
 
     Raises:
         ValueError: no panel, or a panel without curves.
     """
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    from attnguide.viz.sheet import Sheet
+    from attnguide.viz.notebook_figure import NotebookFigure
 
     if not rows or any(not row or any(not panel.curves for panel in row) for row in rows):
         raise InputError("a figure of curves needs panels, and each panel at least one curve")
-    columns = max(len(row) for row in rows)
-    heights = [part for row in rows for part in (_PLOT, _key_height(row))]
+    keys = [_LINE * max(len(panel.curves) for panel in row) for row in rows]
+    heights = [_HEIGHT + key for key in keys]
     with typography():
-        figure = Sheet(figsize=(3.5 * columns, sum(heights)))
-        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.03))
-        grid = figure.add_gridspec(2 * len(rows), columns, height_ratios=heights)
-        for number, row in enumerate(rows):
-            ceiling = _ceiling(row)
-            for column, panel in enumerate(row):
-                plot = figure.add_subplot(grid[2 * number, column])
-                _draw_panel(plot, panel, ceiling, x_label)
-                _draw_key(figure.add_subplot(grid[2 * number + 1, column]), panel, _key_height(row))
-        if title:
-            figure.suptitle(title, size=BODY + 2, weight="bold")
+        size = (_WIDTH * len(rows[0]), sum(heights))
+        figure = NotebookFigure(figsize=size, layout="constrained")
+        grid = figure.subplots(
+            len(rows), len(rows[0]), squeeze=False, sharey="row", height_ratios=heights
+        )
+        for axes, panel in zip(grid.flat, (panel for row in rows for panel in row), strict=True):
+            _draw_panel(axes, panel)
     return figure
 
 
-def _key_height(row: Sequence[CurvePanel]) -> float:
-    """Inches that the names and areas beneath the panels of a row take."""
-    return _LINE * (1.6 + max(len(panel.curves) for panel in row))
-
-
-def _ceiling(row: Sequence[CurvePanel]) -> float:
-    """Upper end of the y axis, in percent: the next multiple of 10 above every band."""
-    top = max(float(np.max(curve.high)) for panel in row for curve in panel.curves)
-    return float(np.ceil(max(top, 1.0) * 1.04 / 10) * 10)
-
-
-def _draw_panel(axes: Axes, panel: CurvePanel, ceiling: float, x_label: str) -> None:
+def _draw_panel(axes: Axes, panel: CurvePanel) -> None:
     for order, curve in enumerate(panel.curves):
-        _draw_curve(axes, curve, 10 - order)
-    axes.set_title(panel.title, loc="left", pad=5)
-    axes.set(xlabel=x_label, ylabel=panel.y_label, ylim=(0, ceiling))
+        style, at = method_style(curve.method), 100 * np.asarray(curve.fraction)
+        axes.plot(
+            at, np.asarray(curve.mean), linestyle=style.dash, color=style.colour,
+            marker=style.marker, markersize=3.4, markeredgewidth=0.8, linewidth=1.4,
+            zorder=10 - order,
+        )  # fmt: skip
+        if len(panel.curves) <= MAX_BANDS:
+            ends = np.asarray(curve.low), np.asarray(curve.high)
+            axes.fill_between(at, *ends, color=style.colour, alpha=0.13, linewidth=0)
+    axes.set(xlabel="patches masked (%)", ylabel=panel.y_label)
+    axes.set_ylim(bottom=0)
     axes.margins(x=0.02)
     open_axes(axes, "y")
+    axes.tick_params(labelleft=True)
     better = "\N{DOWNWARDS ARROW} lower is better"
     if panel.higher_is_better:
         better = "\N{UPWARDS ARROW} higher is better"
+    axes.set_title(panel.title, loc="left", pad=5)
     axes.set_title(better, loc="right", size=SMALL, color=QUIET, pad=5)
+    _draw_key(axes, panel.curves)
 
 
-def _draw_key(axes: Axes, panel: CurvePanel, height: float) -> None:
-    """Names and areas as a small table of `height` inches, where they hide no curve."""
-    axes.set(xlim=(0, 1), ylim=(height / _LINE, 0))
-    axes.set_axis_off()
-    axes.text(0.72, 0.5, "area (%)", size=SMALL, color=QUIET, ha="right", va="center")
-    axes.text(0.76, 0.5, "95 % interval", size=SMALL, color=QUIET, va="center")
-    for number, curve in enumerate(panel.curves):
-        y = number + 1.5
-        axes.plot([0.005, 0.06, 0.115], [y, y, y], markevery=[1], **_line(curve))
-        texts = (
-            (0.15, curve.label or method_label(curve.method), "left"),
-            (0.72, f"{curve.auc:.1f}", "right"),
-            (0.76, f"[{curve.auc_low:.1f}, {curve.auc_high:.1f}]", "left"),
-        )
-        for x, text, side in texts:
-            axes.text(x, y, text, size=SMALL, ha=side, va="center", parse_math=False)
+def _draw_key(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Names and areas beneath the panel, where they hide no curve: two columns of a legend."""
+    from matplotlib.lines import Line2D
 
-
-def _draw_curve(axes: Axes, curve: Curve, zorder: int) -> None:
-    at = 100 * np.asarray(curve.fraction)
-    look = _line(curve)
-    axes.plot(at, np.asarray(curve.mean), zorder=zorder, **look)
-    axes.fill_between(
-        at,
-        np.asarray(curve.low),
-        np.asarray(curve.high),
-        color=look["color"],
-        alpha=0.13 * look["alpha"],
-        linewidth=0,
-        zorder=zorder - 0.5,
-    )
-
-
-def _line(curve: Curve) -> dict[str, Any]:
-    """How the line of a curve looks, in its panel and in the key."""
-    style = method_style(curve.method)
-    return {
-        "color": style.colour,
-        "linestyle": style.dash,
-        "marker": style.marker,
-        "markersize": 2.6 if curve.faint else 3.4,
-        "markeredgewidth": 0.8,
-        "linewidth": 0.9 if curve.faint else 1.4,
-        "alpha": 0.55 if curve.faint else 1.0,
-    }
+    blank = Line2D([], [], linestyle="none")
+    names = ["", *(curve.label or method_label(curve.method) for curve in curves)]
+    areas = [
+        f"{curve.auc:5.1f}  [{curve.auc_low:.1f}, {curve.auc_high:.1f}]".replace(" ", "\u2007")
+        for curve in curves
+    ]
+    axes.legend(
+        [blank, *axes.lines, *[blank] * (len(curves) + 1)],
+        [*names, "area (%), 95 % interval", *areas],
+        ncols=2, loc="upper left", bbox_to_anchor=(-0.02, -0.18), frameon=False,
+        handlelength=3.4, labelspacing=0.25, columnspacing=0, borderpad=0,
+    )  # fmt: skip

@@ -14,6 +14,7 @@ from attnguide.viz.style import (
     SMALL,
     method_label,
     method_style,
+    minus,
     open_axes,
     typography,
 )
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LINE, _ROW_GAP, _WIDTH = 0.19, 0.1, 2.9  # inches: one dot's line, space between rows, plot width
+_LINE, _GAP, _WIDTH, _AROUND = 0.19, 0.1, 5.0, 0.75  # inches: of a dot, a row, a panel, its axis
+COLUMNS = 2  # panels beside each other
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,14 @@ class Dot:
     """A mean with its interval.
 
     Attributes:
-        method: Decides colour and marker.
+        method: Decides colour, marker and name.
         value, low, high: In the unit of the panel.
-        label: Its name at the side, where the method's own is not enough.
     """
 
     method: str
     value: float
     low: float
     high: float
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class DotPanel:
     limits: tuple[float, float] = (0.0, 1.0)
     chance: float | None = None
 
+    @property
+    def height(self) -> float:
+        """Inches of its rows."""
+        return sum(_LINE * len(dots) + _GAP for _, dots in self.rows)
+
 
 def table_panel(
     table: pd.DataFrame,
@@ -78,68 +83,59 @@ def table_panel(
         title: Above; the number of images follows it.
         x_label, look: Of the panel.
     """
-    rows, counts = [], []
-    for name in measures:
-        lines = table[table["measure"] == name].set_index("method").to_dict("index")
-        dots = [
-            Dot(m, lines[m]["value"], lines[m]["ci_low"], lines[m]["ci_high"])
-            for m in methods
-            if m in lines
-        ]
-        counts += [int(line["n"]) for line in lines.values()]
-        if dots:
-            rows.append((name, dots))
-    least, most = min(counts, default=0), max(counts, default=0)
-    n = f"n = {least}" + (f" to {most}" if least < most else "")
+    table = table[table["measure"].isin(measures)]
+    lines = table.set_index(["measure", "method"])[["value", "ci_low", "ci_high"]].T.to_dict("list")
+    rows = [
+        (name, [Dot(m, *lines[name, m]) for m in methods if (name, m) in lines])
+        for name in measures
+        if any((name, m) in lines for m in methods)
+    ]
+    counts = sorted({int(n) for n in table["n"]}) or [0]
+    n = f"n = {counts[0]}" + (f" to {counts[-1]}" if counts[1:] else "")
     return DotPanel(f"{title} ({n})", x_label, rows, **look)
 
 
-def draw_dots(panels: Sequence[DotPanel], *, columns: int = 2) -> Figure:
+def draw_dots(panels: Sequence[DotPanel]) -> Figure:
     """A figure of dots with 95 % intervals and their numbers; `render` makes a file of it.
 
     Args:
         panels: From left to right, then down.
-        columns: Panels beside each other.
 
     Raises:
         ValueError: no panel, or one without dots.
     """
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    from attnguide.viz.sheet import Sheet
+    from attnguide.viz.notebook_figure import NotebookFigure
 
     if not panels or any(not any(dots for _, dots in panel.rows) for panel in panels):
         raise InputError("a figure of dots needs panels, and each panel at least one dot")
-    bands = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    heights = [max(_height(panel) for panel in band) for band in bands]
-    across = min(columns, len(panels))
+    across = min(COLUMNS, len(panels))
+    bands = [panels[start : start + across] for start in range(0, len(panels), across)]
+    heights = [max(panel.height for panel in band) for band in bands]
     with typography():
-        size = (across * (_WIDTH + 2.1), sum(heights) + 0.75 * len(bands))
-        figure = Sheet(figsize=size)
-        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
-        grid = figure.add_gridspec(len(bands), across, height_ratios=heights)
-        for number, panel in enumerate(panels):
-            axes = figure.add_subplot(grid[number // columns, number % columns])
-            _draw_panel(axes, panel, heights[number // columns])
+        size = (across * _WIDTH, sum(heights) + _AROUND * len(heights))
+        figure = NotebookFigure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(heights), across, squeeze=False, height_ratios=heights)
+        for number, axes in enumerate(grid.flat):
+            if number < len(panels):
+                _draw_panel(axes, panels[number], heights[number // across])
+            else:
+                axes.remove()
     return figure
 
 
-def _height(panel: DotPanel) -> float:
-    return sum(_LINE * len(dots) + _ROW_GAP for _, dots in panel.rows)
-
-
 def _draw_panel(axes: Axes, panel: DotPanel, height: float) -> None:
-    methods = {dot.method for _, dots in panel.rows for dot in dots}
+    several = len({dot.method for _, dots in panel.rows for dot in dots}) > 1
     ticks, names, top = [], [], 0.0
     for number, (name, dots) in enumerate(panel.rows):
-        bottom = top + _LINE * len(dots) + _ROW_GAP
+        bottom = top + _LINE * len(dots) + _GAP
         if number % 2:
             axes.axhspan(top, bottom, color=HAIRLINE, alpha=0.16, linewidth=0)
         for line, dot in enumerate(dots):
-            y = top + _ROW_GAP / 2 + _LINE * (line + 0.5)
+            y = top + _GAP / 2 + _LINE * (line + 0.5)
             _draw_dot(axes, dot, y)
+            method = method_label(dot.method) if several else ""
             ticks.append(y)
-            names.append(_name(name if line == 0 else "", dot, several=len(methods) > 1))
+            names.append("   ".join(filter(None, dict.fromkeys(["" if line else name, method]))))
         top = bottom
     if panel.chance is not None:
         axes.axvline(panel.chance, color=QUIET, linewidth=0.7, dashes=(3, 2), zorder=1)
@@ -152,23 +148,10 @@ def _draw_panel(axes: Axes, panel: DotPanel, height: float) -> None:
     axes.tick_params(axis="y", length=0, labelcolor=INK)
 
 
-def _name(row: str, dot: Dot, *, several: bool) -> str:
-    own = dot.label or (method_label(dot.method) if several else "")
-    return f"{row}   {own}".strip() if row and own and row != own else row or own
-
-
 def _draw_dot(axes: Axes, dot: Dot, y: float) -> None:
+    """The dot over its interval, and its number at the right."""
     style = method_style(dot.method)
     axes.plot([dot.low, dot.high], [y, y], color=style.colour, linewidth=1.6, alpha=0.55)
-    axes.plot(
-        [dot.value], [y], color=style.colour, marker=style.marker, markersize=4.2, clip_on=False
-    )
-    axes.annotate(
-        f"{dot.value:.2f}".replace("-", "\N{MINUS SIGN}"),
-        (1.03, y),
-        xycoords=axes.get_yaxis_transform(),
-        size=SMALL,
-        color=QUIET,
-        va="center",
-        annotation_clip=False,
-    )
+    axes.plot(dot.value, y, style.marker, color=style.colour, markersize=4.2, clip_on=False)
+    axes.text(1.03, y, minus(f"{dot.value:.2f}"), transform=axes.get_yaxis_transform(),
+              size=SMALL, color=QUIET, va="center")  # fmt: skip

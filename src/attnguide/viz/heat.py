@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from attnguide.errors import InputError
-from attnguide.viz.style import INK, QUIET, SMALL, relevance_colormap, typography
+from attnguide.viz.style import INK, QUIET, SMALL, minus, relevance_colormap, typography
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _CELL, _ROW = 0.46, 0.21  # inches: width and height of a cell
-_NAMES, _HEAD = 1.7, 1.2  # inches: room for the names of rows and columns
+_NAMES, _HEAD = 2.2, 1.2  # inches: names of rows and the legend, names of columns
 _DARK = 0.6  # beyond this share of the colours the text is white
 
 
@@ -26,11 +26,10 @@ class HeatPanel:
     """A table of numbers.
 
     Attributes:
-        title: Above.
+        title: Beneath: what the numbers and their colours are.
         rows, columns: Their names.
-        values: (R, C); NaN is an empty cell.
+        values: (R, C), from -1 to 1; NaN is an empty cell.
         texts: (R, C) what is printed; by default the values.
-        limits: Values of the coldest and the warmest colour.
     """
 
     title: str
@@ -38,7 +37,6 @@ class HeatPanel:
     columns: Sequence[str]
     values: ArrayLike
     texts: Sequence[Sequence[str]] | None = None
-    limits: tuple[float, float] = (-1.0, 1.0)
 
 
 def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
@@ -47,7 +45,7 @@ def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
     Raises:
         ValueError: no panel, or numbers that do not fit the names.
     """
-    from attnguide.viz.sheet import Sheet
+    from attnguide.viz.notebook_figure import NotebookFigure
 
     shapes = [np.shape(panel.values) for panel in panels]
     if not panels or any(
@@ -55,11 +53,10 @@ def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
         for panel, shape in zip(panels, shapes, strict=True)
     ):
         raise InputError("a table of colours needs as many numbers as rows times columns")
-    columns = max(shape[1] for shape in shapes)
-    heights = [_HEAD + _ROW * shape[0] for shape in shapes]
+    heights = [_HEAD + _ROW * rows for rows, _ in shapes]
     with typography():
-        size = (_NAMES + _CELL * columns, sum(heights))
-        figure = Sheet(figsize=size, layout="constrained")
+        size = (_NAMES + _CELL * max(columns for _, columns in shapes), sum(heights))
+        figure = NotebookFigure(figsize=size, layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, panel in zip(grid, panels, strict=True):
             _draw(axes, panel)
@@ -68,18 +65,18 @@ def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
 
 def _draw(axes: Axes, panel: HeatPanel) -> None:
     values = np.asarray(panel.values, dtype=float)
-    low, high = panel.limits
-    colours = relevance_colormap()
-    axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, aspect="auto")
+    texts = panel.texts or [["" if np.isnan(v) else f"{v:.2f}" for v in row] for row in values]
+    image = axes.imshow(np.ma.masked_invalid(values), relevance_colormap(), vmin=-1, vmax=1,
+                        aspect="auto")  # fmt: skip
     for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value) or panel.texts:
-            text = panel.texts[row][column] if panel.texts else f"{value:.2f}"
-            strength = abs(2 * (value - low) / (high - low) - 1) if np.isfinite(value) else 0.0
-            axes.text(column, row, text.replace("-", "\N{MINUS SIGN}"), ha="center", va="center",
-                      size=SMALL - 1, color="white" if strength > _DARK else INK)  # fmt: skip
+        axes.text(column, row, minus(texts[row][column]), ha="center", va="center",
+                  size=SMALL - 1, color="white" if abs(value) > _DARK else INK)  # fmt: skip
     axes.set_xticks(range(values.shape[1]), panel.columns, rotation=40, ha="left", size=SMALL)
     axes.set_yticks(range(values.shape[0]), panel.rows, size=SMALL)
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(panel.title, color=QUIET)
+    bar = axes.figure.colorbar(image, ax=axes, ticks=[-1, 0, 1], aspect=12)
+    bar.outline.set_visible(False)
+    bar.set_ticklabels(["\N{MINUS SIGN}1", "0", "1"])

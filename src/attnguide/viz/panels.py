@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from attnguide.viz.style import (
     INK,
     QUIET,
     SMALL,
+    minus,
     relevance_colormap,
     typography,
 )
@@ -90,21 +92,19 @@ def draw_panels(
         below: Rows of plots beneath the panels, over their whole width.
 
     Raises:
-        ValueError: no panel at all, or titles that do not match rows and columns, or letters
-            without titles.
+        ValueError: no panel at all, or titles that do not match rows and columns.
     """
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    from attnguide.viz.sheet import Sheet
+    from attnguide.viz.notebook_figure import NotebookFigure
 
     columns = max((len(row) for row in rows), default=0)
     panels = [panel for row in rows for panel in row if panel is not None]
     if not panels:
         raise InputError("a figure needs at least one panel, got none")
-    _check_titles("row", row_titles, len(rows))
-    _check_titles("column", column_titles, columns)
+    for kind, titles, count in (("row", row_titles, len(rows)), ("column", column_titles, columns)):
+        if len(titles) not in (0, count):
+            raise InputError(f"expected {count} {kind} titles, or none, got {len(titles)}")
     if letters:
-        column_titles = _with_letters(column_titles)
+        column_titles = [f"({a}) {t}" for a, t in zip(ascii_lowercase, column_titles, strict=False)]
     height, width = as_picture(panels[0].image).shape[:2]
     box = panel_width, panel_width * min(height / width, 2.0)
     lines = sum(_lines(row, panel_width) for row in rows)
@@ -112,8 +112,7 @@ def draw_panels(
     down = len(rows) * (box[1] + 0.12) + lines * SMALL * 1.3 / 72 + 0.3
     plots = PLOT_HEIGHT * len(below)
     with typography():
-        layout = ConstrainedLayoutEngine(compress=True, h_pad=0.06)
-        figure = Sheet(figsize=(across, down + plots), layout=layout)
+        figure = NotebookFigure(figsize=(across, down + plots), layout="compressed")
         part: Any = figure
         if below:
             parts: Any = figure.subfigures(2, 1, height_ratios=[down, plots])
@@ -129,13 +128,6 @@ def draw_panels(
         if colour_bar and any(panel.relevance is not None for panel in panels):
             _colour_bar(part, next(axes for axes in grid.T[::-1].flat if axes.images))
     return figure
-
-
-def _with_letters(titles: Sequence[str]) -> list[str]:
-    """(a), (b), ... before titles."""
-    if not titles:
-        raise InputError("letters stand before column titles; pass column_titles=[...]")
-    return [f"({a}) {text}" for a, text in zip(ascii_lowercase, titles, strict=False)]
 
 
 def short_name(class_name: str) -> str:
@@ -169,19 +161,12 @@ def _text_width(text: str, size: float) -> float:
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
 
 
-def _check_titles(kind: str, titles: Sequence[str], count: int) -> None:
-    if len(titles) not in (0, count):
-        raise InputError(f"expected {count} {kind} titles, or none, got {len(titles)}")
-
-
 def _lines(row: Sequence[Panel | None], width: float) -> int:
     """Lines of text above and beneath the pictures of a row."""
-    panels = [panel for panel in row if panel is not None]
-    titles, notes = (
-        max(len(wrap(text, width, SMALL)) for text in texts)
-        for texts in ([p.title for p in panels] or [""], [p.note for p in panels] or [""])
+    words = [(panel.title, panel.note) for panel in row if panel is not None]
+    return sum(
+        max(len(wrap(text, width, SMALL)) for text in texts) for texts in zip(*words, strict=True)
     )
-    return titles + notes
 
 
 def _draw_row(
@@ -189,8 +174,7 @@ def _draw_row(
 ) -> None:
     """Pictures with their text, each in a `box` of width and height in inches."""
     width, height = box
-    empty = [None] * (len(grid) - len(panels))
-    for axes, panel in zip(grid, [*panels, *empty], strict=True):
+    for axes, panel in zip_longest(grid, panels):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(visible=panel is not None, color=HAIRLINE, linewidth=0.5)
         if panel is None:
@@ -202,7 +186,9 @@ def _draw_row(
             axes.spines[:].set(color=panel.frame, linewidth=1.8)
         above, beneath = ("\n".join(wrap(t, width, SMALL)) for t in (panel.title, panel.note))
         axes.set_title(above, size=SMALL, pad=TEXT_GAP, parse_math=False)
-        axes.set_xlabel(beneath, size=SMALL, color=QUIET, labelpad=TEXT_GAP, parse_math=False)
+        axes.set_xlabel(
+            minus(beneath), size=SMALL, color=QUIET, labelpad=TEXT_GAP, parse_math=False
+        )
     words = "\n".join(wrap(title, height, BODY))
     grid[0].set_ylabel(words, size=BODY, color=INK, labelpad=TEXT_GAP, parse_math=False)
 

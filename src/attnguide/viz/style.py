@@ -6,6 +6,7 @@ This is the one place that knows them, so that a method looks the same in every 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,8 +139,11 @@ def relevance_colormap() -> LinearSegmentedColormap:
 
 @contextmanager
 def typography() -> Iterator[None]:
-    """Type, lines and fonts of all figures, for the time of a drawing only."""
-    from matplotlib import rc_context
+    """Type, lines and fonts of all figures, for the time of a drawing only.
+
+    It starts from matplotlib's defaults, so that nobody's matplotlibrc changes a figure.
+    """
+    from matplotlib.style import context
 
     settings: dict[Any, Any] = {
         "font.family": "DejaVu Sans",
@@ -163,7 +167,7 @@ def typography() -> Iterator[None]:
     level = subsetting.level
     subsetting.setLevel(logging.WARNING)
     try:
-        with rc_context(settings):
+        with context(["default", settings]):
             yield
     finally:
         subsetting.setLevel(level)
@@ -179,7 +183,12 @@ def open_axes(axes: Axes, grid: Literal["x", "y"]) -> None:
 
 def signed(value: float) -> str:
     """Two decimals and the sign, for the eye."""
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return minus(f"{value:+.2f}")
+
+
+def minus(text: str) -> str:
+    """The text with true minus signs before its negative numbers."""
+    return re.sub(r"(?<![\w.-])-(?=\.?\d)", "\N{MINUS SIGN}", text)
 
 
 def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:

@@ -134,7 +134,6 @@ if (viewer) {
     state.method = method;
     const { rows, cols } = shown();
     if (state.patch && (state.patch[0] >= rows || state.patch[1] >= cols)) state.patch = null;
-    part("viewer-note").textContent = shown().note;
     const what = `${method} map over ${pictures[state.picture].title}`;
     stage.setAttribute("aria-label", what);
     tell();

@@ -9,7 +9,7 @@ from attnguide.viz.style import render
 DENSITY = 100  # dots per inch: notebooks keep every picture
 
 
-class Sheet(Figure):
+class NotebookFigure(Figure):
     """Matplotlib's figure, without pyplot; what a cell ends with is drawn below it."""
 
     def _repr_png_(self) -> bytes:
