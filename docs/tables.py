@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from attnguide.findings import judgement
 from attnguide.viz.style import method_label
 
 DOCS = Path(__file__).resolve().parent
@@ -36,11 +37,12 @@ def _badge(verdict: str) -> str:
 
 def claims_table(claims: pd.DataFrame) -> str:
     """Claims with verdicts as a table."""
-    lines = ["| claim | measured | n | verdict |", "|---|---|---|---|"]
+    lines = ["| claim | measured | n | bound | verdict |", "|---|---|---|---|---|"]
     for line in claims.to_dict("records"):
-        value = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
-        value = value.replace("-", "\N{MINUS SIGN}")
-        lines.append(f"| {line['claim']} | {value} | {line['n']} | {_badge(line['verdict'])} |")
+        found = judgement(line)
+        number, bound = f"{found.value} {found.interval}".strip(), found.bound.partition(" ")[2]
+        cells = (line["claim"], number, line["n"], bound, _badge(found.verdict))
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -118,8 +120,7 @@ def rivals() -> str:
     lines = []
     for world, words in WORLDS.items():
         for line in claims_by_id(world, "fig13_method_comparison", r"fig13\.only_complete"):
-            number = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
-            lines.append(f"- {words}: {line['claim']} with {number}: {_badge(line['verdict'])}.")
+            lines.append(f"- {words}: {line['claim']}: {judgement(line)}.")
     for world, words in WORLDS.items():
         found: dict[str, list[str]] = {verdict: [] for verdict in _WORDS}
         named = r"fig12\.complete_minus_(\w+)\.negative"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from markupsafe import Markup
+
+from attnguide.findings import decimals, fixed, judgement, minus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,10 +45,12 @@ class ClaimLine:
     verdict: str
     kind: str
     sentence: str
+    source: str
     model: str
     number: str
     interval: str
     count: str
+    bound: str
 
 
 def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
@@ -54,20 +58,18 @@ def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
     several = len(claims) and claims["model"].nunique() > 1
     lines = []
     for row in claims.to_dict("records"):
-        ends = [row["value"], row["low"], row["high"]]
-        known = not any(map(is_missing, ends)) and row["n"] > 0
-        places = _decimals(ends)
-        value, low, high = (_fixed(end, places) for end in ends)
-        verdict = str(row["verdict"])
+        found = judgement(row)
         lines.append(
             ClaimLine(
-                verdict=verdict,
-                kind={"holds": "holds", "does not hold": "fails"}.get(verdict, "open"),
+                verdict=found.verdict,
+                kind={"holds": "holds", "does not hold": "fails"}.get(found.verdict, "open"),
                 sentence=str(row["claim"]),
+                source=str(row["source"]),
                 model=str(row["model"]) if several else "",
-                number=value if known else "not known",
-                interval=f"[{low}, {high}]" if known else "",
-                count="" if is_missing(row["n"]) else f"n = {int(row['n'])}",
+                number=found.value,
+                interval=found.interval,
+                count=found.count,
+                bound=found.bound,
             )
         )
     return lines
@@ -117,7 +119,7 @@ def _pivoted(table: pd.DataFrame) -> TableView | None:
     if table.duplicated([*keys, across]).any() or table[across].nunique() < 2:
         return None
     counts = list(table["n"].unique()) if "n" in table else []
-    places = table.groupby("measure")[value].transform(lambda own: _decimals(own.tolist()))
+    places = table.groupby("measure")[value].transform(lambda own: decimals(own.dropna().tolist()))
     cells = [
         _estimate(row, value, int(digits), several=len(counts) > 1)
         for row, digits in zip(table.to_dict("records"), places, strict=True)
@@ -152,9 +154,9 @@ def _estimate(row: Mapping[Any, Any], value: str, digits: int, *, several: bool)
     if is_missing(row[value]):
         return MISSING
     ends = [row[end] for end in ("ci_low", "ci_high") if not is_missing(row.get(end))]
-    parts = [f"[{', '.join(_fixed(end, digits) for end in ends)}]"] if len(ends) == 2 else []
+    parts = [f"[{', '.join(fixed(end, digits) for end in ends)}]"] if len(ends) == 2 else []
     parts += [f"n = {int(row['n'])}"] if several and not is_missing(row.get("n")) else []
-    number = _fixed(row[value], digits)
+    number = fixed(row[value], digits)
     return Markup("{} <small>{}</small>").format(number, " ".join(parts)) if parts else number
 
 
@@ -166,7 +168,7 @@ def _column(values: list[Any]) -> tuple[list[str], bool]:
     if not numeric or all(n.is_integer() for n in numbers) or largest < 1e-3:
         return [as_text(value) for value in values], numeric
     places = max(1, 3 - math.floor(math.log10(largest)))
-    return [MISSING if is_missing(v) else _fixed(v, places) for v in values], numeric
+    return [MISSING if is_missing(v) else fixed(v, places) for v in values], numeric
 
 
 def as_text(value: Any) -> str:
@@ -177,7 +179,7 @@ def as_text(value: Any) -> str:
         return "yes" if value else "no"
     if is_number(value):
         whole = math.isfinite(value) and float(value).is_integer()
-        return _minus(str(int(value)) if whole else f"{float(value):.4g}")
+        return minus(str(int(value)) if whole else f"{float(value):.4g}")
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -189,19 +191,3 @@ def is_number(value: Any) -> bool:
 def is_missing(value: Any) -> bool:
     """Whether it is None, NaN or pandas' NA."""
     return value is None or value is pd.NA or (is_number(value) and math.isnan(value))
-
-
-def _decimals(values: Sequence[float]) -> int:
-    """Decimals that show the largest of these numbers to about three digits."""
-    largest = max((abs(v) for v in values if not is_missing(v) and math.isfinite(v)), default=0.0)
-    if largest >= 10 or largest == 0:
-        return 1
-    return 2 if largest >= 0.1 else 1 - math.floor(math.log10(largest))
-
-
-def _fixed(value: float, places: int) -> str:
-    return _minus(f"{value:.{places}f}")
-
-
-def _minus(number: str) -> str:
-    return "\N{MINUS SIGN}" + number[1:] if number.startswith("-") else number
