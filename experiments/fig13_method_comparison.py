@@ -70,7 +70,8 @@ class Fig13MethodComparison(MapFigure):
 
     def claims_of(self, stored: Stored) -> list[Judged]:
         """Whether only complete has both signs; every method's signs, and whether it is blind."""
-        own, *rivals = (has_both_signs(method) for method in ["complete", *others_of(stored)])
+        others = [method for method in stored.methods if method != "complete"]
+        own, *rivals = map(has_both_signs, ["complete", *others])
         papers = [claim for claim in rivals if claim.source == "paper"]
         words = "only complete has both signs right in most pictures, of"
         return [
@@ -81,8 +82,7 @@ class Fig13MethodComparison(MapFigure):
             own,
             *rivals,
             *(is_blind(method) for method in stored.methods),
-            MethodComparison("fig13.both_signs", "complete", BOTH,
-                             "both signs right, complete minus"),
+            MethodComparison("fig13.both_signs", "complete", BOTH, f"{BOTH}, complete minus"),
         ]  # fmt: skip
 
     def panels(self, shown: Sequence[ShownView], methods: Sequence[str]) -> Figure:
@@ -93,11 +93,6 @@ class Fig13MethodComparison(MapFigure):
         """How like the same method's map of the other class is."""
         alike = view.row(method, 1)["correlation"]
         return f"r = {signed(alike)}" if alike == alike else "a map of zeros"
-
-
-def others_of(stored: Stored) -> list[str]:
-    """The methods beside complete."""
-    return [method for method in stored.methods if method != "complete"]
 
 
 def has_both_signs(method: str) -> Claim:
