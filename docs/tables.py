@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import yaml
 
+from attnguide.findings import judgement
 from attnguide.viz.style import method_label
 
 DOCS = Path(__file__).resolve().parent
@@ -65,13 +66,13 @@ def claims_table(claims: pd.DataFrame) -> str:
 
 def measured(line: Line) -> str:
     """Value and interval of a claim."""
-    text = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
-    return text.replace("-", "\N{MINUS SIGN}").replace("[nan, nan]", "(no interval)")
+    found = judgement(line)
+    return f"{found.value} {found.interval}".strip()
 
 
 def bound(line: Line) -> str:
     """What the value must be for the claim to hold, such as "> 0.5"."""
-    return f"{line['side']} {line['bound']:g}".replace("-", "\N{MINUS SIGN}")
+    return judgement(line).bound.partition(" ")[2]
 
 
 def statements() -> list[Line]:
@@ -205,8 +206,7 @@ def rivals() -> str:
     lines = []
     for world, words in WORLDS.items():
         for line in claims_by_id(world, "fig13_method_comparison", r"fig13\.only_complete"):
-            number = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
-            lines.append(f"- {words}: {line['claim']} with {number}: {_badge(line['verdict'])}.")
+            lines.append(f"- {words}: {line['claim']}: {judgement(line)}.")
     for world, words in WORLDS.items():
         found: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
         named = r"fig12\.complete_minus_(\w+)\.negative"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attnguide.evaluation.localisation import all_net_positive, net_positive, positive_within
+from attnguide.figures.experiment import Stored
 from attnguide.figures.map_figure import MapFigure
 from attnguide.figures.phenomena import (
     LIKE_MEASURES,
@@ -13,6 +14,8 @@ from attnguide.figures.phenomena import (
     WHOLE,
     class_blind,
     interpreted,
+    population,
+    tells_apart,
 )
 from attnguide.figures.shown import ShownView, net_note
 from attnguide.figures.table_figure import Plot
@@ -35,9 +38,9 @@ class Fig03GradientCorrections(MapFigure):
         RED: positive_within("target"),
     }
     claims = (
-        *class_blind("fig03", "absolute"),
-        *class_blind("fig03", "complete"),
-        *interpreted("fig03"),
+        *class_blind("fig03", "absolute", section="4.2"),
+        *tells_apart("fig03", "complete", is_paper=False),
+        *interpreted("fig03", (WHOLE, SIGN, RED)),
     )
     plots = (
         Plot("Class-blindness", LIKE_MEASURES, "correlation of maps", (-1, 1), 0),
@@ -45,6 +48,10 @@ class Fig03GradientCorrections(MapFigure):
             "Sign of the label's map", (SIGN, WHOLE, RED), "share of images, or of mass", chance=0.5
         ),
     )
+
+    def further(self, stored: Stored) -> list[str]:
+        """What kind of pictures these are."""
+        return population(stored)
 
     def note(self, view: ShownView, method: str, place: int) -> str:
         """Signed mass of the label's map; how like it the other map is."""

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 import pandas as pd
 
 from attnguide.evaluation.localisation import area, mass_share
+from attnguide.evaluation.statistics import of_kind, read_estimate
 from attnguide.figures.claims import mean
+from attnguide.figures.experiment import Stored
 from attnguide.figures.map_figure import MapFigure
-from attnguide.figures.phenomena import LIKE_MEASURES, class_blind
+from attnguide.figures.phenomena import LIKE_MEASURES, class_blind, tells_apart
 from attnguide.figures.shown import ShownView
 from attnguide.figures.table_figure import Plot
 from attnguide.viz.style import signed
 
 
+@of_kind("share")
 def on_objects(rows: pd.DataFrame) -> pd.Series[float]:
     """Share of the mass on any object; the rest is the background's."""
     return 1 - mass_share("background")(rows)
 
 
+@of_kind("share")
 def objects_area(rows: pd.DataFrame) -> pd.Series[float]:
     """Share of the picture that all objects take."""
     return 1 - area("background")(rows)
@@ -48,17 +52,23 @@ class Fig04EncoderMechanism(MapFigure):
     competitors = 2
     measures = {MASS: on_objects, AREA: objects_area, DENSITY: density}
     claims = (
-        *class_blind("fig04", "absolute"),
-        *class_blind("fig04", "gae"),
-        mean("absolute", DENSITY, "absolute: objects have more of the mass than of the area",
-             id="fig04.density", above=1),
-        mean("absolute", MASS, "absolute: nine tenths of the mass lie on objects",
-             id="fig04.mass", above=0.9),
+        *class_blind("fig04", "absolute", section="4.3"),
+        *tells_apart("fig04", "gae", is_paper=True),
+        mean("absolute", DENSITY, "absolute lies on features of learned classes: share of the mass "
+             "on objects over their share of the area", id="fig04.density", above=1, section="4.3"),
+        mean("absolute", MASS, "absolute ignores the background: share of the mass on objects (the "
+             "bound is ours)", id="fig04.mass", above=0.9, section="4.3"),
     )  # fmt: skip
     plots = (
         Plot("Class-blindness", LIKE_MEASURES, "correlation of maps", (-1, 1), 0),
         Plot("Objects and background", (MASS, AREA)),
     )
+
+    def further(self, stored: Stored) -> list[str]:
+        """How much of the pictures the objects take."""
+        found = read_estimate(self.summary(stored), measure=AREA)
+        words = "where objects fill most of a picture, mass on them says little"
+        return [f"Objects take {found} of the area; {words}."] if found.n else []
 
     def note(self, view: ShownView, method: str, place: int) -> str:
         """Share of the mass on objects against their area; how like it the other map is."""

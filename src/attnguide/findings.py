@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from attnguide.viz.style import minus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +33,55 @@ def _no_rows() -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a line of claims.csv says in numbers.
+
+    As text "0.97 [0.94, 0.99], n = 160, bound > 0.5: holds".
+
+    Attributes:
+        value, interval, count, bound, verdict: The parts; empty where nothing is known.
+    """
+
+    value: str
+    interval: str
+    count: str
+    bound: str
+    verdict: str
+
+    def __str__(self) -> str:
+        number = f"{self.value} {self.interval}".strip()
+        return f"{', '.join(filter(None, (number, self.count, self.bound)))}: {self.verdict}"
+
+
+def judgement(line: Mapping[Any, Any]) -> Judgement:
+    """The number of a claim with its bound and verdict, as every reader sees it."""
+    ends = [float(line[name]) for name in ("value", "low", "high")]
+    places = decimals(ends)
+    value, low, high = (fixed(end, places) for end in ends)
+    bound, count = line["bound"], line["n"]
+    return Judgement(
+        "not known" if math.isnan(ends[0]) else value,
+        "" if any(map(math.isnan, ends)) else f"[{low}, {high}]",
+        "" if math.isnan(count) else f"n = {int(count)}",
+        "" if math.isnan(bound) else f"bound {line['side']} {minus(f'{bound:.3g}')}",
+        str(line["verdict"]),
+    )
+
+
+def decimals(values: Sequence[float]) -> int:
+    """Decimals that show the largest of these numbers to about three digits."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest >= 10 or largest == 0:
+        return 1
+    return 2 if largest >= 0.1 else 1 - math.floor(math.log10(largest))
+
+
+def fixed(value: float, places: int) -> str:
+    """A number with so many decimals."""
+    return minus(f"{value:.{places}f}")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ STUDIES = {
         {*list_methods()} - NEW - {"corrected_rollout"},
         {"dix": 4, "tis": 4, "vit_cx": 0, "attention_flow": 0},
     ),
-    "fig13_method_comparison": (SENSITIVE - {"gae_libra"}, {"vit_cx": 4, "tis": 4}),
+    "fig13_method_comparison": (SENSITIVE - {"gae_libra"}, {"vit_cx": 12, "tis": 12}),
     "sanity_checks": (
         SENSITIVE,
         {"dix": 2, "integrated_gradients": 4, "smoothgrad": 4, "vit_cx": 1, "tis": 1},

@@ -12,7 +12,7 @@ from tiny import pictures
 from attnguide import explain, perturb
 from attnguide.evaluation import scores
 from attnguide.evaluation.ranking import agreement, ranks, stability, table_of_means
-from attnguide.figures.claims import MethodComparison, Table, counted, judge, paired_tests
+from attnguide.figures.claims import MethodComparison, Table, counted, judge
 from attnguide.methods import get_method
 from attnguide.store.table import read
 
@@ -60,18 +60,6 @@ def test_a_ranking_without_noise_is_stable_and_one_of_noise_is_not():
     rng = np.random.default_rng(0)
     noise = rows_of({name: rng.normal(size=20) for name in "uvwxyz"})
     assert stability(noise, {"a": "more"})["tau"][0] < 0.8
-
-
-def test_several_rivals_are_corrected_together():
-    rng = np.random.default_rng(1)
-    base = rng.normal(size=40)
-    rows = rows_of({"x": base + 1, "same": base + rng.normal(0, 2, 40) + 1, "worse": base})
-    table = paired_tests(rows, "x", ["same", "worse", "absent"], scores_of("a"))
-    assert table["method"].tolist() == ["same", "worse"]
-    worse = table.set_index("method").loc["worse"]
-    assert worse["value"] == pytest.approx(1)
-    assert worse["p_holm"] == pytest.approx(2 * worse["p"])
-    assert worse["effect"] == 1
 
 
 def scores_of(name):

@@ -45,20 +45,31 @@ def forward(module, image, attention):
 def test_every_step_is_that_of_a_plain_loop(lr):
     vit = tiny(dtype=torch.float64)
     images, target = pictures(vit, 2), torch.tensor([3, 1])
-    got = descend(vit, images, target, lr=lr, steps=3)
+    other = torch.tensor([0, 4])
+    got = descend(vit, images, target, other, lr=lr, steps=3)
     assert got.logits.shape == (4, 2, 5)
+    assert got.other.shape == (2, 2, *vit.grid)
     for index in range(2):
         _, attention = forward(vit.module, images[index], None)
         for step in range(4):
             leaves = [a.clone().requires_grad_() for a in attention]
             logits, _ = forward(vit.module, images[index], leaves)
-            slope = torch.autograd.grad(logits[target[index]], leaves)
-            a, g = ([t.detach().numpy() for t in ts] for ts in (leaves, slope))
-            want = rollout_map(
-                a, g, WEIGHTS["complete"], vit.readout.double().numpy(), vit.num_prefix, vit.grid
+            slope, of_other = (
+                torch.autograd.grad(logits[each[index]], leaves, retain_graph=True)
+                for each in (target, other)
+            )
+            a, *gradients = ([t.detach().numpy() for t in ts] for ts in (leaves, slope, of_other))
+            readout = vit.readout.double().numpy()
+            want, wanted_of_other = (
+                torch.from_numpy(
+                    rollout_map(a, g, WEIGHTS["complete"], readout, vit.num_prefix, vit.grid)
+                )
+                for g in gradients
             )
             torch.testing.assert_close(got.logits[step, index], logits.detach())
-            torch.testing.assert_close(got.relevance[step, index], torch.from_numpy(want))
+            torch.testing.assert_close(got.relevance[step, index], want)
+            if step in (0, 3):
+                torch.testing.assert_close(got.other[step // 3, index], wanted_of_other)
             error = max(abs(row.sum() - 1) for m in a for head in m for row in head)
             assert got.row_error[step, index].item() == pytest.approx(error, abs=1e-12)
             below = np.mean([(m < 0).mean() for m in a])

@@ -22,13 +22,15 @@ def drawing(colour):
 
 CLAIMS = pd.DataFrame(
     [
-        ("tiny", "GAE is positive on both", 0.9833, 0.9512, 0.99, 120, "holds"),
-        ("tiny", "less on the other " + NASTY, -0.03, -0.041, -0.02, 120, "does not hold"),
-        ("big", "both signs are right", 11.62, -5.0, 18.14, 8, "inconclusive"),
-        ("big", "nothing was measured", np.nan, np.nan, np.nan, 0, "inconclusive"),
+        ("tiny", "ours", "GAE is positive on both", 0.9833, 0.9512, 0.99, 120, 0.5, ">", "holds"),
+        ("tiny", "paper", "less on the other " + NASTY, -0.03, -0.041, -0.02, 120, -0.05, "<",
+         "does not hold"),
+        ("big", "paper", "both signs are right", 11.62, -5.0, 18.14, 8, 0, ">", "inconclusive"),
+        ("big", "paper", "nothing was measured", np.nan, np.nan, np.nan, 0, 1 / 3, ">",
+         "inconclusive"),
     ],
-    columns=["model", "claim", "value", "low", "high", "n", "verdict"],
-)
+    columns=["model", "source", "claim", "value", "low", "high", "n", "bound", "side", "verdict"],
+)  # fmt: skip
 
 
 def png(size=(6, 4), colour="green"):

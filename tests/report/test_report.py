@@ -24,6 +24,7 @@ from report_example import (
     png,
 )
 
+from attnguide.findings import judgement
 from attnguide.report import page as pages
 from attnguide.report.index import RunRecord, index_page, read_run
 from attnguide.report.page import write_report
@@ -98,16 +99,16 @@ def test_files_of_the_run_are_linked(findings, tmp_path):
     assert {"2.5 kB", "0 files"} <= set(page.words)
 
 
-def test_claims_are_lines_with_number_interval_and_n(page):
+def test_claims_are_lines_with_number_interval_n_and_bound(page):
     badges = [a["class"] for t, a in page.tags if "badge" in a.get("class", "")]
     assert badges == ["badge holds", "badge fails", "badge open", "badge open"]
-    numbers = [(line.number, line.interval, line.count) for line in claim_lines(CLAIMS)]
-    assert numbers == [
-        ("0.98", "[0.95, 0.99]", "n = 120"),
-        ("−0.030", "[−0.041, −0.020]", "n = 120"),
-        ("11.6", "[−5.0, 18.1]", "n = 8"),
-        ("not known", "", "n = 0"),
+    assert [str(judgement(line)) for line in CLAIMS.to_dict("records")] == [
+        "0.98 [0.95, 0.99], n = 120, bound > 0.5: holds",
+        "−0.030 [−0.041, −0.020], n = 120, bound < −0.05: does not hold",
+        "11.6 [−5.0, 18.1], n = 8, bound > 0: inconclusive",
+        "not known, n = 0, bound > 0.333: inconclusive",
     ]
+    assert {", bound > 0.5", ", bound < −0.05", "(ours)"} <= set(page.words)
     assert {"0.98", "−0.030", "not known", ", n = 0"} <= set(page.words)
     assert any("Brackets hold the 95 % interval" in words for words in page.words)
     assert [line.model for line in claim_lines(CLAIMS[:2])] == ["", ""]

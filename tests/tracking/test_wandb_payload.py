@@ -33,9 +33,9 @@ ROWS = pd.DataFrame(
     columns=["image_id", "method", "order", "fraction", "correct", "probability"],
 )
 CLAIMS = pd.DataFrame(
-    [("tiny", "fig.right", "right of 4.5", 0.5, 0.25, 0.75, 12, "holds"),
-     ("tiny", "left", "left/right", -1.0, -2.0, 1.0, 12, "inconclusive")],
-    columns=["model", "id", "claim", "value", "low", "high", "n", "verdict"],
+    [("tiny", "fig.right", "right of 4.5", 0.5, 0.25, 0.75, 12, 0.2, ">", "holds"),
+     ("tiny", "left", "left/right", -1.0, -2.0, 1.0, 12, 0, "<", "inconclusive")],
+    columns=["model", "id", "claim", "value", "low", "high", "n", "bound", "side", "verdict"],
 )  # fmt: skip
 
 
@@ -141,5 +141,6 @@ def test_runs_have_names_and_notes_for_people():
     assert payload.display_name({"experiment": "x" * 200}) == "x" * 128
     told = Findings(Figure(), SUMMARY, "", (), title="Fig", claim="It is.", claims=CLAIMS)
     assert payload.notes(told).splitlines() == [
-        "Fig", "It is.", "- holds: right of 4.5 (tiny)", "- inconclusive: left/right (tiny)",
+        "Fig", "It is.", "- right of 4.5 (tiny): 0.50 [0.25, 0.75], n = 12, bound > 0.2: holds",
+        "- left/right (tiny): −1.00 [−2.00, 1.00], n = 12, bound < 0: inconclusive",
     ]  # fmt: skip

@@ -29,44 +29,65 @@ def transfer_rows(
     """One row per picture and step.
 
     `share_target` and `share_other` are the signed mass on an object over the mass of the whole
-    map, in [-1, 1]; `like_own` is the correlation of the first map with the model's own.
+    map, in [-1, 1]; `like_own` is the correlation of the first map with the model's own. At the
+    first and the last step the map of the other class's logit is measured too: `others_share` is
+    its signed share on the other object, `overlap` its correlation with the target's map.
 
     Args:
         vit: Names the classes.
         views: With two targets each: the one that is descended, and the other.
         shown: Of each view; rows of those that are hold the map too.
-        found: Of these views.
+        found: Of these views, with the maps of the other class.
         own: The complete correction of the model as it is.
         lr: Learning rate of the descent.
     """
+    assert found.other is not None
+    maps, others = found.relevance.cpu(), found.other.cpu()
+    last = len(maps) - 1
     rows = []
     for index, view in enumerate(views):
         target, other = view.targets[:2]
-        like = correlation(found.relevance[0, index].cpu(), own.relevance[index].cpu())
+        where = regions(view.objects, 0)
+        like = correlation(maps[0, index], own.relevance[index].cpu())
         for step, logits in enumerate(found.logits[:, index].cpu()):
-            mass = relevance_by_region(found.relevance[step, index].cpu(), regions(view.objects, 0))
-            size = (mass["positive"] + mass["negative"]) or np.nan
-            kept = found.relevance[step, index] if shown[index] else None
-            rows.append(
-                row_of(vit, view, target, relevance=kept)
-                | {
-                    "step": step,
-                    "regions": view.regions,
-                    "other": other,
-                    "other_name": vit.class_names[other],
-                    "logit_target": float(logits[target]),
-                    "logit_other": float(logits[other]),
-                    "prediction": int(logits.argmax()),
-                    "share_target": (mass["positive_target"] - mass["negative_target"]) / size,
-                    "share_other": (mass["positive_other"] - mass["negative_other"]) / size,
-                    "row_error": float(found.row_error[step, index]),
-                    "negative_entries": float(found.negative[step, index]),
-                    "like_own": like,
-                    "lr": lr,
-                    "view": f"{lr:g}-{step}",
-                }
-            )
+            relevance = maps[step, index]
+            kept = relevance if shown[index] else None
+            on_target, on_other = _signed_shares(relevance, where)
+            row = row_of(vit, view, target, relevance=kept) | {
+                "step": step,
+                "regions": view.regions,
+                "other": other,
+                "other_name": vit.class_names[other],
+                "logit_target": float(logits[target]),
+                "logit_other": float(logits[other]),
+                "prediction": int(logits.argmax()),
+                "share_target": on_target,
+                "share_other": on_other,
+                "others_share": np.nan,
+                "overlap": np.nan,
+                "row_error": float(found.row_error[step, index]),
+                "negative_entries": float(found.negative[step, index]),
+                "like_own": like,
+                "lr": lr,
+                "view": f"{lr:g}-{step}",
+            }
+            if step in (0, last):
+                of_other = others[int(step == last), index]
+                row["others_share"] = _signed_shares(of_other, where)[1]
+                row["overlap"] = correlation(of_other, relevance)
+            rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _signed_shares(relevance: Tensor, where: dict[str, np.ndarray]) -> tuple[float, float]:
+    """Signed mass on the target and on the other object, over the mass of the whole map."""
+    mass = relevance_by_region(relevance, where)
+    size = (mass["positive"] + mass["negative"]) or np.nan
+    target, other = (
+        (mass[f"positive_{region}"] - mass[f"negative_{region}"]) / size
+        for region in ("target", "other")
+    )
+    return target, other
 
 
 def crossed(rows: pd.DataFrame) -> pd.Series[float]:
@@ -84,37 +105,54 @@ def crossed(rows: pd.DataFrame) -> pd.Series[float]:
 
 
 def last_steps(rows: pd.DataFrame) -> pd.DataFrame:
-    """The last step of every picture and rate, with what has changed since the first."""
+    """The last step of every picture and rate, with what has changed since the first.
+
+    And with what has changed at the flip: the first step at which the other's logit exceeds the
+    target's; NaN for pictures where it does from the start, or at no step.
+    """
     rows = rows.assign(crossed=crossed(rows))
-    last, first = rows["step"] == rows["step"].max(), rows["step"] == 0
     key = pd.MultiIndex.from_frame(rows[DESCENT])
-    start = rows[first].set_index(DESCENT).reindex(key).set_axis(rows.index)
-    change = {
-        f"{what}_change": rows[what] - start[what]
-        for what in ("logit_target", "logit_other", "share_target", "share_other")
-    }
-    at = rows["step"].where(rows["crossed"] == 1).groupby([rows[name] for name in DESCENT])
-    return rows.assign(
-        at=at.transform("min"),
-        begins=(start["share_target"] > start["share_other"]).astype(float),
-        is_other=(rows["prediction"] == rows["other"]).astype(float),
-        lr=rows["lr"].map("{:g}".format),
+    ahead = rows["logit_other"] > rows["logit_target"]
+    flip = rows["step"].where(ahead).groupby([rows[name] for name in DESCENT]).transform("min")
+    start = rows[rows["step"] == 0].set_index(DESCENT)
+    at_flip = rows[(rows["step"] == flip) & (flip > 0)].set_index(DESCENT)
+    change = {}
+    for what in ("logit_target", "logit_other", "share_target", "share_other"):
+        before = start[what].reindex(key).to_numpy()
+        change[f"{what}_change"] = rows[what] - before
+        change[f"{what}_flip"] = at_flip[what].reindex(key).to_numpy() - before
+    steps = rows["step"].where(rows["crossed"] == 1)
+    begins = (start["share_target"] > start["share_other"]).astype(float)
+    rows = rows.assign(
         **change,
-    )[last]
+        at=steps.groupby([rows[name] for name in DESCENT]).transform("min"),
+        begins=begins.reindex(key).to_numpy(),
+        flips=(flip > 0).astype(float).where(flip != 0),
+        crossed_flip=at_flip["crossed"].reindex(key).to_numpy(),
+        is_other=(rows["prediction"] == rows["other"]).astype(float),
+        others_stays=(rows["others_share"] > 0).astype(float).where(rows["others_share"].notna()),
+    )
+    return rows[rows["step"] == rows["step"].max()].assign(lr=rows["lr"].map("{:g}".format))
 
 
 MEASURES = {
     "begins on the target": column("begins", "answers"),
     "crossed, of those that begin there": column("crossed", "answers"),
-    "step of crossing": column("at", "mean"),
-    "change of the target's logit": column("logit_target_change", "mean"),
-    "change of the other's logit": column("logit_other_change", "mean"),
-    "change of the target's share": column("share_target_change", "mean"),
-    "change of the other's share": column("share_other_change", "mean"),
+    "step of crossing": column("at"),
+    "change of the target's logit": column("logit_target_change"),
+    "change of the other's logit": column("logit_other_change"),
+    "change of the target's share": column("share_target_change"),
+    "change of the other's share": column("share_other_change"),
+    "decision flips": column("flips", "answers"),
+    "crossed, of those that begin there, at the flip": column("crossed_flip", "answers"),
+    "change of the target's share, at the flip": column("share_target_flip"),
+    "change of the other's share, at the flip": column("share_other_flip"),
     "top-1 is the other": column("is_other", "answers"),
+    "the other's map is net positive on the other": column("others_stays", "answers"),
+    "correlation of the maps of both classes": column("overlap"),
     "largest row-sum error": column("row_error"),
-    "share of entries below 0": column("negative_entries"),
-    "correlation of the first map with the model's own": column("like_own", "mean"),
+    "share of entries below 0": column("negative_entries", "share"),
+    "correlation of the first map with the model's own": column("like_own"),
 }
 
 

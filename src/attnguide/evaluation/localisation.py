@@ -21,6 +21,7 @@ from attnguide.evaluation.statistics import of_kind
 from attnguide.evaluation.statistics import summarise as summarise
 
 REGIONS = ("target", "other", "background", "own", "guide")
+EMPTY = 1e-6  # area of a region that rounding alone has left
 LIKE = {"runner-up": "like the runner-up's map", "absent": "like a random other class's map"}
 
 
@@ -78,44 +79,44 @@ def correlation(
 
 
 def positive_share(region: str) -> Measure:
-    """Share of the positive mass that lies in a region, in [0, 1]."""
-    return lambda rows: _ratio(rows[f"positive_{region}"], rows["positive"])
+    """Share of the positive mass that lies in a region, in [0, 1]; NaN where it is empty."""
+    return _share(region, [f"positive_{region}"], ["positive"])
 
 
 def negative_share(region: str) -> Measure:
-    """Share of the negative mass that lies in a region, in [0, 1]."""
-    return lambda rows: _ratio(rows[f"negative_{region}"], rows["negative"])
+    """Share of the negative mass that lies in a region, in [0, 1]; NaN where it is empty."""
+    return _share(region, [f"negative_{region}"], ["negative"])
 
 
 def mass_share(region: str) -> Measure:
-    """Share of the mass of either sign that lies in a region, in [0, 1]."""
-    return lambda rows: _ratio(_mass(rows, region), _mass(rows))
+    """Share of the mass of either sign that lies in a region, in [0, 1]; NaN where it is empty."""
+    return _share(region, [f"positive_{region}", f"negative_{region}"], ["positive", "negative"])
 
 
 def positive_within(region: str) -> Measure:
     """Share of a region's mass that is positive: 1 where all of it is red, 0 where it is blue."""
-    return lambda rows: _ratio(rows[f"positive_{region}"], _mass(rows, region))
+    return _share(region, [f"positive_{region}"], [f"positive_{region}", f"negative_{region}"])
 
 
 def area(region: str) -> Measure:
     """Share of the picture that a region takes: what a map without knowledge would give it."""
-    return lambda rows: rows[f"area_{region}"]
+    return of_kind("share")(lambda rows: rows[f"area_{region}"])
 
 
 def net_positive(region: str) -> Measure:
     """1 where the signed mass of a region is positive, 0 where not, NaN where it is empty."""
-    return of_kind("answers")(lambda rows: _if_there(_net(rows, region) > 0, rows, region))
+    return of_kind("answers")(lambda rows: _larger(rows, "positive", "negative", region))
 
 
 def net_negative(region: str) -> Measure:
     """1 where the signed mass of a region is negative, 0 where not, NaN where it is empty."""
-    return of_kind("answers")(lambda rows: _if_there(_net(rows, region) < 0, rows, region))
+    return of_kind("answers")(lambda rows: _larger(rows, "negative", "positive", region))
 
 
 @of_kind("answers")
 def all_net_positive(rows: pd.DataFrame) -> pd.Series[float]:
     """1 where the signed mass of the whole map is positive, 0 where it is not."""
-    return (rows["positive"] > rows["negative"]).astype(float)
+    return _larger(rows, "positive", "negative")
 
 
 @of_kind("answers")
@@ -130,16 +131,19 @@ def both_signs(rows: pd.DataFrame) -> pd.Series[float]:
     return net_positive("target")(rows) * net_negative("other")(rows)
 
 
+@of_kind("share")
 def grid_pointing(rows: pd.DataFrame) -> pd.Series[float]:
     """Share of the positive mass in the target's cell of a grid; 0 where there is none.
 
-    NaN for pictures that are no grids. Chance is the share of a cell.
+    NaN for pictures that are no grids, and for maps of NaN. Chance is the share of a cell.
 
     Source: Böhle, Fritz, Schiele, CVPR 2021.
     """
-    return positive_share("target")(rows).fillna(0.0).where(rows["regions"] == "cells")
+    known = (rows["regions"] == "cells") & rows["positive"].notna()
+    return positive_share("target")(rows).fillna(0.0).where(known)
 
 
+@of_kind("share")
 def guided_share(rows: pd.DataFrame) -> pd.Series[float]:
     """Share of the mass that is positive in the picture's part or negative in the guide's.
 
@@ -148,18 +152,15 @@ def guided_share(rows: pd.DataFrame) -> pd.Series[float]:
     return _ratio(rows["positive_own"] + rows["negative_guide"], _mass(rows))
 
 
-def column(name: str, kind: Literal["answers", "mean"] | None = None) -> Measure:
-    """The values of a column: answers, any numbers, or shares."""
-
-    def values(rows: pd.DataFrame) -> pd.Series[float]:
-        return rows[name].astype(float)
-
-    return of_kind(kind)(values) if kind else values
+def column(name: str, kind: Literal["answers", "share", "mean"] = "mean") -> Measure:
+    """The values of a column: answers, shares, or any numbers."""
+    return of_kind(kind)(lambda rows: rows[name].astype(float))
 
 
 def net_share(region: str) -> Measure:
     """Signed mass on a region over the mass of the whole map, in [-1, 1]."""
-    return lambda rows: _ratio(_net(rows, region), _mass(rows))
+    positive, negative = f"positive_{region}", f"negative_{region}"
+    return lambda rows: _ratio(rows[positive] - rows[negative], _mass(rows))
 
 
 def like(role: str) -> Measure:
@@ -173,23 +174,34 @@ def on_target(measure: Measure) -> Measure:
     def values(rows: pd.DataFrame) -> pd.Series[float]:
         return measure(rows).where(rows["role"] == "target")
 
-    kind = getattr(measure, "kind", None)
-    return of_kind(kind)(values) if kind else values
+    return of_kind(getattr(measure, "kind", "mean"))(values)
+
+
+def _share(region: str, part: Sequence[str], whole: Sequence[str]) -> Measure:
+    """Mass of some columns over that of others; NaN without mass, or where the region is empty."""
+
+    @of_kind("share")
+    def values(rows: pd.DataFrame) -> pd.Series[float]:
+        found = _ratio(rows[list(part)].sum(axis=1), rows[list(whole)].sum(axis=1))
+        return found.where(rows[f"area_{region}"] > EMPTY)
+
+    return values
 
 
 def _ratio(part: pd.Series[float], whole: pd.Series[float]) -> pd.Series[float]:
     return part / whole.where(whole > 0)
 
 
-def _mass(rows: pd.DataFrame, region: str = "") -> pd.Series[float]:
-    """Of either sign; of the whole map, or in a region."""
+def _mass(rows: pd.DataFrame) -> pd.Series[float]:
+    """Of either sign, of the whole map."""
+    return rows["positive"] + rows["negative"]
+
+
+def _larger(rows: pd.DataFrame, one: str, other: str, region: str = "") -> pd.Series[float]:
+    """1 where there is more mass of one sign than of the other, NaN where a map is NaN."""
     end = f"_{region}" if region else ""
-    return rows[f"positive{end}"] + rows[f"negative{end}"]
-
-
-def _net(rows: pd.DataFrame, region: str) -> pd.Series[float]:
-    return rows[f"positive_{region}"] - rows[f"negative_{region}"]
-
-
-def _if_there(answer: pd.Series[bool], rows: pd.DataFrame, region: str) -> pd.Series[float]:
-    return answer.astype(float).where(rows[f"area_{region}"] > 0)
+    more, less = rows[f"{one}{end}"], rows[f"{other}{end}"]
+    known = more.notna() & less.notna()
+    if region:
+        known &= rows[f"area_{region}"] > EMPTY
+    return (more > less).astype(float).where(known)

@@ -1,8 +1,18 @@
-"""Means with their 95 % intervals, verdicts, and the tables made of them.
+"""Means with their 95 % intervals, p values, verdicts, and the tables made of them.
 
-Shares of yes/no answers have Wilson's interval; other means have a percentile bootstrap over
-independent units, from a seed: the same table gives the same numbers. A unit is an image, or all
-the images that are made of the same pictures. Missing evidence is never a verdict.
+The kind of a measure is declared with it (`of_kind`) and decides its interval:
+
+| kind | interval |
+|---|---|
+| answers (yes or no) | Wilson's, for as many trials as there are independent units |
+| differences of answers | both shares' Wilson intervals, added in squares |
+| share, share difference, mean | bootstrap over independent units, from a seed |
+
+A unit is an image, or all the images that are made of the same pictures. Fewer than 5 units have no
+interval. The bootstrap is studentised below 30 units, where percentiles are too narrow. In 2,000
+samples of 10, 12 and 24 units its intervals contained the mean of normal values in 96, 94 and 95 %,
+of lognormal ones in 91, 90 and 91 % (percentiles: 91, 90, 93 % and 82, 81, 86 %).
+A p value is read off the interval, so that they never disagree. Missing evidence is no verdict.
 """
 
 from __future__ import annotations
@@ -10,29 +20,39 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, floor, nan, sqrt
+from math import ceil, floor, isnan, nan, sqrt
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest, rankdata, wilcoxon
+from scipy.optimize import brentq
+from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from attnguide.errors import InputTypeError
 
 HOLDS, DOES_NOT_HOLD, INCONCLUSIVE = "holds", "does not hold", "inconclusive"
-MIN_IMAGES = 10
+MIN_IMAGES = 10  # of a verdict
+MIN_UNITS, MANY_UNITS = 5, 30  # of an interval; of one by percentiles
+SIGNIFICANT = 0.05
 RESAMPLES = 2000
+NORMAL_95 = 1.959963984540054  # of a normal distribution, 95 % lie within
 
 Measure = Callable[[pd.DataFrame], "pd.Series[float]"]  # a value per row; `of_kind` says what
-Kind = Literal["answers", "differences", "mean"]
+Kind = Literal["answers", "differences", "share", "share difference", "mean"]
+DIFFERENCE_OF: Mapping[Kind, Kind] = {
+    "answers": "differences", "share": "share difference", "mean": "mean",
+}  # fmt: skip
+LIMITS = {"share": (0.0, 1.0), "share difference": (-1.0, 1.0)}  # no mean lies beyond
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A mean with its 95 % interval; `n` counts independent units.
 
-    As text "0.92 [0.88, 0.95], n = 100"; a format sets the numbers, as in `f"{gap:+.1f}"`.
+    As text "0.92 [0.88, 0.95], n = 100"; a format sets the numbers, as in `f"{gap:+.1f}"`. The ends
+    are NaN where there are too few units for an interval.
     """
 
     value: float
@@ -47,12 +67,32 @@ class Estimate:
         if not self.n:
             return "not known"
         value, low, high = (format(v, spec or ".2f") for v in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}], n = {self.n}"
+        interval = "" if isnan(self.low) else f" [{low}, {high}]"
+        return f"{value}{interval}, n = {self.n}"
 
     @property
     def signed(self) -> str:
         """As text with signs, for differences."""
         return format(self, "+.2f")
+
+    def p(self, bound: float) -> float:
+        """Two-sided p value of the mean being `bound`; NaN without an interval.
+
+        It is that of a t distribution with n - 1 degrees of freedom whose scale makes it 0.05 at
+        the interval's end: below 0.05 exactly where the interval leaves the bound out, and of the
+        interval's own procedure, whichever that is.
+
+        Source: Altman, Bland, BMJ 2011;343:d2304.
+        Differs: each side of the interval has its own scale, and t takes the place of the normal
+        distribution, whose tails are too thin for few units.
+        """
+        reach = self.value - self.low if bound < self.value else self.high - self.value
+        if isnan(reach):
+            return nan
+        if not reach:
+            return float(bound == self.value)
+        scale = student.isf(SIGNIFICANT / 2, self.n - 1) / reach
+        return float(2 * student.sf(scale * abs(self.value - bound), self.n - 1))
 
     def verdict(self, *, above: float | None = None, below: float | None = None) -> str:
         """Whether the mean lies above (or below) a bound: `HOLDS`, `DOES_NOT_HOLD`, or neither.
@@ -82,7 +122,7 @@ def estimate(
     units: pd.Series[str] | None = None,
     seed: int = 0,
     *,
-    kind: Kind | None = None,
+    kind: Kind = "mean",
     yes: float = 1.0,
 ) -> Estimate:
     """Mean over images with its interval; images without a value (NaN) are left out.
@@ -91,16 +131,13 @@ def estimate(
         values: One per image, indexed by the image.
         units: Of each image, indexed alike; missing or "" for an image that stands for itself.
         seed: Of the bootstrap.
-        kind: "answers" (each 0 or 1, or an image's mean of such), "differences" of answers (-1 to
-            1), "mean" of anything else. By default what the values are; say it where values are
-            means over an image's rows.
+        kind: As the head of this file says: "answers" are 0 or 1, or an image's mean of such.
         yes: What an answer counts: 1, or 100 for percent.
 
     Returns:
-        `n` is the number of units. Answers have Wilson's interval for n trials; where their mean
-        is no whole number of successes, the lower bound belongs to the next lower number and the
-        upper bound to the next higher. Differences combine the intervals of gains and of losses.
-        Other means have a percentile bootstrap that draws units with all their images.
+        `n` is the number of units. Where the mean of answers is no whole number of successes, the
+        lower bound belongs to the next lower number and the upper bound to the next higher. The
+        bootstrap draws units with all their images.
     """
     values = values.dropna()
     if values.empty:
@@ -108,11 +145,14 @@ def estimate(
     array = np.asarray(values, dtype=np.float64)
     codes = _codes(values.index, units)
     n, value = int(codes.max()) + 1, float(array.mean())
-    kind = kind or kind_of(values / yes)
-    if kind == "mean":
-        return Estimate(value, *_bootstrap(array, codes, seed), n)
-    low, high = wilson(value / yes, n) if kind == "answers" else _square_and_add(array / yes, n)
-    return Estimate(value, yes * low, yes * high, n)
+    if n < MIN_UNITS:
+        return Estimate(value, nan, nan, n)
+    if kind in ("answers", "differences"):
+        ends = wilson(value / yes, n) if kind == "answers" else _square_and_add(array / yes, n)
+        return Estimate(value, yes * ends[0], yes * ends[1], n)
+    low, high = _bootstrap(array, codes, seed)
+    least, most = LIMITS.get(kind, (-np.inf, np.inf))
+    return Estimate(value, max(low, least), min(high, most), n)
 
 
 def estimate_curve(
@@ -120,31 +160,21 @@ def estimate_curve(
     units: pd.Series[str] | None = None,
     seed: int = 0,
     *,
-    kind: Kind | None = None,
+    kind: Kind = "mean",
     yes: float = 1.0,
 ) -> pd.DataFrame:
     """`estimate` at each step of curves: a line per column of `values` (images, steps).
 
     Columns are value, ci_low, ci_high and n. Bands hold for each step alone.
     """
-    kind = kind or kind_of(pd.Series(values.to_numpy(float).ravel()) / yes)
     found = [estimate(values[x], units, seed, kind=kind, yes=yes) for x in values.columns]
     return pd.DataFrame([each.as_row() for each in found], index=values.columns)
 
 
-def kind_of(values: pd.Series[float]) -> Kind:
-    """What these values are: answers, differences of answers, or anything else."""
-    known = values.dropna()
-    if known.isin([0, 1]).all():
-        return "answers"
-    return "differences" if known.isin([-1, 0, 1]).all() else "mean"
+def of_kind(kind: Literal["answers", "share", "mean"]) -> Callable[[Measure], Measure]:
+    """Declare of a measure that its values are answers (0 or 1), shares in [0, 1], or any numbers.
 
-
-def of_kind(kind: Literal["answers", "mean"]) -> Callable[[Measure], Measure]:
-    """Declare of a measure that its values are answers, 0 or 1, or any numbers.
-
-    A measure without it is a share in [0, 1]: the mean of a share that is 0 or 1 in every row has
-    the interval of answers, since a bootstrap of equal values has none.
+    A measure without it has any numbers, even if all of them happen to be 0 or 1.
     """
 
     def declare(measure: Measure) -> Measure:
@@ -184,9 +214,9 @@ def paired_difference(
     """Mean difference of a measure, first minus second, over the images that both have."""
     first, second = measured_rows(first), measured_rows(second)
     (own, kind), (other, other_kind) = per_image(first, measure), per_image(second, measure)
-    answers = kind == other_kind == "answers"
     units = units_of(pd.concat([first, second]))
-    return estimate(own - other, units, seed, kind="differences" if answers else "mean")
+    gap: Kind = DIFFERENCE_OF[kind] if kind == other_kind else "mean"
+    return estimate(own - other, units, seed, kind=gap)
 
 
 def read_estimate(table: pd.DataFrame, mean: str = "value", /, **where: object) -> Estimate:
@@ -212,31 +242,10 @@ def units_of(rows: pd.DataFrame) -> pd.Series[str] | None:
     return rows.groupby("image_id")["unit"].first() if "unit" in rows else None
 
 
-def unit_means(values: pd.Series[float], units: pd.Series[str] | None) -> NDArray[np.float64]:
-    """Mean over the images of each unit, for tests that need independent values."""
-    values = values.dropna()
-    codes = _codes(values.index, units)
-    return np.bincount(codes, np.asarray(values, dtype=np.float64)) / np.bincount(codes)
-
-
 def per_image(rows: pd.DataFrame, measure: Measure) -> tuple[pd.Series[float], Kind]:
-    """Mean of a measure over the rows of each image that have it, and what a row's value is."""
-    values = measure(rows)
-    means: pd.Series[float] = values.groupby(rows["image_id"]).mean().dropna()
-    return means, getattr(measure, "kind", None) or kind_of(values)
-
-
-def signed_rank(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """Wilcoxon's two-sided p, and the matched-pairs rank-biserial correlation, in [-1, 1].
-
-    The latter is the ranks' share that is positive minus the share that is negative. Zero
-    differences are left out of both; if nothing is left, p is 1 and the effect 0.
-    """
-    kept = differences[differences != 0]
-    if not len(kept):
-        return 1.0, 0.0
-    ranks = rankdata(np.abs(kept))
-    return float(wilcoxon(kept).pvalue), float((ranks * np.sign(kept)).sum() / ranks.sum())
+    """Mean of a measure over the rows of each image that have it, and its kind."""
+    means: pd.Series[float] = measure(rows).groupby(rows["image_id"]).mean().dropna()
+    return means, getattr(measure, "kind", "mean")
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
@@ -292,14 +301,59 @@ def _square_and_add(values: NDArray[np.float64], n: int) -> tuple[float, float]:
     )
 
 
+def newcombe(area: float, first: int, second: int) -> tuple[float, float]:
+    """Interval of an area under the ROC curve, of `first` cases and `second` controls.
+
+    Never of zero width: an area of 1 among few is not certain. Each end is the area whose own
+    standard error puts the measured one at its limit, as Wilson's ends are.
+
+    Source: Newcombe, Statistics in Medicine 2006;25:559-573, method 5.
+    """
+    half = (first + second) / 2 - 1
+    z = NORMAL_95
+
+    def miss(true: float) -> float:
+        """Squared distance from the measured area, less what chance allows."""
+        cases = half * (1 - true) / (2 - true) + half * true / (1 + true)
+        return (area - true) ** 2 - z * z * true * (1 - true) * (1 + cases) / (first * second)
+
+    inside = 1e-12  # 0 and 1 themselves have no error, and would always be an end
+    low = brentq(miss, 0, min(area, 1 - inside)) if area > 0 else 0.0
+    high = brentq(miss, max(area, inside), 1) if area < 1 else 1.0
+    return float(low), float(high)
+
+
 def _bootstrap(
     values: NDArray[np.float64], codes: NDArray[np.intp], seed: int
 ) -> tuple[float, float]:
-    """Percentile interval of the mean, drawing units."""
+    """Interval of the mean, drawing units: studentised below `MANY_UNITS`, else by percentiles.
+
+    Studentised: in every draw the distance of its mean from the sample's is divided by its own
+    standard error, so that draws of little spread count as uncertain. That error is the
+    linearised one of a ratio of sums, since units hold several images. A draw of one unit again
+    and again has no spread; it gets the sample's error.
+
+    Source: Efron, Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5.
+    """
     n = int(codes.max()) + 1
     draws = _draws(n, seed)
     sums, counts = np.bincount(codes, values), np.bincount(codes).astype(np.float64)
-    return middle_95((draws @ sums.reshape(n, 1) / (draws @ counts.reshape(n, 1)))[:, 0])
+    mean = sums.sum() / counts.sum()
+    rest = sums - mean * counts
+    if n >= MANY_UNITS:
+        low, high = middle_95((draws @ rest) / (draws @ counts))
+        return mean + low, mean + high
+    moments = np.stack([rest, counts, rest**2, rest * counts, counts**2], 1)
+    of_all = np.vstack([moments.sum(0), draws @ moments])  # the sample itself first
+    total, size, square, mixed, sizes = of_all.T
+    away = total / size
+    spread = np.maximum(square - 2 * away * mixed + away**2 * sizes, 0)
+    error = np.sqrt(spread * n / (n - 1)) / size
+    error[error <= 1e-9 * error[0]] = error[0]
+    if error[0] <= 1e-12 * abs(mean):  # all alike
+        return mean, mean
+    low, high = middle_95(away[1:] / error[1:])
+    return mean - high * error[0], mean - low * error[0]
 
 
 @lru_cache(maxsize=2)  # a table asks for the same draws a hundred times

@@ -1,4 +1,9 @@
-"""Claims: a sentence, the estimate that decides it, and its bound; verdicts are data."""
+"""Claims: a sentence, the estimate that decides it, and its bound; verdicts are data.
+
+A claim of the paper says what the paper says: where it holds, the paper is right. A claim of ours
+is marked as ours. `judge` makes the lines of claims.csv: the estimate of every claim, the p values
+of claims that answer one question corrected together (Holm), then what follows from several.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,8 @@ from attnguide.evaluation.statistics import (
     DOES_NOT_HOLD,
     HOLDS,
     INCONCLUSIVE,
+    MIN_IMAGES,
+    SIGNIFICANT,
     Estimate,
     Measure,
     estimate,
@@ -21,16 +28,14 @@ from attnguide.evaluation.statistics import (
     measured_rows,
     paired_difference,
     per_image,
-    signed_rank,
-    unit_means,
     units_of,
 )
-from attnguide.findings import CLAIM_COLUMNS
+from attnguide.findings import CLAIM_COLUMNS, judgement
 from attnguide.viz.style import method_label
 
 VERDICTS = (HOLDS, DOES_NOT_HOLD, INCONCLUSIVE)
-SIGNIFICANT = 0.05  # p after Holm
 NAMED = ("lr",)  # columns whose values need their name
+OTHER_SIDE = {">": "<", "<": ">"}
 Line = dict[str, Any]  # of claims.csv
 
 
@@ -70,6 +75,11 @@ class Table:
         """Mean paired difference, first minus second, over the pictures of both."""
         return paired_difference(self.of(first), self.of(second), self.measures[measure], self.seed)
 
+    def named(self, claim: str) -> str:
+        """Id of a claim's line: the claim's, and what names the group."""
+        group = self.suffix if self.group is None else self.group
+        return f"{claim}.{slug(group)}" if group else claim
+
 
 Ask = Callable[[Table], Estimate]
 
@@ -84,9 +94,11 @@ class Claim:
         estimate: Table to estimate.
         above, below: The bound; one of them.
         methods: Methods that must have been run; otherwise nothing is claimed.
-        about: Whom `Only` and `Best` name, such as a method.
-        source: "paper" or "ours".
+        about: Whom `Only` names, such as a method.
+        source: "paper", whose claim is written as the paper says it, or "ours".
         section: Of the paper.
+        family: Claims with this word answer one question, and are corrected together for each model
+            and group; empty for a claim that is a question of its own.
     """
 
     id: str
@@ -98,32 +110,33 @@ class Claim:
     about: str = ""
     source: str = "paper"
     section: str = ""
+    family: str = ""
 
     def lines(self, model: str, table: Table) -> list[Line]:
-        """One line; none for methods that were not run, or what the rows do not hold."""
+        """One line, not yet corrected; none where a method was not run or nothing was measured."""
         found = self.estimate(table) if table.has(self.methods) else None
-        return [self.line(model, table, found)] if found is not None and found.n else []
-
-    def line(self, model: str, table: Table, found: Estimate, **more: Any) -> Line:
-        """The claim with its number; `more` replaces columns, such as the verdict."""
-        group = table.suffix if table.group is None else table.group
-        values = {
+        if found is None or not found.n:
+            return []
+        bound, side = (self.below, "<") if self.above is None else (self.above, ">")
+        assert bound is not None
+        line = {
             "model": model,
-            "id": f"{self.id}.{slug(group)}" if group else self.id,
+            "id": table.named(self.id),
             "source": self.source,
             "section": self.section,
             "claim": f"{self.sentence} ({table.suffix})" if table.suffix else self.sentence,
             "value": found.value,
             "low": found.low,
             "high": found.high,
-            "bound": self.below if self.above is None else self.above,
-            "side": "below" if self.above is None else "above",
+            "bound": bound,
+            "side": side,
             "n": found.n,
-            "p": nan,
+            "p": found.p(bound),
             "p_holm": nan,
             "verdict": found.verdict(above=self.above, below=self.below),
+            "family": self.family or self.id,
         }
-        return values | more
+        return [line]
 
     def where(self, column: str, value: object) -> Claim:
         """The same claim about the rows alone that have this value."""
@@ -144,43 +157,31 @@ def gap(first: str, second: str, measure: str) -> Ask:
     return lambda table: table.gap(first, second, measure)
 
 
-def mean(
-    method: str,
-    measure: str,
-    sentence: str,
-    *,
-    id: str = "",
-    above: float | None = None,
-    below: float | None = None,
-) -> Claim:
+def mean(method: str, measure: str, sentence: str, *, id: str = "", **more: Any) -> Claim:
     """A claim about one method: `mean("complete", "both signs right", "...", above=0.5)`.
 
-    Without an id, it is that of measure and method.
+    Without an id, it is that of measure and method; `more` are fields of `Claim`.
     """
     name = id or f"{slug(measure)}.{method}"
-    about = method_label(method)
-    return Claim(name, sentence, at(method, measure), above, below, (method,), about)
+    words = {"methods": (method,), "about": method_label(method)} | more
+    return Claim(name, sentence, at(method, measure), **words)
 
 
 def difference(
-    first: str,
-    second: str,
-    measure: str,
-    sentence: str,
-    *,
-    id: str = "",
-    above: float | None = None,
-    below: float | None = None,
+    first: str, second: str, measure: str, sentence: str, *, id: str = "", **more: Any
 ) -> Claim:
-    """A claim about two methods on the same pictures; ids as in `mean`."""
+    """A claim about two methods on the same pictures; ids and `more` as in `mean`."""
     name = id or f"{slug(measure)}.{first}_minus_{second}"
-    about = method_label(second)
-    return Claim(name, sentence, gap(first, second, measure), above, below, (first, second), about)
+    words = {"methods": (first, second), "about": method_label(second)} | more
+    return Claim(name, sentence, gap(first, second, measure), **words)
 
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """One method against all others on one measure: claims that are corrected together (Holm).
+    """One method against all others on one measure: a family of claims of ours.
+
+    Where the other method is compared with this one too, the pair is judged once: by whichever
+    comparison comes first.
 
     Attributes:
         id: Ends in "<first>_minus_<other>" in the lines.
@@ -199,125 +200,108 @@ class MethodComparison:
     where: str = ""
 
     def lines(self, model: str, table: Table) -> list[Line]:
-        """A line per other method: a difference must be significant after Holm too."""
+        """A line per other method."""
         if not table.has([self.first]):
             return []
         rows = table.rows[table.rows["part"] == self.where] if self.where else table.rows
-        others = [name for name in dict.fromkeys(rows["method"]) if name != self.first]
-        above, below = (0.0, None) if self.above else (None, 0.0)
+        bound = {"above": 0.0} if self.above else {"below": 0.0}
         lines = []
-        tested = paired_tests(rows, self.first, others, table.measures[self.measure], table.seed)
-        for row in tested.to_dict("records"):
-            found = Estimate(row["value"], row["ci_low"], row["ci_high"], row["n"])
-            other = row["method"]
-            name = f"{self.id}.{self.first}_minus_{other}"
-            words = f"{self.sentence} {method_label(other)}"
-            asked = gap(self.first, other, self.measure)
-            claim = Claim(name, words, asked, above, below, source="ours")
-            line = claim.line(model, table, found, p=row["p"], p_holm=row["p_holm"])
-            open_ = {} if row["p_holm"] < SIGNIFICANT else {"verdict": INCONCLUSIVE}
-            lines.append(line | open_)
+        for other in (name for name in dict.fromkeys(rows["method"]) if name != self.first):
+            claim = difference(
+                self.first, other, self.measure, f"{self.sentence} {method_label(other)}",
+                id=f"{self.id}.{self.first}_minus_{other}", source="ours",
+                family=f"{self.id}.{self.first}", **bound,
+            )  # fmt: skip
+            turned = table.named(f"{self.id}.{other}_minus_{self.first}")
+            own = claim.lines(model, replace(table, rows=rows))
+            lines += [line | {"turned": turned} for line in own]
         return lines
-
-
-def paired_tests(
-    rows: pd.DataFrame, first: str, others: Sequence[str], measure: Measure, seed: int = 0
-) -> pd.DataFrame:
-    """A measure by one method minus every other, tested together.
-
-    Returns:
-        Columns method (the other), value, ci_low, ci_high, n, p (Wilcoxon, two-sided, over units),
-        effect (`signed_rank`) and p_holm (corrected over the others). Others without a common image
-        are left out.
-    """
-    own, units = measured_rows(rows[rows["method"] == first]), units_of(rows)
-    lines = []
-    for other in others:
-        theirs = measured_rows(rows[rows["method"] == other])
-        found = paired_difference(own, theirs, measure, seed)
-        if found.n:
-            gaps = per_image(own, measure)[0] - per_image(theirs, measure)[0]
-            p, effect = signed_rank(unit_means(gaps, units))
-            lines.append({"method": other, **found.as_row(), "p": p, "effect": effect})
-    names = ["method", "value", "ci_low", "ci_high", "n", "p", "effect"]
-    table = pd.DataFrame(lines, columns=names)
-    return table.assign(p_holm=holm(table["p"].tolist()) if len(table) else [])
 
 
 @dataclass(frozen=True)
 class Only:
-    """That the first of some claims holds, and none of the others.
+    """That the first of some claims holds, and no other's number lies on that side of its bound.
 
-    The line's numbers are those that decide: the first claim's own; another's that holds too; or
-    else another's that may.
+    Others with too few pictures are not judged. The line's numbers are those that decide: the first
+    claim's own; another's that lies there too; or else another's that may. There is no line where
+    the first, or every other, was not measured.
 
     Attributes:
         id, sentence: As of a claim; who decides is named behind the sentence.
-        claims: The one, then the others.
+        claims: The one, then the others; all of them are judged beside this.
+        source, section: As of a claim.
     """
 
     id: str
     sentence: str
     claims: Sequence[Claim]
+    source: str = "paper"
+    section: str = ""
 
-    def lines(self, model: str, table: Table) -> list[Line]:
-        """One line; none where there is nothing to compare."""
-        found = [(c.about, line) for c in self.claims for line in c.lines(model, table)]
-        if len(found) < 2:
+    def lines(self, judged: Mapping[str, Line], table: Table) -> list[Line]:
+        """One line, from those of its claims by id."""
+        found = [(c.about, judged.get(table.named(c.id))) for c in self.claims]
+        (name, line), *rest = found
+        others = [(other, own) for other, own in rest if own and own["n"] >= MIN_IMAGES]
+        if line is None or not others:
             return []
-        name, line = found[0]
-        others = sorted(found[1:], key=lambda entry: -entry[1]["value"])
-        able, unclear = (
-            [(other, each) for other, each in others if each["verdict"] == verdict]
-            for verdict in (HOLDS, INCONCLUSIVE)
+        side, verdict, why = line["side"], line["verdict"], "its own number decides"
+        turned = OTHER_SIDE[side]
+        others.sort(key=lambda pair: pair[1]["value"], reverse=side == ">")
+        too, may = (
+            [pair for pair in others if _verdict_on(side, pair[1]) == answer]
+            for answer in (HOLDS, INCONCLUSIVE)
         )
-        side, verdict, why = line["side"], line["verdict"], "its own change decides"
-        other_side = "below" if side == "above" else "above"
-        if verdict != DOES_NOT_HOLD and able:
-            (name, line), side = able[0], other_side
-            verdict, why = DOES_NOT_HOLD, "another does too"
-        elif verdict == HOLDS and unclear:
-            (name, line), side = unclear[0], other_side
-            verdict, why = INCONCLUSIVE, "another may do too"
-        words = f"{self.sentence} ({why}: {name})"
-        return [line | {"id": self.id, "claim": words, "side": side, "verdict": verdict}]
+        if verdict != DOES_NOT_HOLD and too:
+            (name, line), side, verdict, why = too[0], turned, DOES_NOT_HOLD, "another does too"
+        elif verdict == HOLDS and may:
+            (name, line), side, verdict, why = may[0], turned, INCONCLUSIVE, "another may do too"
+        words = f"{self.sentence}, against {len(others)} others ({why}: {name})"
+        own = {"id": table.named(self.id), "claim": words, "side": side, "verdict": verdict}
+        return [line | own | {"source": self.source, "section": self.section}]
 
 
-@dataclass(frozen=True)
-class Best:
-    """That none of some claims holds, not even the one with the largest value, which decides.
-
-    Attributes:
-        id, sentence: As of a claim; whose value is the largest is named behind the sentence.
-        claims: All with the same bound, above which they hold.
-    """
-
-    id: str
-    sentence: str
-    claims: Sequence[Claim]
-
-    def lines(self, model: str, table: Table) -> list[Line]:
-        """One line; none where nothing was measured."""
-        found = [(c, line) for c in self.claims for line in c.lines(model, table)]
-        if not found:
-            return []
-        best, line = max(reversed(found), key=lambda entry: entry[1]["value"])
-        value = Estimate(line["value"], line["low"], line["high"], line["n"])
-        words = f"{self.sentence} {best.about}"
-        none = replace(best, id=self.id, sentence=words, above=None, below=best.above)
-        return [none.line(model, table, value)]
+def _verdict_on(side: str, line: Line) -> str:
+    """The verdict of a line if its claim were of this side."""
+    turn = {HOLDS: DOES_NOT_HOLD, DOES_NOT_HOLD: HOLDS, INCONCLUSIVE: INCONCLUSIVE}
+    return str(line["verdict"] if line["side"] == side else turn[line["verdict"]])
 
 
-Judged: TypeAlias = Claim | MethodComparison | Only | Best  # what a study may claim
+Judged: TypeAlias = Claim | MethodComparison | Only  # what a study may claim
 
 
 def judge(claims: Iterable[Judged], tables: Iterable[tuple[str, Table]]) -> pd.DataFrame:
-    """Lines of claims.csv for every model and group."""
+    """Lines of claims.csv for every model and group; what follows from several comes first."""
     claims = list(claims)
-    lines = [
-        line for model, table in tables for claim in claims for line in claim.lines(model, table)
-    ]
-    return pd.DataFrame(lines, columns=list(CLAIM_COLUMNS))
+    found: list[Line] = []
+    for model, table in tables:
+        lines: dict[str, Line] = {}
+        for claim in claims:
+            if not isinstance(claim, Only):
+                own = claim.lines(model, table)
+                lines |= {line["id"]: line for line in own if line.get("turned") not in lines}
+        correct(lines.values())
+        follows = [claim for claim in claims if isinstance(claim, Only)]
+        found += [line for claim in follows for line in claim.lines(lines, table)]
+        found += lines.values()
+    return pd.DataFrame(found, columns=list(CLAIM_COLUMNS))
+
+
+def correct(lines: Iterable[Line]) -> None:
+    """Write p values after Holm into the lines of each family that have enough pictures.
+
+    A verdict whose corrected p exceeds `SIGNIFICANT` becomes inconclusive. Lines of few pictures
+    are inconclusive anyway; they are outside the family, which thus loses nothing by them.
+    """
+    families: dict[str, list[Line]] = {}
+    for line in lines:
+        if line["n"] >= MIN_IMAGES:
+            families.setdefault(line["family"], []).append(line)
+    for family in families.values():
+        for line, p in zip(family, holm([line["p"] for line in family]), strict=True):
+            line["p_holm"] = p
+            if p > SIGNIFICANT:
+                line["verdict"] = INCONCLUSIVE
 
 
 def counted(claims: pd.DataFrame, comparisons: Sequence[MethodComparison]) -> list[str]:
@@ -337,10 +321,9 @@ def counted(claims: pd.DataFrame, comparisons: Sequence[MethodComparison]) -> li
 
 
 def sentences(claims: pd.DataFrame) -> list[str]:
-    """Every claim with number, interval, n and verdict, on a line."""
+    """Every claim with number, interval, n, bound and verdict, on a line."""
     return [
-        f"{line['model']}: {line['claim']}: "
-        f"{Estimate(line['value'], line['low'], line['high'], line['n'])}: {line['verdict']}."
+        f"{line['model']}: {line['claim']}: {judgement(line)}."
         for line in claims.to_dict("records")
     ]
 

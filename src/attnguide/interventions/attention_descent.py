@@ -27,18 +27,27 @@ class Descent:
     Attributes:
         logits: (S, B, C).
         relevance: (S, B, rows, cols), complete correction of the target's logit, raw.
+        other: (2, B, rows, cols), that of the other class's logit at the start and at the end; None
+            where no other class is given.
         row_error: (S, B) largest distance of a row's sum from 1, over layers and heads.
         negative: (S, B) share of the attention's entries below zero.
     """
 
     logits: Tensor
     relevance: Tensor
+    other: Tensor | None
     row_error: Tensor
     negative: Tensor
 
 
 def descend(
-    vit: ViT, images: Tensor, target: Tensor, *, lr: float = 4e-4, steps: int = 32
+    vit: ViT,
+    images: Tensor,
+    target: Tensor,
+    other: Tensor | None = None,
+    *,
+    lr: float = 4e-4,
+    steps: int = 32,
 ) -> Descent:
     """Gradient descent of the target's logit over the attention maps.
 
@@ -48,6 +57,7 @@ def descend(
         vit: The model; it is left as it was.
         images: (B, 3, H, W), normalised.
         target: (B,) int64, the class whose logit is lowered.
+        other: (B,) int64, the class that attention moves to, explained too.
         lr: Learning rate; the paper uses 4e-4.
         steps: How many; the paper does not say.
 
@@ -61,17 +71,26 @@ def descend(
         raise InputError(f"lr and steps must be positive, got lr={lr} and steps={steps}")
     images, target = images.to(vit.device, vit.dtype), target.to(vit.device)
     attention: Sequence[Tensor] | None = None
-    logits, relevance, errors, negative = [], [], [], []
-    for _ in range(steps + 1):
+    logits, relevance, others, errors, negative = [], [], [], [], []
+    for step in range(steps + 1):
         trace = _trace(vit, images, target, attention)
         relevance.append(corrected_rollout(trace, rules.complete))
+        if other is not None and step in (0, steps):
+            of_other = trace.for_target(other.to(vit.device))
+            others.append(corrected_rollout(of_other, rules.complete))
         logits.append(trace.logits)
         errors.append(torch.stack([_row_error(a) for a in trace.attention]).amax(0))
         negative.append(
             torch.stack([(a < 0).to(a).mean((1, 2, 3)) for a in trace.attention]).mean(0)
         )
         attention = [a - lr * g for a, g in zip(trace.attention, trace.gradient, strict=True)]
-    return Descent(*map(torch.stack, (logits, relevance, errors, negative)))
+    return Descent(
+        torch.stack(logits),
+        torch.stack(relevance),
+        torch.stack(others) if others else None,
+        torch.stack(errors),
+        torch.stack(negative),
+    )
 
 
 def _trace(

@@ -33,13 +33,14 @@ def plot_curve(curve: PerturbationCurve, quantity: str = "accuracy") -> Figure:
     """
     import pandas as pd
 
-    from attnguide.evaluation.statistics import estimate_curve
+    from attnguide.evaluation.statistics import Kind, estimate_curve
     from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 
     area = auc_interval(curve, quantity)
     column, words = QUANTITIES[quantity]
     values = 100 * as_values(getattr(curve, column)).astype(float)
-    band = estimate_curve(pd.DataFrame(values), yes=100)
+    kind: Kind = "answers" if quantity == "accuracy" else "mean"
+    band = estimate_curve(pd.DataFrame(values), kind=kind, yes=100)
     line = Curve(
         "complete",
         curve.fraction.tolist(),

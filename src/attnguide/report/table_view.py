@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from attnguide.findings import decimals, fixed, judgement
 from attnguide.viz.style import minus
 
 MAX_ROWS = 200  # of a table on the page; the files hold all of them
@@ -40,10 +41,12 @@ class ClaimLine:
     verdict: str
     kind: str
     sentence: str
+    source: str
     model: str
     number: str
     interval: str
     count: str
+    bound: str
 
 
 def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
@@ -51,19 +54,18 @@ def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
     several = claims["model"].nunique() > 1
     lines = []
     for row in claims.to_dict("records"):
-        ends = [row["value"], row["low"], row["high"]]
-        known = not any(map(_is_missing, ends)) and row["n"] > 0
-        value, low, high = (_fixed(end, _decimals(ends)) for end in ends)
-        verdict = str(row["verdict"])
+        found = judgement(row)
         lines.append(
             ClaimLine(
-                verdict=verdict,
-                kind={"holds": "holds", "does not hold": "fails"}.get(verdict, "open"),
+                verdict=found.verdict,
+                kind={"holds": "holds", "does not hold": "fails"}.get(found.verdict, "open"),
                 sentence=str(row["claim"]),
+                source=str(row["source"]),
                 model=str(row["model"]) if several else "",
-                number=value if known else "not known",
-                interval=f"[{low}, {high}]" if known else "",
-                count="" if _is_missing(row["n"]) else f"n = {int(row['n'])}",
+                number=found.value,
+                interval=found.interval,
+                count=found.count,
+                bound=found.bound,
             )
         )
     return lines
@@ -110,7 +112,7 @@ def _pivoted(table: pd.DataFrame) -> TableView | None:
     if table.duplicated([*keys, across]).any() or table[across].nunique() < 2:
         return None
     counts = list(table["n"].unique()) if "n" in table else []
-    places = table.groupby("measure")[value].transform(_decimals)
+    places = table.groupby("measure")[value].transform(lambda own: decimals(own.dropna().tolist()))
     cells = [
         _estimate(row, value, int(digits), several=len(counts) > 1)
         for row, digits in zip(table.to_dict("records"), places, strict=True)
@@ -134,9 +136,9 @@ def _estimate(row: Mapping[Any, Any], value: str, digits: int, *, several: bool)
     if _is_missing(row[value]):
         return MISSING
     ends = [row[end] for end in ("ci_low", "ci_high") if not _is_missing(row.get(end))]
-    parts = [f"[{', '.join(_fixed(end, digits) for end in ends)}]"] if len(ends) == 2 else []
+    parts = [f"[{', '.join(fixed(end, digits) for end in ends)}]"] if len(ends) == 2 else []
     parts += [f"n = {int(row['n'])}"] if several and not _is_missing(row.get("n")) else []
-    number = _fixed(row[value], digits)
+    number = fixed(row[value], digits)
     return Markup("{} <small>{}</small>").format(number, " ".join(parts)) if parts else number
 
 
@@ -153,7 +155,7 @@ def _column(values: Sequence[Any], numeric: bool) -> list[str]:
     if largest < 1e-3 or all(number.is_integer() for number in known):
         return [as_text(value) for value in values]
     places = max(1, 3 - math.floor(math.log10(largest)))
-    return [MISSING if _is_missing(v) else _fixed(v, places) for v in values]
+    return [MISSING if _is_missing(v) else fixed(v, places) for v in values]
 
 
 def as_text(value: Any) -> str:
@@ -176,15 +178,3 @@ def _is_number(value: Any) -> bool:
 def _is_missing(value: Any) -> bool:
     """Whether it is None, NaN or pandas' NA."""
     return value is None or value is pd.NA or (_is_number(value) and math.isnan(value))
-
-
-def _decimals(values: Sequence[float]) -> int:
-    """Decimals that show the largest of these numbers to about three digits."""
-    largest = max((abs(v) for v in values if not _is_missing(v) and math.isfinite(v)), default=0.0)
-    if largest >= 10 or largest == 0:
-        return 1
-    return 2 if largest >= 0.1 else 1 - math.floor(math.log10(largest))
-
-
-def _fixed(value: float, places: int) -> str:
-    return minus(f"{value:.{places}f}")

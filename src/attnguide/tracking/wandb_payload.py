@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from attnguide.findings import Findings, ShownPicture
+from attnguide.findings import Findings, ShownPicture, judgement
 from attnguide.viz.overlay import overlay
 from attnguide.viz.style import method_label, render
 
@@ -48,7 +48,7 @@ def as_filtered(config: Mapping[str, Any]) -> dict[str, Any]:
 def notes(findings: Findings) -> str:
     """Title, what the paper claims, and the verdicts, for the notes of a run."""
     verdicts = [
-        f"- {row['verdict']}: {row['claim']} ({row['model']})"
+        f"- {row['claim']} ({row['model']}): {judgement(row)}"
         for row in findings.claims.to_dict("records")
     ]
     return "\n".join(filter(None, (findings.title, findings.claim, *verdicts)))
