@@ -27,6 +27,19 @@ WEIGHTS = {
 }
 
 
+def before_the_softmax(a, g):
+    """d loss / d scores, entry by entry: sum over k of g_ik d a_ik / d score_ij."""
+    heads, n, _ = a.shape
+    out = np.zeros_like(a)
+    for h in range(heads):
+        for i in range(n):
+            for j in range(n):
+                for k in range(n):
+                    slope = a[h, i, k] * ((k == j) - a[h, i, j])
+                    out[h, i, j] += g[h, i, k] * slope
+    return out
+
+
 def rollout_map(attention, gradient, weight, start, prefix, grid):
     """Full product, later layer on the left (Eq. 2), then the start row's patch columns (Eq. 3)."""
     n = attention[0].shape[-1]
@@ -59,6 +72,7 @@ def attention_and_gradient(vit, image, target, loss, reference=None):
         logits = module(image.unsqueeze(0))[0]
         value = {
             "logit": lambda: logits[target],
+            "log_probability": lambda: logits[target] - logits.exp().sum().log(),
             "relative_contrast": lambda: (logits[target] - logits[reference]) / logits[target],
             "difference": lambda: logits[target] - logits[reference],
             "ratio": lambda: logits[target] / logits[reference],

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from oracles import WEIGHTS, attention_and_gradient, rollout_map
+from oracles import WEIGHTS, attention_and_gradient, before_the_softmax, rollout_map
 from tiny import SHAPES, pictures, tiny
 
 from attnguide import explain, explain_many
 
-LOSSES = ["logit", "relative_contrast", "difference", "ratio"]
+LOSSES = ["logit", "log_probability", "relative_contrast", "difference", "ratio"]
 pytestmark = pytest.mark.filterwarnings("ignore:relative_contrast")
 
 
@@ -16,12 +16,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:relative_contrast")
 def test_maps_equal_the_loops(shape):
     vit = tiny(shape, dtype=torch.float64)
     images = pictures(vit, 2)
-    many = explain_many(vit, images, [1, 3], methods=list(WEIGHTS))
+    many = explain_many(vit, images, [1, 3], methods=[*WEIGHTS, "centred"])
     for index, target in enumerate([1, 3]):
         a, g = attention_and_gradient(vit, images[index], target, "logit")
-        for name, weight in WEIGHTS.items():
+        ones = [np.ones_like(layer) for layer in a]
+        scores = [before_the_softmax(*layer) for layer in zip(a, g, strict=True)]
+        forms = {name: (a, g, weight) for name, weight in WEIGHTS.items()}
+        forms["centred"] = (ones, scores, WEIGHTS["complete"])
+        for name, (first, second, weight) in forms.items():
             start = vit.readout.numpy()
-            expected = rollout_map(a, g, weight, start, vit.num_prefix, vit.grid)
+            expected = rollout_map(first, second, weight, start, vit.num_prefix, vit.grid)
             got = many[name].relevance[index].numpy()
             np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10 * abs(expected).max())
 

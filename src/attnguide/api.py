@@ -14,7 +14,7 @@ from attnguide.data.views import GuidedBatch, GuidePicture, put_beside
 from attnguide.errors import InputError
 from attnguide.inputs import Target as Target
 from attnguide.inputs import check_images, check_reference, class_targets
-from attnguide.losses import TWO_CLASS, Loss, get_loss, logit
+from attnguide.losses import ONE_CLASS, TWO_CLASS, Loss, get_loss, loss_name
 from attnguide.methods import Method, Request, request
 from attnguide.tracing.trace import AttentionTrace
 from attnguide.types import Explanation, ViT
@@ -50,8 +50,9 @@ def explain(
             (to the picture alone, where there is a guide).
         method: A name of `list_methods()`, a callable (trace, **settings) -> (B, rows, cols), or a
             `functools.partial` of one, whose keywords are its settings.
-        loss: What is differentiated: "logit", a two-class loss ("relative_contrast",
-            "difference", "ratio"), or a callable (logits, target, reference) -> (B,).
+        loss: What is differentiated: "logit", "log_probability", a two-class loss
+            ("relative_contrast", "difference", "ratio"), or a callable (logits, target, reference)
+            -> (B,).
         reference: Second class of a two-class loss, one per image or one for all.
         guide: Picture of another class, stitched beside every image so that attention has a class
             to move to: a PIL picture, its path, a normalised tensor, or a class name of the
@@ -177,7 +178,7 @@ def _explain_chunk(
     vit: ViT, trace: AttentionTrace, targets: Tensor, requests: Mapping[str, Request]
 ) -> tuple[Tensor, Tensor, Tensor | None, dict[str, Tensor]]:
     """Logits (B, C), targets (B,) or (B, T), references (B,), and each method's map for them."""
-    if trace.reference is not None and trace.loss is not logit:
+    if trace.reference is not None and loss_name(trace.loss) not in ONE_CLASS:
         check_reference(trace.reference, targets)
     columns = targets.unsqueeze(1) if targets.ndim == 1 else targets
     maps: dict[str, list[Tensor]] = {label: [] for label in requests}
@@ -229,7 +230,7 @@ def _classes(
     references = class_targets(vit, reference, batch)
     if references is not None and references.ndim != 1:
         raise InputError("reference takes one class per image, got several")
-    if targets is not None and references is not None and loss is not logit:
+    if targets is not None and references is not None and loss_name(loss) not in ONE_CLASS:
         check_reference(references, targets)
     return targets, references
 

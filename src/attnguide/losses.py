@@ -1,6 +1,6 @@
 """Losses: what is differentiated. Each maps (logits (B, C), target (B,), reference (B,)) to (B,).
 
-`reference` is the second class of a two-class loss; the logit does not use it.
+`reference` is the second class of a two-class loss; losses of one class do not use it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,20 @@ def logit(logits: Tensor, target: Tensor, reference: Tensor | None = None) -> Te
     Paper: Eq. (7)
     """
     return _pick(logits, target)
+
+
+def log_probability(logits: Tensor, target: Tensor, reference: Tensor | None = None) -> Tensor:  # noqa: ARG001
+    """(B,) logarithm of the target's probability: unlike the logit, it reads all classes.
+
+    Raises:
+        ValueError: a single logit, whose probability is always 1.
+    """
+    if logits.shape[-1] < 2:
+        raise InputError(
+            "log_probability compares a class with all others, and this model has a single logit, "
+            "whose probability is always 1; use loss='logit'"
+        )
+    return _pick(logits.log_softmax(-1), target)
 
 
 def relative_contrast(logits: Tensor, target: Tensor, reference: Tensor | None) -> Tensor:
@@ -65,9 +79,10 @@ def ratio(logits: Tensor, target: Tensor, reference: Tensor | None) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {
-    loss.__name__: loss for loss in (logit, relative_contrast, difference, ratio)
+    loss.__name__: loss for loss in (logit, log_probability, relative_contrast, difference, ratio)
 }
-TWO_CLASS = frozenset(LOSSES) - {"logit"}
+ONE_CLASS = frozenset({"logit", "log_probability"})
+TWO_CLASS = frozenset(LOSSES) - ONE_CLASS
 
 
 def get_loss(name: str | Loss) -> Loss:

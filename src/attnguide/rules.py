@@ -43,3 +43,13 @@ def absolute(attention: Tensor, gradient: Tensor) -> Tensor:
     Paper: Eq. (6)
     """
     return gradient.abs().mul_(attention).mean(1)
+
+
+def centred(attention: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient with respect to the scores before the softmax, A (G - sum of A G over the row).
+
+    Each row sums to 0. A vector added to all values of a layer adds a multiple of A to A G, and
+    leaves this as it is: it depends on the network's function, not on where its values have zero.
+    """
+    weighted = gradient * attention
+    return (weighted - attention * weighted.sum(-1, keepdim=True)).mean(1)

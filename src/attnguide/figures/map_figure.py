@@ -21,7 +21,7 @@ from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import join, to_show
 from attnguide.figures.shown import ShownView, views_in
 from attnguide.figures.table_figure import OwnPictures, one_per_model
-from attnguide.losses import TWO_CLASS, loss_name
+from attnguide.losses import ONE_CLASS, TWO_CLASS, loss_name
 from attnguide.methods import Method
 from attnguide.viz.panels import Panel, draw_panels
 from attnguide.viz.style import method_label
@@ -185,9 +185,9 @@ def check_reference(choices: Choices, *, pairs: bool, words: tuple[str, ...] | N
     known = " or ".join(words if pairs else (*words, "CLASS"))
     if name in TWO_CLASS and reference is None:
         raise InputError(f"loss={name} compares two classes; pass reference={known}")
-    if name == "logit" and reference is not None:
+    if name in ONE_CLASS and reference is not None:
         raise InputError(
-            f"loss=logit has no second class, got reference={reference}; leave it out, or choose "
+            f"loss={name} has no second class, got reference={reference}; leave it out, or choose "
             f"loss={', '.join(sorted(TWO_CLASS))}"
         )
     unknown = reference not in (None, *words) and (pairs or reference in REFERENCES)

@@ -20,6 +20,7 @@ PUBLISHED = {
     "positive": "gae",
     "complete": "complete",
     "absolute": "absolute",
+    "centred": "centred",
     "identity": "rollout",
 }
 

@@ -71,6 +71,8 @@ METHOD_STYLES = {
     "legrad": LineStyle("#b4b487", "--", "v"),
     "attcat": LineStyle("#5a2d4b", "-.", "P"),
     "cdam": LineStyle("#003c5a", ":", "*"),
+    "centred": LineStyle("#8c7800", _LONG_DASH, "p"),
+    "seam": LineStyle("#4b4b55", ":", "8"),
     "complete_libra": LineStyle("#ff4b00", "--", "o"),
     "gae_libra": LineStyle("#1e1ee6", "-", "s"),
     "absolute_libra": LineStyle("#0f4b1e", "--", "^"),
