@@ -170,7 +170,7 @@ COUNTED = {
     "conf/experiment/counted.yaml": """
         # @package _global_
         # An experiment without model and figure
-        runner: {_target_: counted.Counted}
+        runner: {_target_: counted.Counted, count: 1}
         """,
     "counted.py": """
         from dataclasses import dataclass
