@@ -96,7 +96,9 @@ class Commands:
         made = self.settings(words)
         settings, experiment = read_settings(made), build_experiment(made)
         refuse_unused(keys(words), experiment.takes, self.name)
-        choices = build_choices(made, settings, experiment.takes, Problems())
+        problems = Problems()
+        choices = build_choices(made, settings, experiment.takes, problems)
+        problems.raise_all()
         experiment.check(choices)
         for vit in experiment.models(choices, torch.device("cpu")):
             study = choices.of(vit)

@@ -25,7 +25,6 @@ def folders(jobs):
         ([FIG12, "hydra.sweep.dir=there"], "there"),
         (["experiment=fig12_perturbation,fig08_guided"], "outputs/sweep"),
         (["experiment=glob(fig1*)"], "outputs/sweep"),
-        ([ALL], "outputs/all_figures"),
     ],
 )
 def test_where_a_sweep_lies_depends_on_its_words_alone(
@@ -100,21 +99,22 @@ def test_the_same_sweep_again_leaves_finished_jobs_alone(tmp_path, study, capsys
     assert len(study.computed) == 12
 
 
-def test_all_figures_run_in_order_and_stand_on_one_page(answer, jobs, tmp_path):
+def test_all_figures_run_in_order_and_stand_on_one_page(answer, jobs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     words = ("seed=3", "data.num_images=5", "scale=paper", "logger=files")
-    status, out, _ = answer(ALL, f"run_dir={tmp_path}", *words)
+    status, out, _ = answer(ALL, *words)
     assert status == 0
     assert {f"fig{number:02d}" for number in range(2, 14)} == {name[:5] for name in FIGURES}
     assert [config["experiment"] for config, *_ in jobs.seen] == FIGURES
-    page = (tmp_path / "index.html").read_text()
+    page = (tmp_path / "outputs" / "all_figures" / "index.html").read_text()
     assert "&lt;fig02_pipeline&gt;" in page
     assert "&lt;fig13_method_comparison&gt;" in page
-    assert str(tmp_path / "index.html") in out
+    assert "outputs/all_figures/index.html" in out
     for config, asked, *_ in jobs.seen:
         assert (config["seed"], config["data"]["num_images"]) == (3, 5)
         assert config["data"]["name"] == "imagenet_val"
         assert config["logger"]["_target_"] == "attnguide.tracking.Files"
-        assert {"experiment", "run_dir", "seed", "data.num_images", "scale"} <= set(asked)
+        assert {"experiment", "seed", "data.num_images", "scale"} <= set(asked)
     by_name = {config["experiment"]: config for config, *_ in jobs.seen}
     assert list(by_name["fig04_encoder_mechanism"]["method"]) == ["absolute", "gae"]
     assert by_name["fig13_method_comparison"]["batch_size"] == 8

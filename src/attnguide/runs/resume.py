@@ -44,15 +44,13 @@ class ModelInputs:
 
     def differences(self, now: ModelInputs) -> list[str]:
         """What is different now, in words; empty if nothing."""
-        known = {**self.facts, **now.facts}
-        words = [what for what in known if self.facts.get(what) != now.facts.get(what)]
-        more, fewer = now.items.keys() - self.items.keys(), self.items.keys() - now.items.keys()
+        words, changed = _differ(self.facts, now.facts), _differ(self.items, now.items)
+        more, fewer = (now.items.keys() - self.items.keys(), self.items.keys() - now.items.keys())
         if more or fewer:  # which moves the places of the others
             example = _picture_of(min(more or fewer))
             counts = f"{len(more)} more, {len(fewer)} fewer, such as {example}"
-            return [*words, f"the list of pictures ({counts})"]
-        changed = [key for key, entry in self.items.items() if now.items[key] != entry]
-        if changed:
+            words.append(f"the list of pictures ({counts})")
+        elif changed:
             words.append(f"the labels, places or boxes of {_names_of(changed)}")
         return words
 
@@ -142,8 +140,7 @@ def _check_settings(
         before, after = inputs.settings, _checksums_of(values)
     else:  # lost or damaged: what is written in the config is all there is
         before, after = _checksums_of(there), _checksums_of(now)
-    differ = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    if differ:
+    if differ := _differ(before, after):
         words = [f"{key} (there {there.get(key)}, now {now.get(key)})" for key in differ[:SHOWN]]
         raise InputError(
             f"{folder.path} contains a run with different settings: {'; '.join(words)}; use the "
@@ -240,6 +237,11 @@ def check_parts(folder: RunFolder) -> None:
 def key_of(item: Item) -> str:
     """Name of an item among all of a model's."""
     return f"{item.part}|{item.id}"
+
+
+def _differ(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Keys that only one of them has, or whose values are not the same."""
+    return [key for key in {**before, **now} if before.get(key) != now.get(key)]
 
 
 def _checksums_of(values: Mapping[str, Any]) -> dict[str, str]:
