@@ -119,7 +119,8 @@ def _draw_key(axes: Axes, curves: Sequence[Curve]) -> None:
     blank = Line2D([], [], linestyle="none")
     names = ["", *(curve.label or method_label(curve.method) for curve in curves)]
     areas = [
-        f"{curve.auc:5.1f}  [{curve.auc_low:.1f}, {curve.auc_high:.1f}]".replace(" ", "\u2007")
+        f"{curve.auc:5.1f}".replace(" ", "\N{FIGURE SPACE}")
+        + f"   [{curve.auc_low:.1f}, {curve.auc_high:.1f}]"
         for curve in curves
     ]
     axes.legend(

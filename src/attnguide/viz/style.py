@@ -17,9 +17,11 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from attnguide.errors import unknown_name
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 INK, QUIET, HAIRLINE = "#1b1b1f", "#6a6a72", "#c9c9d0"
@@ -130,11 +132,20 @@ def relevance_colours(values: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.stack(channels, -1).astype(np.float32)
 
 
-def relevance_colormap() -> LinearSegmentedColormap:
-    """The same colours for matplotlib's colour bars, from 0 (negative) to 1 (positive)."""
+def relevance_colormap(name: str | None = None) -> Colormap:
+    """The same colours for matplotlib, from 0 (negative) to 1 (positive), or others by name.
+
+    Raises:
+        ValueError: matplotlib has no colour map of this name.
+    """
+    from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("relevance", RELEVANCE_COLOURS, N=513)
+    if name is None:
+        return LinearSegmentedColormap.from_list("relevance", RELEVANCE_COLOURS, N=513)
+    if name not in colormaps:
+        raise unknown_name("cmap", name, list(colormaps))
+    return colormaps[name]
 
 
 @contextmanager
