@@ -22,12 +22,12 @@ def drawing(colour):
 
 CLAIMS = pd.DataFrame(
     [
-        ("tiny", "GAE is positive on both", 0.9833, 0.9512, 0.99, 120, "holds"),
-        ("tiny", "less on the other " + NASTY, -0.03, -0.041, -0.02, 120, "does not hold"),
-        ("big", "both signs are right", 11.62, -5.0, 18.14, 8, "inconclusive"),
-        ("big", "nothing was measured", np.nan, np.nan, np.nan, 0, "inconclusive"),
+        ("tiny", "paper", "GAE is positive on both", 0.9833, 0.9512, 0.99, 120, "holds"),
+        ("tiny", "paper", "less on the other " + NASTY, -0.03, -0.041, -0.02, 120, "does not hold"),
+        ("big", "paper", "both signs are right", 11.62, -5.0, 18.14, 8, "inconclusive"),
+        ("big", "ours", "nothing was measured", np.nan, np.nan, np.nan, 0, "inconclusive"),
     ],
-    columns=["model", "claim", "value", "low", "high", "n", "verdict"],
+    columns=["model", "source", "claim", "value", "low", "high", "n", "verdict"],
 )
 
 

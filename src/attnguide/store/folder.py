@@ -36,9 +36,9 @@ class RunFolder:
         """A lock file: of a shard, or of `inputs.json`."""
         return self.parts / f"{name}.lock"
 
-    def table(self, name: str) -> Path:
-        """`summary.csv` or `claims.csv`."""
-        return self.path / f"{name}.csv"
+    def table(self, name: str, kind: str = "csv") -> Path:
+        """`summary.csv`, `summary.md`, `summary.tex` or `claims.csv`."""
+        return self.path / f"{name}.{kind}"
 
     def figure(self, kind: str) -> Path:
         """`figure.png` or `figure.pdf`."""
