@@ -228,15 +228,12 @@ def save(explanation: Explanation, path: str | PathLike[str]) -> Path:
     """
     path = Path(path)
     path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
-    tensors = {name: getattr(explanation, name) for name in ("relevance", "target", "logits")}
-    if explanation.mask is not None:
-        tensors["mask"] = explanation.mask
-    given = explanation.settings.items()
-    tensors |= {f"settings.{name}": value for name, value in given if isinstance(value, Tensor)}
-    plain = {name: value for name, value in given if not isinstance(value, Tensor)}
+    kept = {name: getattr(explanation, name) for name in ("relevance", "target", "logits", "mask")}
+    kept |= {f"settings.{name}": value for name, value in explanation.settings.items()}
+    tensors = {name: value for name, value in kept.items() if isinstance(value, Tensor)}
     about = {
         "method": explanation.method,
-        "settings": plain,
+        "settings": {k: v for k, v in explanation.settings.items() if not isinstance(v, Tensor)},
         "dtypes": {name: str(t.dtype).removeprefix("torch.") for name, t in tensors.items()},
     }
     buffer = io.BytesIO()
@@ -262,19 +259,9 @@ def load_explanation(path: str | PathLike[str]) -> Explanation:
                 name: torch.from_numpy(stored[name]).to(getattr(torch, kind))
                 for name, kind in about["dtypes"].items()
             }
-        settings = about["settings"] | {
-            name.removeprefix("settings."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("settings.")
-        }
-        return Explanation(
-            tensors["relevance"],
-            tensors["target"],
-            tensors["logits"],
-            about["method"],
-            settings,
-            tensors.get("mask"),
-        )
+        given = {name: tensors.pop(name) for name in list(tensors) if name.startswith("settings.")}
+        settings = {name.removeprefix("settings."): tensor for name, tensor in given.items()}
+        return Explanation(**tensors, method=about["method"], settings=about["settings"] | settings)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; pass what Explanation.save returned") from None
     except Exception as error:
