@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnguide.errors import InputError
-from attnguide.viz.style import relevance_colormap, relevance_colours
+from attnguide.viz.style import relevance_colours
 
 MAP_WEIGHT = 0.7  # share of the map; the picture above it gets the rest
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green, blue
@@ -71,10 +71,7 @@ def overlay(
     field = Image.fromarray(scaled.astype(np.float32)).resize(
         (width, height), Image.Resampling.BILINEAR
     )
-    values = np.asarray(field)
-    colours = relevance_colormap(cmap)((values + 1) / 2)[..., :3] if cmap else None
-    mixed = weight * (relevance_colours(values) if colours is None else colours)
-    mixed = mixed + (1 - weight) * picture
+    mixed = weight * relevance_colours(np.asarray(field), cmap) + (1 - weight) * picture
     return mixed.astype(np.float32)
 
 

@@ -101,8 +101,15 @@ def method_label(method: str) -> str:
     return (style and style.label) or method.replace("_", " ")
 
 
-def relevance_colours(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(..., 3) colours in [0, 1] of values in [-1, 1]: red positive, white zero, blue negative."""
+def relevance_colours(values: NDArray[np.floating], cmap: str | None = None) -> NDArray[np.float32]:
+    """(..., 3) colours in [0, 1] of values in [-1, 1]: red positive, white zero, blue negative.
+
+    Args:
+        values: Any shape.
+        cmap: Name of another colour map, as of `relevance_colormap`.
+    """
+    if cmap is not None:
+        return relevance_colormap(cmap)((values + 1) / 2)[..., :3].astype(np.float32)
     anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in RELEVANCE_COLOURS])
     at = np.linspace(-1, 1, len(anchors))
     channels = [np.interp(values, at, anchors[:, channel] / 255) for channel in range(3)]
