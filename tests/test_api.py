@@ -63,6 +63,8 @@ def test_callables_serve_as_method_and_loss():
     ("kwargs", "message"),
     [
         ({"method": "compleet"}, "unknown method 'compleet'; did you mean complete"),
+        ({"method": "GradCAM"}, "did you mean gradcam or attn_gradcam"),
+        ({"method": "attention_rollout"}, "did you mean rollout"),
         ({"loss": "logits"}, "unknown loss 'logits'; did you mean logit"),
         ({"method": "rollout", "normalise": True}, "unknown setting.*did you mean normalize"),
         ({"loss": "difference"}, "pass reference"),

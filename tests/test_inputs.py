@@ -76,6 +76,7 @@ def test_what_is_no_target_is_refused(target, error, message):
         (torch.zeros(1, 3, 8, 8), ValueError, r"must be \(B, 3, 16, 16\).*vit\.preprocess"),
         (torch.zeros(0, 3, 16, 16), ValueError, "empty batch"),
         (torch.full((1, 3, 16, 16), torch.nan), ValueError, "images contain NaN"),
+        (torch.full((1, 3, 16, 16), 200.0), ValueError, "normalised, got pixels from 0 to 200"),
     ],
 )
 def test_images_that_do_not_fit_are_told_what_to_do(door, images, error, message):

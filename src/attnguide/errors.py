@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -18,12 +19,26 @@ class InputTypeError(InputError, TypeError):
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name nobody knows: closest names first, then all of them."""
-    names = list(known)
-    begun = [known for known in names if str(name) and known.startswith(str(name))]
-    close = begun[:3] or get_close_matches(str(name), names, n=3, cutoff=0.5)
+    names, text, wanted = list(known), str(name), _letters(name)
+    begun = [known for known in names if text and known.startswith(text)]
+    inside = [
+        known
+        for known in names
+        if min(len(wanted), len(_letters(known))) > 2
+        and (wanted in _letters(known) or _letters(known) in wanted)
+    ]
+    whole = re.compile(rf"\b{re.escape(text)}\b", re.IGNORECASE)
+    inside.sort(key=lambda known: (not whole.search(known), len(known)))
+    near = get_close_matches(text.lower(), names, n=3, cutoff=0.5)
+    close = list(dict.fromkeys([*begun, *inside]))[:3] or near
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     listed = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
     return InputError(f"unknown {kind} {name!r}{hint} known: {listed or 'none'}")
+
+
+def _letters(name: object) -> str:
+    """A name without case, spaces and signs."""
+    return re.sub(r"[\W_]", "", str(name).lower())
 
 
 def command() -> str:

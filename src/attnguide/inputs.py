@@ -50,9 +50,23 @@ def check_images(
         raise InputError("expected at least one image, got an empty batch")
     if finite and not bool(torch.isfinite(images).all()):
         raise InputError("images contain NaN or infinite values; check the preprocessing")
+    if finite and isinstance(model, ViT) and _are_pixels(model, images):
+        raise InputError(
+            f"images must be normalised, got pixels from 0 to {float(images.max()):g}; make them "
+            "with vit.preprocess(pil_images)"
+        )
     if isinstance(model, ViT):
         images = images.to(device=model.device, dtype=model.dtype, non_blocking=True)
     return images.detach().clone()
+
+
+def _are_pixels(vit: ViT, images: Tensor) -> bool:
+    """Whether they lie in 0 to 255, far beyond what the model's own normalisation gives."""
+    mean, std = (getattr(vit.preprocess, name, None) for name in ("mean", "std"))
+    if not (isinstance(mean, tuple | list) and isinstance(std, tuple | list)):
+        return False
+    white = max((1 - middle) / width for middle, width in zip(mean, std, strict=True))
+    return bool(images.min() >= 0) and bool(images.max() > 10 * white)
 
 
 def class_targets(vit: ViT, target: Target, batch: int) -> Tensor | None:

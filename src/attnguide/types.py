@@ -24,6 +24,7 @@ from attnguide.errors import InputError, InputTypeError, unknown_name
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -228,30 +229,56 @@ class Explanation:
         return self.relevance[..., rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
 
     def plot(self, pictures: Any = None, **look: Any) -> Figure:
-        """A figure of the maps, over the pictures if given; `look`: of `explanations.plot`."""
-        return notebook("explanations").plot(self, pictures, **look)
+        """A figure of the maps, over the pictures if given, or one map in `ax=`.
+
+        `look`: class_names, grey, alpha, cmap, ax, as in `attnguide.notebook.explanations.plot`.
+        """
+        return load_notebook("explanations").plot(self, pictures, **look)
 
     def overlay(self, pictures: Any, **look: Any) -> list[Any]:
         """The maps over the pictures, as PIL pictures; `look`: of `explanations.overlays`."""
-        return notebook("explanations").overlays(self, pictures, **look)
+        return load_notebook("explanations").overlays(self, pictures, **look)
 
     def upsample(self, size: tuple[int, int] | None = None) -> Tensor:
         """The raw maps in pixels, bilinear: of `size`, by default 16 pixels per patch."""
-        return notebook("explanations").upsample(self, size)
+        return load_notebook("explanations").upsample(self, size)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per patch: image, target, row, col, relevance."""
+        return load_notebook("explanations").to_frame(self)
+
+    def __len__(self) -> int:
+        """B, the number of images."""
+        return len(self.relevance)
+
+    def __getitem__(self, images: int | slice) -> Explanation:
+        """The explanation of one image (a batch of one) or of some.
+
+        Raises:
+            IndexError: no such image.
+        """
+        if isinstance(images, int):
+            images = range(len(self))[images]
+            images = slice(images, images + 1)
+        settings = dict(self.settings)
+        if isinstance(settings.get("reference"), list):
+            settings["reference"] = settings["reference"][images]
+        tensors = (tensor[images] for tensor in (self.relevance, self.target, self.logits))
+        return Explanation(*tensors, self.method, settings, self.mask)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write a `.npz` file, which `load_explanation` reads; returns its path."""
-        return notebook("explanations").save(self, path)
+        return load_notebook("explanations").save(self, path)
 
     def __repr__(self) -> str:
         """One line for people."""
-        return notebook("explanations").explanation_line(self)
+        return load_notebook("explanations").explanation_line(self)
 
     def _repr_html_(self) -> str:
         """The line with thumbnails, as notebooks show it."""
-        return notebook("explanations").explanation_html(self)
+        return load_notebook("explanations").explanation_html(self)
 
 
-def notebook(part: str) -> Any:
+def load_notebook(part: str) -> Any:
     """What draws and stores these records: loaded when asked for, so that they stay light."""
     return import_module(f"attnguide.notebook.{part}")

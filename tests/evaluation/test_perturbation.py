@@ -153,12 +153,14 @@ def test_a_model_in_training_mode_is_evaluated_and_given_back():
     assert dropping.training
 
 
-def test_perturb_takes_what_explain_takes():
+def test_perturb_takes_what_explain_takes(capsys):
     vit = tiny()
     images = pictures(vit, 2)
     explanation = explain(vit, images, ["class 3", "class 1"])
     ours = perturb(vit, images, explanation, ["class 3", "class 1"])
-    plain = perturb(vit, images, explanation.relevance, torch.tensor([3, 1]))
+    assert capsys.readouterr().err == ""
+    plain = perturb(vit, images, explanation.relevance, torch.tensor([3, 1]), progress=True)
+    assert "perturb: 100%" in capsys.readouterr().err
     assert torch.equal(ours.logit, plain.logit)
     one = perturb(vit, images[0], explain(vit, images[0], "class 3"), "class 3")
     torch.testing.assert_close(one.logit[0], ours.logit[0])

@@ -49,6 +49,8 @@ def test_everything_is_there_as_text(page):
     for text in (
         "A title " + NASTY,
         "The claim " + NASTY,
+        "Claims of the paper: 1 × holds, 1 × does not hold, 1 × inconclusive. "
+        "Claims of ours: 1 × inconclusive.",
         "First sentence.",
         "Second " + NASTY,
         "The caption " + NASTY,
@@ -164,26 +166,21 @@ def test_figures_are_the_given_ones(page, findings, tmp_path):
     assert base64.b64decode(image) == (tmp_path / "figure.png").read_bytes()
 
 
-def test_long_tables_are_cut_and_say_so(findings, tmp_path):
-    table = pd.DataFrame({"name": [f"row {i}" for i in range(MAX_ROWS + 7)], "x": np.arange(207.0)})
-    path = write_report(tmp_path, replace(findings, tables={"Long": table}), {}, {})
-    words = Page(path.read_text(encoding="utf-8")).words
-    assert f"row {MAX_ROWS - 1}" in words
-    assert f"row {MAX_ROWS}" not in words
-    assert f"The first {MAX_ROWS} of {MAX_ROWS + 7} rows." in words
-
-
-def test_small_and_empty_tables(findings, tmp_path):
+def test_tables_of_every_size(findings, tmp_path):
     tables = {
         "Tiny numbers": pd.DataFrame({"p": [1.5e-5, 0.0]}),
         "Nothing": pd.DataFrame({"a": []}),
         "Flags": pd.DataFrame({"ok": [True, False], "whole": [3.0, 40.0]}),
+        "Long": pd.DataFrame({"name": [f"row {i}" for i in range(MAX_ROWS + 7)]}),
         "Gaps": pd.DataFrame({"label": pd.array([None, 7], "Int64"), "name": ["x", None]}),
     }
     path = write_report(tmp_path, replace(findings, tables=tables), {}, {})
     words = Page(path.read_text(encoding="utf-8")).words
     assert {"1.5e-05", "0", "yes", "no", "3", "40", "7"} <= set(words)
     assert words.count("–") == 3  # two gaps, and one in the summary
+    assert f"row {MAX_ROWS - 1}" in words
+    assert f"row {MAX_ROWS}" not in words
+    assert f"The first {MAX_ROWS} of {MAX_ROWS + 7} rows." in words
 
 
 def test_the_index_lists_claims_and_what_was_left_out():

@@ -119,6 +119,15 @@ def test_nothing_sticks_out_and_words_can_be_read(browser, page, dark, width):
     assert min(browser.run(contrast)) > 4.5
 
 
+def test_print_shows_what_is_folded_and_hides_the_viewer(browser, page):
+    browser.open(page)
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    height = "document.querySelector('.facts').getBoundingClientRect().height > 20"
+    assert browser.run(height)
+    for name in (".viewer", "#viewer-help", "#pictures"):
+        assert browser.run(f"document.querySelector('{name}').offsetParent === null"), name
+
+
 def test_the_index_shows_its_figures(browser, tmp_path):
     (tmp_path / RUN.name).mkdir()
     (tmp_path / RUN.thumbnail).write_bytes(png())

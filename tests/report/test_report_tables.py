@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from attnguide.report.table_view import table_view
+from attnguide.report.table_view import table_view, to_paste
 from attnguide.store.files import csv_bytes
 
 
@@ -40,6 +40,22 @@ def test_a_pivoted_table_loses_nothing():
     areas = summary("abcd", ["x", "y"]).rename(columns={"value": "auc", "measure": "quantity"})
     areas = areas.assign(order=["negative", None] * 4)
     assert [n for n, _ in table_view(areas).columns] == ["method", "negative, x", "y"]
+
+
+def test_the_summary_is_there_to_paste():
+    table = summary("abcd", ["left", "a|b_%"], n=30).assign(value=-0.5)
+    paste = to_paste(table)
+    lines = paste["md"].splitlines()
+    assert lines[:3] == [
+        r"| method | left | a\|b_% |", "| :-- | --: | --: |",
+        "| a | −0.50 [0.00, 1.00] | −0.50 [0.00, 1.00] |",
+    ]  # fmt: skip
+    assert "n = 30" in lines[-1]
+    assert r"a|b\_\%" in paste["tex"]
+    assert r"a & $-$0.50 [0.00, 1.00] & $-$0.50 [0.00, 1.00] \\" in paste["tex"]
+    evil = pd.DataFrame({"name": ["\\input{x}\n| y"], "n": [1]})
+    assert "\\input" not in to_paste(evil)["tex"]
+    assert len(to_paste(evil)["md"].strip().splitlines()) == 3
 
 
 def test_a_csv_file_computes_nothing():

@@ -19,7 +19,8 @@ def store(folder, auc, *, finished="2026-11-23T18:00:00+00:00", **settings):
     (folder / "provenance.json").write_text(json.dumps({"finished": finished}))
     told = {"title": f"Of {folder.name}", "claim": "A claim.", "caption": "", "found": ["It is."]}
     (folder / "findings.json").write_text(json.dumps(told))
-    claim = {"experiment": "fig12", "model": "m", "claim": f"that {folder.name}"}
+    claim = {"experiment": "fig12", "model": "m", "id": "fig12.a", "source": "paper"}
+    claim |= {"claim": f"that {folder.name}"}
     claim |= {"value": 0.9, "low": 0.8, "high": 1.0, "n": 20, "verdict": "holds"}
     pd.DataFrame([claim]).to_csv(folder / "claims.csv", index=False)
     line = {"method": "rollout", "order": "negative", "auc": auc, "ci_low": 1.0, "ci_high": 99.0}

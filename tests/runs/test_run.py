@@ -33,6 +33,8 @@ def test_a_run_leaves_its_files_and_says_where(tmp_path, capsys):
         "provenance.json",
         "results.parquet",
         "summary.csv",
+        "summary.md",
+        "summary.tex",
         "claims.csv",
         "findings.json",
         "figure.png",

@@ -92,18 +92,30 @@ def test_a_shard_tells_of_its_progress_in_a_run_of_its_own(tmp_path):
     assert found["artifacts"] == {}
 
 
+UNREACHABLE = {
+    "WANDB_HTTP_TIMEOUT": "1",
+    "WANDB_API_KEY": SECRET,
+    "WANDB_BASE_URL": "http://127.0.0.1:9",  # nobody listens there
+}
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_without_a_key_it_is_offline_with_one_warning_and_has_curves_and_areas(tmp_path):
+@pytest.mark.parametrize(
+    ("environment", "why"), [({}, "no key here"), (UNREACHABLE, "out of reach")]
+)
+def test_what_cannot_be_sent_is_offline_with_one_warning(tmp_path, monkeypatch, environment, why):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     with Results(tmp_path, ("image_id", "method", "order", "fraction")) as results:
         results.append(ROWS)
     merge(tmp_path)
-    findings = Findings(Figure(), SUMMARY, "A caption.", ("Found.",))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
         with WandB(mode="online").open(tmp_path, {}) as logger:
-            logger.log(findings)
+            logger.log(Findings(Figure(), SUMMARY, "A caption.", ("Found.",)))
     [one] = [str(w.message) for w in told if w.category is UserWarning]
-    assert "no key here, so this run is logged offline; later: wandb login" in one
+    assert why in one
+    assert "so this run is logged offline; later: wandb login" in one
     found = read_run(tmp_path)
     steps = [line for line in found["history"] if "fraction" in line]
     assert [line["fraction"] for line in steps] == [0.0, 0.5]
@@ -111,21 +123,6 @@ def test_without_a_key_it_is_offline_with_one_warning_and_has_curves_and_areas(t
     assert [line["curve/positive_probability/gae"] for line in steps] == [0.0, 25.0]
     assert found["summary"]["auc/negative_accuracy/complete"] == 90.0
     assert not [key for key in found["summary"] if key.startswith("curve/") or key == "fraction"]
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_out_of_reach_is_offline_with_one_warning(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
-    monkeypatch.setenv("WANDB_API_KEY", SECRET)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", UserWarning)
-        with WandB().open(tmp_path, {}) as logger:
-            logger.log(Findings(Figure(), SUMMARY, "", ()))
-    [one] = [str(w.message) for w in told if w.category is UserWarning]
-    assert "out of reach" in one
-    assert "so this run is logged offline; later: wandb login" in one
-    assert read_run(tmp_path)["summary"]["auc/negative_accuracy/complete"] == 90.0
 
 
 def test_whatever_wandb_raises_the_run_is_complete(tmp_path, monkeypatch, capsys):
@@ -182,14 +179,11 @@ def test_shards_and_what_they_are_merged_to_are_one_group(tmp_path, monkeypatch,
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4711")
     begin(tmp_path, {"data": {"num_shards": 2}}, shard=1)
     begin(tmp_path)
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")  # whose agent names the run
+    begin(tmp_path, group="sweep")
     groups = [chosen["group"] for chosen in begun]
-    assert groups == [own, own, None, "sweep", own, "array-4711"]
-
-
-def test_a_sweep_agent_names_the_run(tmp_path, monkeypatch, begun):
-    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
-    begin(tmp_path)
-    assert not {"id", "resume", "project", "entity"} & set(begun[0])
+    assert not {"id", "resume", "project", "entity"} & set(begun.pop())
+    assert groups == [own, own, None, "sweep", own, "array-4711", "sweep"]
 
 
 def test_a_wrong_mode_is_refused():

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
+from tqdm import tqdm
 
 from attnguide.errors import InputError, unknown_name
 from attnguide.tracing.blocks import is_standard, prefix_block, tokens_read
@@ -181,6 +182,7 @@ class MaskedModel:
         backend: "torch" or "openvino": what was chosen.
         chunk: Masked images per forward pass; halved once if memory runs out.
         compile_s: Seconds that compiling took; 0 where nothing was compiled.
+        progress: Whether to show a bar of the masked images.
     """
 
     def __init__(self, model: Model, engine: Engine, device: str) -> None:
@@ -197,6 +199,7 @@ class MaskedModel:
         self.network = _cut(self.vit, engine.path or possible[-1])
         self.chunk = engine.chunk or CHUNK.get(device, CHUNK["cuda"])
         self.backend, self.compile_s, self._halved = "torch", 0.0, False
+        self.progress = False
         if engine.compile:
             self._compile(device)
         elif engine.backend != "torch":
@@ -252,7 +255,7 @@ class MaskedModel:
         return self.logits(masked, image, masks)
 
     def _in_chunks(self, masked: Masked, image: Tensor, masks: Tensor) -> Tensor:
-        parts = []
+        parts, bar = [], tqdm(total=len(image), desc="perturb", disable=not self.progress)
         for own, part in zip(image.split(self.chunk), masks.split(self.chunk), strict=True):
             missing = self.chunk - len(own) if self.engine.compile else 0  # one shape for compilers
             if missing:
@@ -261,6 +264,8 @@ class MaskedModel:
             logits = masked(own, part)[: self.chunk - missing]
             # a compiled graph's next call may write into the memory of this one's answer
             parts.append(logits.clone() if self.engine.compile else logits)
+            bar.update(len(logits))
+        bar.close()
         whole = torch.cat(parts)
         return whole.float() if whole.dtype in (torch.bfloat16, torch.float16) else whole
 

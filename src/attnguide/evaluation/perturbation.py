@@ -32,7 +32,7 @@ from attnguide.evaluation.fills import check_fill, filled, linear_filled, normal
 from attnguide.evaluation.metrics import area_under_curve
 from attnguide.inputs import Target, check_images, class_targets
 from attnguide.tracing.tokens import check_free_tokens, kept_logits, layers
-from attnguide.types import Explanation, ViT, notebook
+from attnguide.types import Explanation, ViT, load_notebook
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +78,7 @@ class PerturbationCurve:
     def auc(self, quantity: str = "accuracy", *, interval: bool = False) -> Any:
         """Mean over images of `auc_per_image`, in percent; an `Estimate` where `interval`."""
         if interval:
-            return notebook("perturbations").auc_interval(self, quantity)
+            return load_notebook("perturbations").auc_interval(self, quantity)
         return float(self.auc_per_image(quantity).mean())
 
     def auc_per_image(self, quantity: str = "accuracy") -> Tensor:
@@ -97,11 +97,11 @@ class PerturbationCurve:
 
     def plot(self, quantity: str = "accuracy") -> Figure:
         """A figure of the curve with its 95 % band over images."""
-        return notebook("perturbations").plot_curve(self, quantity)
+        return load_notebook("perturbations").plot_curve(self, quantity)
 
     def __repr__(self) -> str:
         """One line for people."""
-        return notebook("perturbations").curve_line(self)
+        return load_notebook("perturbations").curve_line(self)
 
 
 def perturb(
@@ -114,6 +114,7 @@ def perturb(
     fractions: Sequence[float] = FRACTIONS,
     fill: str | float = "zero",
     engine: Engine | MaskedModel | None = None,
+    progress: bool = False,
 ) -> PerturbationCurve:
     """One relevance map per image, in one order; see `perturb_many` for several at once.
 
@@ -129,6 +130,7 @@ def perturb(
         fill: "zero", "black", "mean", "blur", "linear", "drop", or a number in normalised space.
         engine: What the masked images are computed on; see `engines.Engine`. One that is not
             torch's default is better prepared once (`engines.prepare`) than in every call.
+        progress: Show a bar of the masked images.
 
     Raises:
         ValueError: unknown order, fill or class, fractions that do not increase or leave [0, 1],
@@ -144,6 +146,7 @@ def perturb(
         fractions=fractions,
         fill=fill,
         engine=engine,
+        progress=progress,
     )
     return curves["", order]
 
@@ -160,6 +163,7 @@ def perturb_many(
     engine: Engine | MaskedModel | None = None,
     seeds: Sequence[int] | None = None,
     check_finite: bool = True,
+    progress: bool = False,
 ) -> dict[tuple[str, str], PerturbationCurve]:
     """Curves of several relevance maps in several orders, as one stream of masked images.
 
@@ -172,7 +176,7 @@ def perturb_many(
         seeds: One per image, of the noise of fill="linear"; by default made from its pixels.
         check_finite: Refuse values that are not finite. To look at them waits for the device; a
             caller that fetches the curves from it later can look then.
-        vit, images, label, fractions, fill, engine: As in `perturb`.
+        vit, images, label, fractions, fill, engine, progress: As in `perturb`.
 
     Returns:
         One curve per (name, order).
@@ -198,6 +202,7 @@ def perturb_many(
     }
     distinct = list(dict.fromkeys(chain(*columns.values())))
     model = prepare(vit, engine, images.device.type)
+    model.progress = progress
     with model.running():
         if fill == "drop":
             logits = _logits_of_kept(model, images, rankings, distinct)

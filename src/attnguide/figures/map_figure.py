@@ -145,7 +145,8 @@ class MapFigure(MethodStudy, OwnPictures):
             ]
             for view in shown
         ]
-        return draw_panels(rows, column_titles=["image", *self.column_titles(methods, places)])
+        titles = ["image", *self.column_titles(methods, places)]
+        return draw_panels(rows, column_titles=titles, letters=True)
 
     def columns(self, methods: Sequence[str], places: int) -> Iterator[tuple[str, int]]:
         """Method and target of every column: all methods of the first target first.

@@ -114,7 +114,7 @@ class TableFigure(Experiment):
         compared = [c for c in self.claims_of(stored) if isinstance(c, MethodComparison)]
         found = [*counted(claims, compared), *self.further(stored)]
         caption = self.caption(stored, str(stored.all_rows["model"].iloc[0]))
-        parts = (caption, *found, WHAT_BRACKETS_ARE, stored.note)
+        parts = (caption, WHAT_BRACKETS_ARE, stored.note)
         return Findings(
             figure=figure,
             summary=summary,

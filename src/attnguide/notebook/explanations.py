@@ -21,11 +21,13 @@ from attnguide.errors import InputError, InputTypeError
 from attnguide.store.files import write_atomic
 from attnguide.types import Explanation
 from attnguide.viz.overlay import MAP_WEIGHT, as_picture, as_values, overlay
-from attnguide.viz.panels import Panel, draw_panels, short_name
+from attnguide.viz.panels import Panel, draw_panel, draw_panels, short_name
 from attnguide.viz.style import method_label
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 MAX_SHOWN, MAX_THUMBNAILS = 32, 8  # images of a figure, of a thumbnail row
 PATCH_PIXELS = 16  # of a map without a picture
@@ -41,7 +43,10 @@ def plot(
     *,
     class_names: Sequence[str] = (),
     grey: bool = False,
-) -> Figure:
+    alpha: float = MAP_WEIGHT,
+    cmap: str | None = None,
+    ax: Axes | None = None,
+) -> Figure | SubFigure:
     """A figure of the maps, over the pictures if these are given.
 
     Args:
@@ -51,9 +56,13 @@ def plot(
             with a guide the original pictures, over which their part of the map is stretched.
         class_names: Of the model; without them classes are numbers.
         grey: Take the colours out of the pictures beneath the maps.
+        alpha: Share of the map over a picture, in [0, 1].
+        cmap: Name of a colour map of matplotlib's, from -max|S| to max|S|; by default red for the
+            target, white for zero, blue against it.
+        ax: Axes to draw into, instead of a figure of its own; takes one map.
 
     Raises:
-        ValueError: pictures that do not fit.
+        ValueError: pictures that do not fit; several maps for one `ax`.
     """
     maps, targets = _by_image(explanation)
     count, cut = _shown(len(maps))
@@ -63,11 +72,18 @@ def plot(
         row = [] if shown is None else [Panel(shown[place], title=f"image {place}")]
         under = _white(maps[place, 0]) if shown is None else shown[place]
         for relevance, target in zip(maps[place], targets[place], strict=True):
-            note = _note(explanation, place, target)
-            weight = 1.0 if shown is None else MAP_WEIGHT
+            note = _note(explanation, place, target) + "\nall zero" * (not relevance.any())
+            weight = 1.0 if shown is None else alpha
             title = _class(target, class_names)
-            row.append(Panel(under, relevance, title, note, weight=weight, grey=grey))
+            row.append(Panel(under, relevance, title, note, None, weight, grey, cmap))
         rows.append(row)
+    if ax is not None:
+        if targets.size != 1:
+            raise InputError(
+                f"ax takes one map, got {targets.size}; pass one as explanation[0].plot(ax=ax)"
+            )
+        draw_panel(ax, rows[0][-1])
+        return ax.figure
     if shown is None and maps.shape[1] == 1:
         flat = [row[0] for row in rows]
         rows = [flat[start : start + COLUMNS] for start in range(0, count, COLUMNS)]
@@ -106,24 +122,21 @@ def compare(
     for name, each in named.items():
         if not torch.equal(each.target.cpu(), first.target.cpu()):
             raise InputError(f"{name!r} explains other targets than {first.method!r}")
-    maps = {name: _by_image(each)[0] for name, each in named.items()}
+        if each.own.shape[-2:] != first.own.shape[-2:]:
+            raise InputError("compare needs maps of one grid; pass explanations of the same guide")
+    maps = [_by_image(each)[0] for each in named.values()]
     targets = _by_image(first)[1]
     count, cut = _shown(len(targets))
-    if any(each.own.shape[-2:] != first.own.shape[-2:] for each in named.values()):
-        raise InputError("compare needs maps of one grid; pass explanations with the same guide")
-    shown = _pictures(pictures, next(iter(maps.values())), first.mask)
+    shown = _pictures(pictures, maps[0], first.mask)
     places = [(image, t) for image in range(count) for t in range(targets.shape[1])]
     rows = [
-        [
-            Panel(shown[image]),
-            *(Panel(shown[image], own[image, t], grey=grey) for own in maps.values()),
-        ]
-        for image, t in places
+        [Panel(shown[i]), *(Panel(shown[i], own[i, t], grey=grey) for own in maps)]
+        for i, t in places
     ]
     return draw_panels(
         rows,
         column_titles=["image", *(method_label(name) for name in named)],
-        row_titles=[_class(targets[image, t], class_names) for image, t in places],
+        row_titles=[_class(targets[place], class_names) for place in places],
         title=cut.removeprefix(", "),
     )
 
@@ -169,11 +182,25 @@ def explanation_line(explanation: Explanation) -> str:
     listed = ", ".join(map(str, targets[:6])) + (", ..." if len(targets) > 6 else "")
     count = len(explanation.relevance)
     kind = str(explanation.relevance.dtype).removeprefix("torch.")
-    beside = "" if explanation.mask is None else f" beside a guide ({_guide(explanation)})"
+    given = (explanation.settings.get(key) for key in ("guide", "layout"))
+    guide = ", ".join(str(value) for value in given if value is not None)
+    beside = "" if explanation.mask is None else f" beside a guide ({guide})"
+    empty = int((explanation.relevance == 0).flatten(-2).all(-1).sum())
+    zero = f", {empty} of {len(targets)} maps all zero" if empty else ""
     return (
         f"Explanation({explanation.method}: {count} image{'s' * (count != 1)}{beside}, {rows} x "
-        f"{cols} patches, target {listed}, {kind})"
+        f"{cols} patches, target {listed}, {kind}{zero})"
     )
+
+
+def to_frame(explanation: Explanation) -> pd.DataFrame:
+    """A row per patch: image, target, row, col, relevance; of one with a guide the original's."""
+    import pandas as pd
+
+    maps, targets = _by_image(explanation)
+    image, place, row, col = np.indices(maps.shape).reshape(4, -1)
+    columns = {"image": image, "target": targets[image, place], "row": row, "col": col}
+    return pd.DataFrame(columns | {"relevance": maps.ravel()})
 
 
 def explanation_html(explanation: Explanation) -> str:
@@ -201,15 +228,12 @@ def save(explanation: Explanation, path: str | PathLike[str]) -> Path:
     """
     path = Path(path)
     path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
-    tensors = {name: getattr(explanation, name) for name in ("relevance", "target", "logits")}
-    if explanation.mask is not None:
-        tensors["mask"] = explanation.mask
-    given = explanation.settings.items()
-    tensors |= {f"settings.{name}": value for name, value in given if isinstance(value, Tensor)}
-    plain = {name: value for name, value in given if not isinstance(value, Tensor)}
+    kept = {name: getattr(explanation, name) for name in ("relevance", "target", "logits", "mask")}
+    kept |= {f"settings.{name}": value for name, value in explanation.settings.items()}
+    tensors = {name: value for name, value in kept.items() if isinstance(value, Tensor)}
     about = {
         "method": explanation.method,
-        "settings": plain,
+        "settings": {k: v for k, v in explanation.settings.items() if not isinstance(v, Tensor)},
         "dtypes": {name: str(t.dtype).removeprefix("torch.") for name, t in tensors.items()},
     }
     buffer = io.BytesIO()
@@ -235,19 +259,9 @@ def load_explanation(path: str | PathLike[str]) -> Explanation:
                 name: torch.from_numpy(stored[name]).to(getattr(torch, kind))
                 for name, kind in about["dtypes"].items()
             }
-        settings = about["settings"] | {
-            name.removeprefix("settings."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("settings.")
-        }
-        return Explanation(
-            tensors["relevance"],
-            tensors["target"],
-            tensors["logits"],
-            about["method"],
-            settings,
-            tensors.get("mask"),
-        )
+        given = {name: tensors.pop(name) for name in list(tensors) if name.startswith("settings.")}
+        settings = {name.removeprefix("settings."): tensor for name, tensor in given.items()}
+        return Explanation(**tensors, method=about["method"], settings=about["settings"] | settings)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; pass what Explanation.save returned") from None
     except Exception as error:
@@ -259,11 +273,6 @@ def load_explanation(path: str | PathLike[str]) -> Explanation:
 def _name_of(value: Any) -> str:
     name = getattr(value, "__qualname__", None)
     return f"{value.__module__}.{name}" if name else repr(value)
-
-
-def _guide(explanation: Explanation) -> str:
-    given = (explanation.settings.get(key) for key in ("guide", "layout"))
-    return ", ".join(str(value) for value in given if value is not None)
 
 
 def _by_image(explanation: Explanation) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -310,7 +319,7 @@ def _class(target: int, names: Sequence[str]) -> str:
 def _note(explanation: Explanation, image: int, target: int) -> str:
     logits = explanation.logits[image].float()
     logit, probability = float(logits[target]), float(logits.softmax(-1)[target])
-    return f"logit {logit:.2f}, p = {probability:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"logit {logit:.2f}, p = {probability:.2f}"
 
 
 def _thumbnail(relevance: NDArray[Any]) -> str:

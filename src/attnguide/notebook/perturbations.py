@@ -41,17 +41,9 @@ def plot_curve(curve: PerturbationCurve, quantity: str = "accuracy") -> Figure:
     values = 100 * as_values(getattr(curve, column)).astype(float)
     kind: Kind = "answers" if quantity == "accuracy" else "mean"
     band = estimate_curve(pd.DataFrame(values), kind=kind, yes=100)
-    line = Curve(
-        "complete",
-        curve.fraction.tolist(),
-        list(band["value"]),
-        list(band["ci_low"]),
-        list(band["ci_high"]),
-        area.value,
-        area.low,
-        area.high,
-        label=f"mean of {area.n} images",
-    )
+    ends = band["value"], band["ci_low"], band["ci_high"]
+    areas, label = (area.value, area.low, area.high), f"mean of {area.n} images"
+    line = Curve("complete", curve.fraction.tolist(), *ends, *areas, label)
     title = f"{curve.order} order"
     return draw_curves([[CurvePanel(title, words, curve.higher_is_better, [line])]])
 
@@ -76,10 +68,8 @@ def compare_auc(
     if first.order != second.order:
         raise InputError(f"both curves need one order, got {first.order} and {second.order}")
     if len(first.correct) != len(second.correct):
-        raise InputError(
-            "both curves must be of the same images, got "
-            f"{len(first.correct)} and {len(second.correct)}"
-        )
+        numbers = f"{len(first.correct)} and {len(second.correct)}"
+        raise InputError(f"both curves must be of the same images, got {numbers}")
     if not torch.equal(first.fraction, second.fraction):
         raise InputError("both curves need the same fractions")
     return _mean(first.auc_per_image(quantity) - second.auc_per_image(quantity))

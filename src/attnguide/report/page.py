@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -79,6 +81,7 @@ def page(
         image_sources="data:",
         title=findings.title,
         about=[config.get("experiment"), config.get("scale"), _models(config)],
+        verdict=_verdict(findings.claims),
         findings=findings,
         lines=claim_lines(findings.claims),
         drawing=_drawing(figure, findings.caption or findings.title, findings.caption),
@@ -136,6 +139,16 @@ def list_files(run_dir: Path) -> list[tuple[str, str]]:
             count = sum(inside.is_file() for inside in path.iterdir())
             found.append((f"{path.name}/", f"{count} files"))
     return found
+
+
+def _verdict(claims: pd.DataFrame) -> str:
+    """How many claims hold, in a sentence; of the paper's and of ours apart."""
+    sentences = []
+    for source, own in claims.groupby("source", sort=False)["verdict"]:
+        counted = [f"{count} \N{MULTIPLICATION SIGN} {v}" for v, count in Counter(own).items()]
+        whose = "the paper" if source == "paper" else "ours"
+        sentences.append(f"Claims of {whose}: {', '.join(counted)}.")
+    return " ".join(sentences)
 
 
 def _models(config: Mapping[str, Any]) -> str:

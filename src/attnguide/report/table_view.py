@@ -95,6 +95,21 @@ def table_view(
     return TableView(names, list(zip(*columns, strict=True)), note)
 
 
+def to_paste(table: pd.DataFrame) -> dict[str, str]:
+    """The table as Markdown ("md") and LaTeX ("tex"), intervals in brackets, all data escaped."""
+    view = table_view(table)
+    names = [name for name, _ in view.columns]
+    rows = [
+        [cell.striptags() if isinstance(cell, Markup) else " ".join(cell.split()) for cell in row]
+        for row in view.rows
+    ]
+    sides = ["--:" if numeric else ":--" for _, numeric in view.columns]
+    lines = [[cell.replace("|", r"\|") for cell in row] for row in (names, sides, *rows)]
+    markdown = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    latex = pd.DataFrame(rows, columns=names).to_latex(index=False, escape=True)
+    return {"md": f"{markdown}\n{view.note}\n", "tex": latex.replace("\N{MINUS SIGN}", "$-$")}
+
+
 def _pivoted(table: pd.DataFrame) -> TableView | None:
     """Method by measure, or measure by method where these are fewer; None where it cannot be."""
     value = next((name for name in ("auc", "value") if name in table), None)

@@ -14,6 +14,7 @@ from attnguide.errors import InputError
 from attnguide.figures.experiment import Experiment, read_stored
 from attnguide.figures.shown import viewer_pictures
 from attnguide.report.page import write_report
+from attnguide.report.table_view import to_paste
 from attnguide.runs.console import print_summary
 from attnguide.runs.objects import stored_experiment, stored_logger
 from attnguide.runs.resume import check_parts, missing
@@ -26,7 +27,7 @@ from attnguide.viz.style import render
 
 DRAWN = (
     *("summary.csv", "claims.csv", "findings.json", "figure.png", "figure.pdf", "report.html"),
-    *("maps.npz", "results.parquet"),
+    *("maps.npz", "results.parquet", "summary.md", "summary.tex"),
 )
 
 
@@ -92,6 +93,8 @@ def write_findings(
     claims.insert(0, "experiment", str(config.get("experiment")))
     write_atomic(folder.summary, csv_bytes(findings.summary))
     write_atomic(folder.claims, csv_bytes(claims))
+    for kind, text in to_paste(findings.summary).items():
+        write_atomic(folder.summary.with_suffix(f".{kind}"), text.encode())
     for kind in ("png", "pdf"):
         write_atomic(folder.figure.with_suffix(f".{kind}"), render(findings.figure, kind))
     words = {key: getattr(findings, key) for key in ("title", "claim", "caption", "found")}

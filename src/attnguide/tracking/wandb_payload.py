@@ -159,7 +159,7 @@ def image_table(viewer: Sequence[ShownPicture], rows: pd.DataFrame | None) -> pd
     lines = []
     for shown in viewer[:SAMPLE_IMAGES]:
         picture = Image.open(BytesIO(shown.png)).convert("RGB")
-        line = {"image_id": shown.id, "title": shown.title, "picture": picture}
+        line: dict[str, Any] = {"image_id": shown.id, "title": shown.title, "picture": picture}
         if shown.target is not None:
             line["target"] = shown.target
         for method, relevance in shown.maps.items():
@@ -187,8 +187,10 @@ def curves(rows: pd.DataFrame) -> Iterator[dict[str, float]]:
     names = ["order", *several, "method"]
     means = 100 * rows.groupby(["fraction", *names])[list(columns)].mean().unstack(names)
     means.columns = pd.Index(
-        "/".join(("curve", f"{order}_{columns[column]}", *map(str, rest)))
-        for column, order, *rest in means
+        [
+            "/".join(("curve", f"{order}_{columns[column]}", *map(str, rest)))
+            for column, order, *rest in means.columns.tolist()
+        ]
     )
     for step in means.reset_index().to_dict("records"):
         yield {str(name): value for name, value in step.items() if pd.notna(value)}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from attnguide.errors import InputError
 from attnguide.viz.style import QUIET, SMALL, method_label, method_style, open_axes, typography
 
 if TYPE_CHECKING:
@@ -66,15 +65,10 @@ def draw_curves(rows: Sequence[Sequence[CurvePanel]]) -> Figure:
     The panels of a row share their scale, so that the two orders can be compared.
 
     Args:
-        rows: Panels from top to bottom, left to right; as many in each row.
-
-    Raises:
-        ValueError: no panel, or a panel without curves.
+        rows: Panels from top to bottom, left to right; as many in each row, each with curves.
     """
     from attnguide.viz.notebook_figure import NotebookFigure
 
-    if not rows or any(not row or any(not panel.curves for panel in row) for row in rows):
-        raise InputError("a figure of curves needs panels, and each panel at least one curve")
     keys = [_LINE * max(len(panel.curves) for panel in row) for row in rows]
     heights = [_HEIGHT + key for key in keys]
     with typography():
@@ -119,7 +113,8 @@ def _draw_key(axes: Axes, curves: Sequence[Curve]) -> None:
     blank = Line2D([], [], linestyle="none")
     names = ["", *(curve.label or method_label(curve.method) for curve in curves)]
     areas = [
-        f"{curve.auc:5.1f}  [{curve.auc_low:.1f}, {curve.auc_high:.1f}]".replace(" ", "\u2007")
+        f"{curve.auc:5.1f}".replace(" ", "\N{FIGURE SPACE}")
+        + f"   [{curve.auc_low:.1f}, {curve.auc_high:.1f}]"
         for curve in curves
     ]
     axes.legend(

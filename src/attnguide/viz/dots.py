@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnguide.errors import InputError
 from attnguide.viz.style import (
     HAIRLINE,
     INK,
@@ -99,15 +98,10 @@ def draw_dots(panels: Sequence[DotPanel]) -> Figure:
     """A figure of dots with 95 % intervals and their numbers; `render` makes a file of it.
 
     Args:
-        panels: From left to right, then down.
-
-    Raises:
-        ValueError: no panel, or one without dots.
+        panels: From left to right, then down; each with dots.
     """
     from attnguide.viz.notebook_figure import NotebookFigure
 
-    if not panels or any(not any(dots for _, dots in panel.rows) for panel in panels):
-        raise InputError("a figure of dots needs panels, and each panel at least one dot")
     across = min(COLUMNS, len(panels))
     bands = [panels[start : start + across] for start in range(0, len(panels), across)]
     heights = [max(panel.height for panel in band) for band in bands]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from attnguide.errors import InputError
 from attnguide.viz.style import INK, QUIET, SMALL, minus, relevance_colormap, typography
 
 if TYPE_CHECKING:
@@ -40,19 +39,10 @@ class HeatPanel:
 
 
 def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
-    """The panels one below the other.
-
-    Raises:
-        ValueError: no panel, or numbers that do not fit the names.
-    """
+    """The panels one below the other."""
     from attnguide.viz.notebook_figure import NotebookFigure
 
     shapes = [np.shape(panel.values) for panel in panels]
-    if not panels or any(
-        shape != (len(panel.rows), len(panel.columns)) or 0 in shape
-        for panel, shape in zip(panels, shapes, strict=True)
-    ):
-        raise InputError("a table of colours needs as many numbers as rows times columns")
     heights = [_HEAD + _ROW * rows for rows, _ in shapes]
     with typography():
         size = (_NAMES + _CELL * max(columns for _, columns in shapes), sum(heights))

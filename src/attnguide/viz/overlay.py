@@ -38,7 +38,12 @@ def normalize(relevance: Any) -> NDArray[np.float64]:
 
 
 def overlay(
-    image: Any, relevance: Any, *, weight: float = MAP_WEIGHT, grey: bool = False
+    image: Any,
+    relevance: Any,
+    *,
+    weight: float = MAP_WEIGHT,
+    grey: bool = False,
+    cmap: str | None = None,
 ) -> NDArray[np.float32]:
     """(H, W, 3) in [0, 1]: red where the target is supported, blue where it is opposed.
 
@@ -49,9 +54,10 @@ def overlay(
         relevance: (rows, cols), raw.
         weight: Share of the map in the mixture, in [0, 1].
         grey: Take the colours out of the picture, where they would tint the map's zero.
+        cmap: Name of a colour map of matplotlib's, in place of red, white and blue.
 
     Raises:
-        ValueError: shapes or a weight that do not fit.
+        ValueError: shapes or a weight that do not fit; an unknown colour map.
     """
     if not 0 <= weight <= 1:
         raise InputError(f"weight must lie in [0, 1], got {weight}")
@@ -65,7 +71,7 @@ def overlay(
     field = Image.fromarray(scaled.astype(np.float32)).resize(
         (width, height), Image.Resampling.BILINEAR
     )
-    mixed = weight * relevance_colours(np.asarray(field)) + (1 - weight) * picture
+    mixed = weight * relevance_colours(np.asarray(field), cmap) + (1 - weight) * picture
     return mixed.astype(np.float32)
 
 
@@ -89,8 +95,8 @@ def as_picture(image: Any) -> NDArray[np.float32]:
     scaled = values.astype(np.float32) / (255 if np.issubdtype(values.dtype, np.integer) else 1)
     if not (scaled.min() >= -1e-6 and scaled.max() <= 1 + 1e-6):
         raise InputError(
-            f"a picture must lie in [0, 1], got {scaled.min():.3g} to {scaled.max():.3g}; "
-            "undo the normalisation with vit.preprocess.denormalize(images)"
+            f"a picture must lie in [0, 1], got {scaled.min():.3g} to {scaled.max():.3g}; undo "
+            "the normalisation with vit.preprocess.denormalize(images), or divide pixels by 255"
         )
     return scaled.clip(0, 1)
 

@@ -48,6 +48,7 @@ class Panel:
         frame: Colour of a frame around it, such as `RED_FRAME`.
         weight: Share of the map, in [0, 1]; 1 for the map alone.
         grey: Take the colours out of the picture beneath the map.
+        cmap: Of the map, as `overlay` takes it.
     """
 
     image: Any
@@ -57,13 +58,15 @@ class Panel:
     frame: str | None = None
     weight: float = MAP_WEIGHT
     grey: bool = False
+    cmap: str | None = None
 
     @property
     def pixels(self) -> NDArray[np.float32]:
         """(H, W, 3) in [0, 1], as it is shown."""
         if self.relevance is None:
             return as_picture(self.image)
-        return overlay(self.image, self.relevance, weight=self.weight, grey=self.grey)
+        look: Any = {"weight": self.weight, "grey": self.grey, "cmap": self.cmap}
+        return overlay(self.image, self.relevance, **look)
 
 
 def draw_panels(
@@ -125,8 +128,10 @@ def draw_panels(
         for axes, row, titled in zip(grid, rows, row_titles or [""] * len(rows), strict=True):
             _draw_row(axes, row, titled, box)
         _column_titles(grid[0], column_titles, panel_width)
-        if colour_bar and any(panel.relevance is not None for panel in panels):
-            _colour_bar(part, next(axes for axes in grid.T[::-1].flat if axes.images))
+        maps = [panel for panel in panels if panel.relevance is not None]
+        if colour_bar and maps:
+            last = next(axes for axes in grid.T[::-1].flat if axes.images)
+            _colour_bar(part, last, maps[0].cmap)
     return figure
 
 
@@ -175,22 +180,26 @@ def _draw_row(
     """Pictures with their text, each in a `box` of width and height in inches."""
     width, height = box
     for axes, panel in zip_longest(grid, panels):
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(visible=panel is not None, color=HAIRLINE, linewidth=0.5)
         if panel is None:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
             axes.set_aspect(height / width, adjustable="box")
-            continue
-        shown = panel.pixels
-        axes.imshow(shown, interpolation="lanczos" if shown.shape[1] < 200 else "antialiased")
-        if panel.frame:
-            axes.spines[:].set(color=panel.frame, linewidth=1.8)
-        above, beneath = ("\n".join(wrap(t, width, SMALL)) for t in (panel.title, panel.note))
-        axes.set_title(above, size=SMALL, pad=TEXT_GAP, parse_math=False)
-        axes.set_xlabel(
-            minus(beneath), size=SMALL, color=QUIET, labelpad=TEXT_GAP, parse_math=False
-        )
+        else:
+            draw_panel(axes, panel, width)
     words = "\n".join(wrap(title, height, BODY))
     grid[0].set_ylabel(words, size=BODY, color=INK, labelpad=TEXT_GAP, parse_math=False)
+
+
+def draw_panel(axes: Axes, panel: Panel, width: float = 3.0) -> None:
+    """A picture with its text, in axes that are `width` inches wide."""
+    shown = panel.pixels
+    axes.imshow(shown, interpolation="lanczos" if shown.shape[1] < 200 else "antialiased")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color=panel.frame or HAIRLINE, linewidth=1.8 if panel.frame else 0.5)
+    above, beneath = ("\n".join(wrap(t, width, SMALL)) for t in (panel.title, panel.note))
+    axes.set_title(above, size=SMALL, pad=TEXT_GAP, parse_math=False)
+    look: Any = {"size": SMALL, "color": QUIET, "labelpad": TEXT_GAP, "parse_math": False}
+    axes.set_xlabel(minus(beneath), **look)
 
 
 def _column_titles(top: Sequence[Axes], titles: Sequence[str], width: float) -> None:
@@ -209,12 +218,12 @@ def _column_titles(top: Sequence[Axes], titles: Sequence[str], width: float) -> 
         )
 
 
-def _colour_bar(figure: Any, axes: Axes) -> None:
+def _colour_bar(figure: Any, axes: Axes, cmap: str | None) -> None:
     """The scale of every map, at the right of one of them."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    scale = ScalarMappable(Normalize(-1, 1), relevance_colormap())
+    scale = ScalarMappable(Normalize(-1, 1), relevance_colormap(cmap))
     place = axes.inset_axes((1.09, 0.0, 0.06, 1.0))
     bar = figure.colorbar(scale, cax=place, ticks=[-1, 0, 1])
     bar.ax.set_yticklabels(["\N{MINUS SIGN}1", "0", "1"])

@@ -17,9 +17,11 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from attnguide.errors import unknown_name
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 INK, QUIET, HAIRLINE = "#1b1b1f", "#6a6a72", "#c9c9d0"
@@ -39,38 +41,39 @@ class LineStyle:
     colour: str
     dash: Dash
     marker: str
+    label: str = ""  # its name, where that is not the file's
 
 
 _LONG_DASH, _DASH_DOT_DOT = (0, (6.0, 1.6)), (0, (4.0, 1.4, 1.0, 1.4, 1.0, 1.4))
 METHOD_STYLES = {
     "complete": LineStyle("#c4262e", "-", "o"),
-    "gae": LineStyle("#1f5fbf", "--", "s"),
+    "gae": LineStyle("#1f5fbf", "--", "s", "GAE"),
     "absolute": LineStyle("#2f8f4e", "-.", "^"),
     "rollout": LineStyle("#8a5a2b", ":", "D"),
     "random": LineStyle("#77777f", _LONG_DASH, "x"),
     "raw_attention": LineStyle("#b08500", _DASH_DOT_DOT, "v"),
     "attention_flow": LineStyle("#7a3e9d", "-", "P"),
-    "t_attr": LineStyle("#00838f", "--", "*"),
-    "lrp": LineStyle("#5d6d1e", "-.", "<"),
-    "partial_lrp": LineStyle("#9aa52f", ":", ">"),
-    "attn_gradcam": LineStyle("#d6568b", _LONG_DASH, "h"),
-    "gradcam": LineStyle("#e07b1a", _DASH_DOT_DOT, "p"),
-    "layercam": LineStyle("#f0a860", "-", "d"),
-    "tam": LineStyle("#3b3b9a", "--", "X"),
-    "bi_head": LineStyle("#4f9fd0", "-.", "1"),
-    "bi_token": LineStyle("#86c5e8", ":", "2"),
-    "dix": LineStyle("#a3195b", _LONG_DASH, "3"),
-    "vit_cx": LineStyle("#0f6b5c", _DASH_DOT_DOT, "4"),
-    "tis": LineStyle("#54c2a8", "-", "+"),
-    "grad_eclip": LineStyle("#b48ede", "--", "8"),
-    "input_x_gradient": LineStyle("#785aff", _LONG_DASH, "^"),
-    "integrated_gradients": LineStyle("#d900c0", "-.", "o"),
-    "smoothgrad": LineStyle("#e19696", ":", "s"),
-    "cp_lrp": LineStyle("#2d9600", _DASH_DOT_DOT, "D"),
-    "attn_lrp": LineStyle("#14c83c", "-", "x"),
-    "legrad": LineStyle("#b4b487", "--", "v"),
-    "attcat": LineStyle("#5a2d4b", "-.", "P"),
-    "cdam": LineStyle("#003c5a", ":", "*"),
+    "t_attr": LineStyle("#00838f", "--", "*", "T-Attr"),
+    "lrp": LineStyle("#5d6d1e", "-.", "<", "LRP"),
+    "partial_lrp": LineStyle("#9aa52f", ":", ">", "partial LRP"),
+    "attn_gradcam": LineStyle("#d6568b", _LONG_DASH, "h", "attention GradCAM"),
+    "gradcam": LineStyle("#e07b1a", _DASH_DOT_DOT, "p", "GradCAM"),
+    "layercam": LineStyle("#f0a860", "-", "d", "LayerCAM"),
+    "tam": LineStyle("#3b3b9a", "--", "X", "TAM"),
+    "bi_head": LineStyle("#4f9fd0", "-.", "1", "BI (head)"),
+    "bi_token": LineStyle("#86c5e8", ":", "2", "BI (token)"),
+    "dix": LineStyle("#a3195b", _LONG_DASH, "3", "DIX"),
+    "vit_cx": LineStyle("#0f6b5c", _DASH_DOT_DOT, "4", "ViT-CX"),
+    "tis": LineStyle("#54c2a8", "-", "+", "TIS"),
+    "grad_eclip": LineStyle("#b48ede", "--", "8", "Grad-ECLIP"),
+    "input_x_gradient": LineStyle("#785aff", _LONG_DASH, "^", "input × gradient"),
+    "integrated_gradients": LineStyle("#d900c0", "-.", "o", "Integrated Gradients"),
+    "smoothgrad": LineStyle("#e19696", ":", "s", "SmoothGrad"),
+    "cp_lrp": LineStyle("#2d9600", _DASH_DOT_DOT, "D", "CP-LRP"),
+    "attn_lrp": LineStyle("#14c83c", "-", "x", "AttnLRP"),
+    "legrad": LineStyle("#b4b487", "--", "v", "LeGrad"),
+    "attcat": LineStyle("#5a2d4b", "-.", "P", "AttCAT"),
+    "cdam": LineStyle("#003c5a", ":", "*", "CDAM"),
     "centred": LineStyle("#8c7800", _LONG_DASH, "p"),
     "seam": LineStyle("#4b4b55", ":", "8"),
     "complete_libra": LineStyle("#ff4b00", "--", "o"),
@@ -80,31 +83,6 @@ METHOD_STYLES = {
     "attcat_libra": LineStyle("#a55a87", "--", "P"),
 }
 _LIBRA = "_libra"
-
-METHOD_LABELS = {
-    "gae": "GAE",
-    "t_attr": "T-Attr",
-    "lrp": "LRP",
-    "partial_lrp": "partial LRP",
-    "attn_gradcam": "attention GradCAM",
-    "gradcam": "GradCAM",
-    "layercam": "LayerCAM",
-    "tam": "TAM",
-    "bi_head": "BI (head)",
-    "bi_token": "BI (token)",
-    "dix": "DIX",
-    "vit_cx": "ViT-CX",
-    "tis": "TIS",
-    "grad_eclip": "Grad-ECLIP",
-    "input_x_gradient": "input × gradient",
-    "integrated_gradients": "Integrated Gradients",
-    "smoothgrad": "SmoothGrad",
-    "cp_lrp": "CP-LRP",
-    "attn_lrp": "AttnLRP",
-    "legrad": "LeGrad",
-    "attcat": "AttCAT",
-    "cdam": "CDAM",
-}
 
 
 def method_style(method: str) -> LineStyle:
@@ -121,22 +99,39 @@ def method_label(method: str) -> str:
     """The name of a method as figures print it; `<method>_libra` has the Libra gradient."""
     if method.endswith(_LIBRA):
         return f"{method_label(method.removesuffix(_LIBRA))} (Libra)"
-    return METHOD_LABELS.get(method, method.replace("_", " "))
+    style = METHOD_STYLES.get(method)
+    return (style and style.label) or method.replace("_", " ")
 
 
-def relevance_colours(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(..., 3) colours in [0, 1] of values in [-1, 1]: red positive, white zero, blue negative."""
+def relevance_colours(values: NDArray[np.floating], cmap: str | None = None) -> NDArray[np.float32]:
+    """(..., 3) colours in [0, 1] of values in [-1, 1]: red positive, white zero, blue negative.
+
+    Args:
+        values: Any shape.
+        cmap: Name of another colour map, as of `relevance_colormap`.
+    """
+    if cmap is not None:
+        return relevance_colormap(cmap)((values + 1) / 2)[..., :3].astype(np.float32)
     anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in RELEVANCE_COLOURS])
     at = np.linspace(-1, 1, len(anchors))
     channels = [np.interp(values, at, anchors[:, channel] / 255) for channel in range(3)]
     return np.stack(channels, -1).astype(np.float32)
 
 
-def relevance_colormap() -> LinearSegmentedColormap:
-    """The same colours for matplotlib's colour bars, from 0 (negative) to 1 (positive)."""
+def relevance_colormap(name: str | None = None) -> Colormap:
+    """The same colours for matplotlib, from 0 (negative) to 1 (positive), or others by name.
+
+    Raises:
+        ValueError: matplotlib has no colour map of this name.
+    """
+    from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("relevance", RELEVANCE_COLOURS, N=513)
+    if name is None:
+        return LinearSegmentedColormap.from_list("relevance", RELEVANCE_COLOURS, N=513)
+    if name not in colormaps:
+        raise unknown_name("cmap", name, list(colormaps))
+    return colormaps[name]
 
 
 @contextmanager
