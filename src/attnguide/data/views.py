@@ -138,7 +138,7 @@ class GuidedBatch:
             )
 
 
-def put_beside(
+def guide_batch(
     vit: ViT, images: Images, guide: GuidePicture, layout: str = "right", fraction: float = 0.5
 ) -> GuidedBatch:
     """Stitch a guide beside every picture; geometry comes first.
