@@ -158,6 +158,47 @@ def test_weights_fine_tuned_on_the_mean_of_the_patches(tmp_path):
     assert torch.equal(vit.module(x), net.eval()(x))
 
 
+BESIDE = {
+    "timm's": lambda s: {"state_dict": s, "args": argparse.Namespace(
+        mean=[0, 0, 0], std=[1, 1, 1], crop_pct=0.5, interpolation="bilinear", gp=None)},
+    "torchvision's": lambda s: {"model": s, "class_to_idx": {n: i for i, n in enumerate(LETTERS)}},
+    "Lightning's": lambda s: {
+        "state_dict": prefixed("model.", s), "hyper_parameters": {"class_names": list(LETTERS)}},
+    "a tutorial's": lambda s: {"model_state_dict": s, "classes": list(LETTERS)},
+    "of other classes": lambda s: {"model": s, "classes": ["a", "b"]},
+}  # fmt: skip
+LETTERS = "wvutsrqpon"
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_stands_beside_the_weights_is_taken(kind, net, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    torch.save(BESIDE[kind](net.state_dict()), tmp_path / "w.pth")
+    vit = load_model(NAME, tmp_path / "w.pth")
+    if kind == "timm's":
+        steps = vit.preprocess
+        assert (list(steps.mean), list(steps.std)) == ([0, 0, 0], [1, 1, 1])
+        assert (steps.crop_pct, steps.interpolation) == (0.5, "bilinear")
+        assert "w.pth: its preprocessing is taken: mean [0, 0, 0], std" in caplog.text
+        own = load_model(NAME, tmp_path / "w.pth", preprocess={"crop_pct": 0.7}).preprocess
+        assert (own.crop_pct, own.interpolation) == (0.7, "bilinear")
+    elif kind == "of other classes":
+        assert vit.class_names[0] == "class 0"
+    else:
+        assert "".join(vit.class_names) == LETTERS
+        assert "w.pth: its class names are taken: w, ..." in caplog.text
+        given = load_model(NAME, tmp_path / "w.pth", class_names=sorted(LETTERS))
+        assert given.class_names[0] == "n"
+
+
+def test_the_pooling_of_the_trainer_is_taken(tmp_path):
+    net = timm.create_model(NAME, num_classes=3, global_pool="avg", fc_norm=False)
+    arguments = argparse.Namespace(gp="avg")
+    torch.save({"state_dict": net.state_dict(), "args": arguments}, tmp_path / "w.pth")
+    x = torch.randn(1, 3, 160, 160)
+    assert torch.equal(load_model(NAME, tmp_path / "w.pth").module(x), net.eval()(x))
+
+
 def test_digests_follow_names_types_shapes_and_values(net, tmp_path):
     state = {"b": torch.arange(4.0), "a": torch.ones(2, dtype=torch.bfloat16)}
     expected = hashlib.sha256()

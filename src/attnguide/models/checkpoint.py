@@ -106,6 +106,24 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return _network_names(_only_network(loaded, path), path)
 
 
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """What a trainer wrote beside the weights: its arguments, hyperparameters, class names.
+
+    Args:
+        path: Of weights that `read_weights` reads.
+    """
+    path = find_weights(path)
+    if path.suffix == ".safetensors":
+        return {}
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    settings: dict[str, Any] = {}
+    for part in (*map(loaded.get, ("hyper_parameters", "config", "args")), loaded):
+        values = vars(part) if isinstance(part, argparse.Namespace) else part
+        settings |= values if isinstance(values, dict) else {}
+    return {key: value for key, value in settings.items() if not isinstance(value, Tensor)}
+
+
 def load_weights(
     module: nn.Module, weights: Mapping[str, Tensor], path: str | Path, name: str
 ) -> None:

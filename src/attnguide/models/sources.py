@@ -112,16 +112,21 @@ class ModelSource:
         raise NotImplementedError
 
     def _wrap(
-        self, module: Any, device: str | torch.device, label: str, preset: Any, digest: str
+        self,
+        module: Any,
+        device: str | torch.device,
+        label: str,
+        preset: Any,
+        digest: str,
+        names: Any = None,
     ) -> ViT:
-        """The network with the settings of this source; `preset` is what came with its weights."""
+        """The network with the settings of this source; `preset` and `names` come with it."""
         from attnguide.models.preprocess import override
         from attnguide.models.wrap import wrap_model
 
         steps = override(preset, self.preprocess)
-        return wrap_model(
-            module.to(device), steps, self.class_names, name=label, weights_sha256=digest
-        )
+        names = self.class_names or names
+        return wrap_model(module.to(device), steps, names, name=label, weights_sha256=digest)
 
 
 @dataclass(config=STRICT)
@@ -235,12 +240,14 @@ class Torchvision(ModelSource):
             TORCHVISION_HOST,
             fetching,
             load_weights,
+            read_settings,
             read_weights,
             sha256,
         )
+        from attnguide.models.load import stored_names
         from attnguide.models.preprocess import as_preprocess
 
-        digest, preset = "", None
+        digest, preset, names = "", None, None
         if model.checkpoint is None:
             published = get_model_weights(model.name)[self.weights]
             with fetching(model.name, TORCHVISION_HOST):
@@ -253,7 +260,10 @@ class Torchvision(ModelSource):
             classes = {} if head is None else {"num_classes": len(head)}
             module = get_model(model.name, **classes)
             load_weights(module, state, model.checkpoint, f"torchvision's {model.name}")
-        return self._wrap(module, device, label, preset, digest)
+            if head is not None:
+                stored = read_settings(model.checkpoint)
+                names = stored_names(stored, len(head), model.checkpoint)
+        return self._wrap(module, device, label, preset, digest, names)
 
 
 @dataclass(config=STRICT)
