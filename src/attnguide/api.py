@@ -160,7 +160,7 @@ def _explain_many(
     extra = {
         "loss": loss.__name__ if hasattr(loss, "__name__") else type(loss).__name__,
         "reference": None if reference is None else torch.cat(reference_parts).tolist(),
-    }
+    } | ({"multi_label": True} if vit.multi_label else {})
     return {
         label: Explanation(
             relevance=torch.cat([maps[label] for maps in map_parts]),

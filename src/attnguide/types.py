@@ -45,6 +45,7 @@ class ViT:
         wnids: WordNet id per class, empty where the classes are not ImageNet's.
         weights_sha256: checksum of the weights file; of weights from the hub or of the user's own
             network that of its state dict (`attnguide.models.checkpoint.state_digest`).
+        multi_label: each logit has a sigmoid of its own, instead of one softmax over all.
     """
 
     module: Any
@@ -57,6 +58,7 @@ class ViT:
     readout: Tensor | None
     wnids: tuple[str, ...] = ()
     weights_sha256: str = ""
+    multi_label: bool = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -86,6 +88,10 @@ class ViT:
                 f"{what or type(logits).__name__}"
             )
         return logits
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(..., C) in [0, 1]: the softmax of logits, or the sigmoid of each."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
     @property
     def device(self) -> torch.device:

@@ -44,7 +44,7 @@ def explanation_rows(
 
 
 def _classes(vit: ViT, logits: Tensor, target: int, label: int | None) -> dict[str, Any]:
-    probability = logits.double().softmax(-1)
+    probability = vit.probabilities(logits.double())
     prediction = int(logits.argmax())
     return {
         "target": target,

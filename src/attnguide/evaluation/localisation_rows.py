@@ -56,7 +56,7 @@ def localisation_rows(
         maps, logits = maps_of(vit, images, targets, methods, loss=loss)
     else:
         maps, logits = _two_class_maps(vit, images, own, targets, methods, loss, reference)
-    probabilities = logits.double().softmax(-1)
+    probabilities = vit.probabilities(logits.double())
     rows = []
     for index, view in enumerate(views):
         count = len(view.targets)
