@@ -7,6 +7,7 @@ S perturbation steps. Layer 0 is nearest the image.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -109,7 +110,7 @@ class ViT:
         whole = _places(self.class_names)
         parts: dict[str, list[int]] = {}
         for index, full in enumerate(self.class_names):
-            for part in {part.strip().lower() for part in full.split(",")}:
+            for part in set(map(_spelled, full.split(","))):
                 parts.setdefault(part, []).append(index)
         return parts | _places(self.wnids) | whole
 
@@ -132,7 +133,7 @@ class ViT:
             )
         if self.class_names.count(name) == 1:
             return self.class_names.index(name)
-        wanted = name.strip().lower()
+        wanted = _spelled(name)
         hits = self._spellings.get(wanted, [])
         if len(hits) > 1:
             options = ", ".join(f"{index} ({self.class_names[index]})" for index in hits)
@@ -190,11 +191,16 @@ def logits_of(output: Any) -> Any:
     return getattr(output, "logits", output)
 
 
+def _spelled(name: str) -> str:
+    """In lower case, letters composed: macOS lists folders in decomposed ones."""
+    return unicodedata.normalize("NFC", name.strip().lower())
+
+
 def _places(names: tuple[str, ...]) -> dict[str, list[int]]:
     """Indices by name in lower case."""
     places: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        places.setdefault(name.strip().lower(), []).append(index)
+        places.setdefault(_spelled(name), []).append(index)
     return places
 
 

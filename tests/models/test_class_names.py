@@ -43,6 +43,12 @@ def test_case_decides_only_where_it_must():
     assert (vit.class_index("A"), vit.class_index("a"), vit.class_index("bee")) == (0, 1, 2)
 
 
+def test_letters_are_compared_composed():
+    composed, decomposed = "cr\u00e8me", "cre\u0300me"
+    assert named(decomposed, "fox").class_index(composed) == 0
+    assert named("fox", composed).class_index(decomposed) == 1
+
+
 @pytest.mark.parametrize("given", [None, True, 1.0, [1]])
 def test_neither_text_nor_integer_is_refused(given):
     with pytest.raises(TypeError, match="a class is a name or an index"):
