@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import json
 import logging
 
 import pytest
@@ -189,6 +190,31 @@ def test_what_stands_beside_the_weights_is_taken(kind, net, tmp_path, caplog):
         assert "w.pth: its class names are taken: w, ..." in caplog.text
         given = load_model(NAME, tmp_path / "w.pth", class_names=sorted(LETTERS))
         assert given.class_names[0] == "n"
+
+
+def test_the_configuration_that_timm_writes_beside_the_weights_is_taken(net, tmp_path):
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    stored = {"label_names": list(LETTERS), "pretrained_cfg": {"mean": [0.1, 0.2, 0.3]}}
+    (tmp_path / "config.json").write_text(json.dumps(stored | {"global_pool": "token"}))
+    vit = load_model(NAME, tmp_path)
+    assert "".join(vit.class_names) == LETTERS
+    assert vit.preprocess.mean == (0.1, 0.2, 0.3)
+    x = torch.randn(1, 3, 160, 160)
+    assert torch.equal(vit.module(x), net.eval()(x))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_classifier_in_parts_is_loaded_or_named(norm, tmp_path):
+    net = timm.create_model(NAME, num_classes=10)
+    before = nn.BatchNorm1d(net.num_features) if norm else nn.Dropout()
+    net.head = nn.Sequential(before, nn.Linear(net.num_features, 4))
+    torch.save({"model": net.state_dict()}, tmp_path / "w.pth")
+    if norm:
+        with pytest.raises(ValueError, match=r"'w.pth' is a Sequential.*wrap_model\(network\)"):
+            load_model(NAME, tmp_path / "w.pth")
+    else:
+        x = torch.randn(1, 3, 160, 160)
+        assert torch.equal(load_model(NAME, tmp_path / "w.pth").module(x), net.eval()(x))
 
 
 def test_the_pooling_of_the_trainer_is_taken(tmp_path):

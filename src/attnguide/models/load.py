@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from importlib import resources
@@ -59,25 +60,23 @@ def load_model(
         ConnectionError: pretrained weights asked for, hub out of reach.
     """
     check_model(name, checkpoint)
-    if name in EMBEDDED:
-        return _load_embedded(name, device, class_names, preprocess, label)
     import timm
 
-    known = name.removeprefix("timm/")
-    if checkpoint is None:
+    known, digest = name.removeprefix("timm/"), ""
+    if name in EMBEDDED:
+        module, own, names, digest = _embedded(name)
+        preprocess = override(own, preprocess)
+        class_names = names if class_names is None else class_names
+    elif checkpoint is None:
         with nullcontext() if known.startswith("local-dir:") else fetching(known):
             module = timm.create_model(known, pretrained=True)
     else:
         weights, stored = read_weights(checkpoint), read_settings(checkpoint)
-        module = _create(known, weights, checkpoint, stored.get("gp"))
+        module, digest = _create(known, weights, checkpoint, stored.get("gp")), sha256(checkpoint)
         preprocess = _stored_steps(stored, preprocess, checkpoint)
-        class_names = class_names or stored_names(stored, module.num_classes, checkpoint)
+        class_names = class_names or _stored_names(stored, module.num_classes, checkpoint)
     return wrap_model(
-        module.to(device),
-        preprocess,
-        class_names,
-        name=label or known,
-        weights_sha256="" if checkpoint is None else sha256(checkpoint),
+        module.to(device), preprocess, class_names, name=label or known, weights_sha256=digest
     )
 
 
@@ -109,12 +108,14 @@ def check_model(name: str, checkpoint: str | Path | None = None) -> None:
         check_form(timm.create_model(known), name)
 
 
-def _create(
-    name: str, weights: Mapping[str, Any], checkpoint: str | Path, pooling: str | None
-) -> Any:
+def _create(name: str, weights: Mapping[str, Any], checkpoint: str | Path, pooling: Any) -> Any:
     """A network of timm with the weights of a file, pooled as its trainer said."""
     import timm
 
+    layers = {key.split(".")[1] for key in weights if re.match(r"head\.\d+\.", key)}
+    if len(layers) == 1:  # a Sequential of dropout and one layer
+        begin = f"head.{layers.pop()}."
+        weights = {key.replace(begin, "head."): weight for key, weight in weights.items()}
     head = weights.get("head.weight")
     extra: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
     if "fc_norm.weight" in weights and "norm.weight" not in weights:  # as MAE fine-tunes
@@ -147,7 +148,7 @@ def _stored_steps(stored: Mapping[str, Any], given: Any, checkpoint: str | Path)
     return {**steps, **(given or {})} or None
 
 
-def stored_names(stored: Mapping[str, Any], count: int, checkpoint: str | Path) -> Any:
+def _stored_names(stored: Mapping[str, Any], count: int, checkpoint: str | Path) -> Any:
     """Class names that a trainer wrote beside its weights; None where they are not `count`."""
     with suppress(InputError):
         names = read_names(names_inside(stored))
@@ -157,13 +158,8 @@ def stored_names(stored: Mapping[str, Any], count: int, checkpoint: str | Path) 
     return None
 
 
-def _load_embedded(
-    name: str,
-    device: str | torch.device,
-    class_names: Any = None,
-    preprocess: Any = None,
-    label: str | None = None,
-) -> ViT:
+def _embedded(name: str) -> tuple[nn.Module, Preprocess, list[str], str]:
+    """An embedded network, its preprocessing, class names and checksum."""
     from safetensors import safe_open
     from timm.layers import to_2tuple
     from timm.models.vision_transformer import VisionTransformer
@@ -178,10 +174,4 @@ def _load_embedded(
     module.load_state_dict(weights)
     size = to_2tuple(meta["image_size"])
     own = Preprocess(size, tuple(meta["mean"]), tuple(meta["std"]))
-    return wrap_model(
-        module.to(device),
-        override(own, preprocess),
-        meta["class_names"] if class_names is None else class_names,
-        name=label or name,
-        weights_sha256=digest,
-    )
+    return module, own, meta["class_names"], digest

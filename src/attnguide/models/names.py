@@ -16,7 +16,7 @@ FORMS = (
     ".csv with one name per line, .json or .yaml with a list or dict)"
 )
 _NUMBERED = re.compile(r"(?P<index>\d+)[\s:,;]+(?P<name>.+)|(?P<first>.+)[,;\t]\s*(?P<last>\d+)")
-_INSIDE = ("id2label", "class_to_idx", "class_names", "classes", "names")
+_INSIDE = ("id2label", "class_to_idx", "label_names", "class_names", "classes", "names")
 
 
 def read_names(given: Any) -> tuple[str, ...]:
@@ -69,8 +69,7 @@ def _read_file(path: Path) -> Any:
     for listed in (lines, lines[1:])[: 1 + is_table]:
         found = [_NUMBERED.fullmatch(line) for line in listed]
         named = {int(m["index"] or m["last"]): m["name"] or m["first"] for m in found if m}
-        counted = [list(range(first, first + len(listed))) for first in (0, 1)]
-        if named and sorted(named) in counted:
+        if named and sorted(named) in ([*range(len(listed))], [*range(1, len(listed) + 1)]):
             return named
     return lines
 
