@@ -121,7 +121,10 @@ def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
         done = "is transparency, laid over white" if is_alpha else "is left out"
         log.warning("%s: its fourth band %s", name, done)
         upright = upright if is_alpha else Image.merge("RGB", upright.split()[:3])
-    rgb = _over_white(upright).convert("RGB")
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    rgb = upright.convert("RGB")
     rgb.info = {}  # else its orientation would be applied again by the next reader
     return rgb
 
@@ -160,10 +163,3 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
             high,
         )
     return Image.fromarray((values / 257).round().astype(np.uint8))
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
