@@ -64,7 +64,8 @@ def test_classes_that_are_called_like_nothing_keep_their_names(tmp_path):
     names = ["NA", "None", "nan", "null"]
     summary = pd.DataFrame({"target_name": names, "method": "gae", "auc": [1.0, 2.0, 3.0, 4.0]})
     summary.to_csv(tmp_path / "a" / "summary.csv", index=False)
-    assert gathered(tmp_path)["target_name"].tolist() == names
+    ((run,), _) = find_runs(tmp_path)
+    assert run.summary["target_name"].tolist() == names
 
 
 def test_runs_inside_a_run_stand_for_it_and_tell_what_they_found(tmp_path):
