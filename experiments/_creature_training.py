@@ -30,13 +30,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from attnguide.data.creatures.scenery import scenery
 from attnguide.data.creatures.scenes import (
     CLASS_NAMES,
     IMAGE_SIZE,
     NUM_CLASSES,
     Pose,
     animal,
+    scenery,
     sibling,
 )
 from attnguide.store.files import write_atomic

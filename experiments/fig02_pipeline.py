@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Selection
+from attnguide.data.user_pictures import given_pictures
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.pipeline_rows import pipeline_rows, unpack_steps
 from attnguide.figures.claims import Claim, at

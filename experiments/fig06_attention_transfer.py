@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from pydantic import PositiveFloat, PositiveInt
 
 from attnguide.api import explain
-from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Selection, swapped
+from attnguide.data.user_pictures import given_pictures
 from attnguide.evaluation.intervention_rows import MEASURES, last_steps, transfer_rows
 from attnguide.figures.claims import Claim, mean
 from attnguide.figures.descent import draw_descents

@@ -11,8 +11,8 @@ from annotated_types import Ge
 from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
-from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.user_pictures import given_pictures
 from attnguide.evaluation.detail import EQ8, Comparison, detail_rows, to_part_view
 from attnguide.evaluation.localisation import column, net_share, positive_share
 from attnguide.figures import contamination

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.user_pictures import given_pictures
 from attnguide.data.views import View
 from attnguide.evaluation import detail
 from attnguide.evaluation.localisation import net_share

@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Selection, class_indices, retargeted
+from attnguide.data.user_pictures import given_pictures
 from attnguide.evaluation.intervention_rows import goal_of, rewrite_rows
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.statistics import of_kind

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import NonNegativeInt, PositiveInt
 
-from attnguide.data.given import given_pictures
 from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.user_pictures import given_pictures
 from attnguide.data.views import View, to_guided_view, to_view
 from attnguide.evaluation.localisation import (
     both_signs,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from attnguide.data.views import GuidedBatch, GuidePicture, put_beside
+from attnguide.data.views import GuidedBatch, GuidePicture, guide_batch
 from attnguide.errors import InputError
 from attnguide.inputs import Target as Target
 from attnguide.inputs import check_images, check_reference, class_targets
@@ -118,7 +118,7 @@ def explain_many(
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode
         if guide is None:
             return _explain_many(vit, images, target, requests, loss, reference, progress)
-        beside = put_beside(vit, images, guide, layout, fraction)
+        beside = guide_batch(vit, images, guide, layout, fraction)
         target = _beside_guide(vit, target, beside)
         many = _explain_many(vit, beside.images, target, requests, loss, reference, progress)
     return {
@@ -161,7 +161,7 @@ def _explain_many(
     extra = {
         "loss": _as_value(loss),
         "reference": None if reference is None else torch.cat(reference_parts).tolist(),
-    }
+    } | ({"multi_label": True} if vit.multi_label else {})
     return {
         label: Explanation(
             relevance=torch.cat([maps[label] for maps in map_parts]),

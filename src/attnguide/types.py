@@ -7,6 +7,7 @@ S perturbation steps. Layer 0 is nearest the image.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,6 +47,7 @@ class ViT:
         wnids: WordNet id per class, empty where the classes are not ImageNet's.
         weights_sha256: checksum of the weights file; of weights from the hub or of the user's own
             network that of its state dict (`attnguide.models.checkpoint.state_digest`).
+        multi_label: each logit has a sigmoid of its own, instead of one softmax over all.
     """
 
     module: Any
@@ -58,6 +60,7 @@ class ViT:
     readout: Tensor | None
     wnids: tuple[str, ...] = ()
     weights_sha256: str = ""
+    multi_label: bool = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -88,6 +91,10 @@ class ViT:
             )
         return logits
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(..., C) in [0, 1]: the softmax of logits, or the sigmoid of each."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(-1)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -104,7 +111,7 @@ class ViT:
         whole = _places(self.class_names)
         parts: dict[str, list[int]] = {}
         for index, full in enumerate(self.class_names):
-            for part in {part.strip().lower() for part in full.split(",")}:
+            for part in set(map(_spelled, full.split(","))):
                 parts.setdefault(part, []).append(index)
         return parts | _places(self.wnids) | whole
 
@@ -127,7 +134,7 @@ class ViT:
             )
         if self.class_names.count(name) == 1:
             return self.class_names.index(name)
-        wanted = name.strip().lower()
+        wanted = _spelled(name)
         hits = self._spellings.get(wanted, [])
         if len(hits) > 1:
             options = ", ".join(f"{index} ({self.class_names[index]})" for index in hits)
@@ -185,11 +192,16 @@ def logits_of(output: Any) -> Any:
     return getattr(output, "logits", output)
 
 
+def _spelled(name: str) -> str:
+    """In lower case, letters composed: macOS lists folders in decomposed ones."""
+    return unicodedata.normalize("NFC", name.strip().lower())
+
+
 def _places(names: tuple[str, ...]) -> dict[str, list[int]]:
     """Indices by name in lower case."""
     places: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        places.setdefault(name.strip().lower(), []).append(index)
+        places.setdefault(_spelled(name), []).append(index)
     return places
 
 

@@ -1,14 +1,10 @@
-"""ImageNet's validation set gets the same labels in every form it comes in."""
-
-import hashlib
-import logging
+"""ImageNet's validation set: devkit, tables and hub; `test_golden_pictures` has every form."""
 
 import numpy as np
 import pytest
 from picture_forms import (
     CLASSES,
     DEVKIT,
-    FORMS,
     LABELS,
     NAMES,
     TRUTH,
@@ -19,7 +15,6 @@ from picture_forms import (
     ground_truth,
     jpeg,
     labels,
-    number_of,
     own_cache,  # noqa: F401
     parquet_as_the_hub_gives_it,
     write_csv,
@@ -27,20 +22,6 @@ from picture_forms import (
 
 from attnguide.data import Photographs
 from attnguide.data.find import devkit_order
-
-
-@pytest.mark.parametrize("make", FORMS)
-def test_every_form_gives_the_same_pictures_labels_and_choice(make, tmp_path, imagenet, caplog):
-    caplog.set_level(logging.INFO)
-    make(tmp_path)
-    items = chosen(tmp_path, imagenet)
-    assert labels(items) == LABELS
-    assert [NAMES[number_of(item)] for item in items] == [item.id for item in items]
-    assert "12 pictures in" in caplog.text
-    few = chosen(tmp_path, imagenet, num_images=4, seed=2)
-    ranked = sorted(NAMES, key=lambda name: hashlib.sha256(f"2:{name}".encode()).hexdigest())
-    best = {TRUTH[name]: name for name in reversed(ranked)}
-    assert sorted(labels(few)) == sorted(best.values())
 
 
 def test_alphabetical_list_is_not_taken_for_the_devkits_order(tmp_path, imagenet):

@@ -180,7 +180,7 @@ def test_files_of_other_kinds_are_counted_and_named(named, caplog):
 def test_one_picture_in_two_classes_is_refused(tmp_path):
     for name in ("class_1", "class_2"):
         save(tmp_path / name / "ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(ValueError, match=r"ILSVRC2012_val_00000001.JPEG appears twice in: 2 pict"):
+    with pytest.raises(ValueError, match=r"^ILSVRC2012_val_00000001.JPEG appears twice in: 2 pict"):
         Photographs(root=str(tmp_path)).check(labels=False)
 
 

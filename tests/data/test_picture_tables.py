@@ -122,7 +122,6 @@ TABLES = {
         FLAT, {"metadata.jsonl": "".join(
             f'{{"file_name": "{name}", "label": "{label}"}}\n'
             for name, label in zip(FLAT, ("fox", "cat", "dog"), strict=True))}),
-    "a column per class": (FLAT, {"l.csv": "image,cat,dog,fox\na,0.0,0,1\nb,1,0,0\nc,0,1,0\n"}),
     "numbers with gaps": (FLAT, {"labels.csv": "image_id,label\na,2.0\nb,0.0\nc,1.0\n"}),
 }  # fmt: skip
 
@@ -157,8 +156,10 @@ def test_sources_that_contradict_are_refused(pictures, tables, message, tmp_path
         labels(tmp_path, model_of("cat", "dog", "fox"))
 
 
-def test_a_table_of_some_of_the_pictures_leaves_them_to_their_folders(tmp_path):
-    fill_with_tables(tmp_path, ("fox/a.png", "cat/b.png"), {"l.csv": "image,label\na,dog\n"})
+@pytest.mark.parametrize("text", ["image,label\na,dog\n", "image,label\na,\n", "\0", "{[", ""])
+@pytest.mark.parametrize("name", ["l.csv", "l.jsonl"])
+def test_a_table_of_some_of_the_pictures_leaves_them_to_their_folders(name, text, tmp_path):
+    fill_with_tables(tmp_path, ("fox/a.png", "cat/b.png"), {name: text})
     assert labels(tmp_path, model_of("cat", "dog", "fox")) == {"cat/b.png": 0, "fox/a.png": 2}
 
 

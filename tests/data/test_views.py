@@ -123,6 +123,9 @@ def test_a_guide_file_is_of_the_class_that_its_folder_names(imagenet, photograph
     for data in (Creatures(), Photographs(root=str(photographs))):
         guide = data.guide_picture(imagenet, str(photographs / "n02391049" / "a.png"))
         assert (guide.label, guide.name) == (340, "a.png")
+    (tmp_path / "tusker").symlink_to(photographs / "n02391049")
+    linked = Creatures().guide_picture(imagenet, str(tmp_path / "tusker" / "a.png"))
+    assert linked.label == 101  # as the link is called
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "ghost.png")
     guide = Creatures().guide_picture(imagenet, str(tmp_path / "ghost.png"))
     assert guide.label is None

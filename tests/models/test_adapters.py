@@ -16,6 +16,7 @@ from foreign import (
     shake,
     torchvision,
 )
+from matplotlib.text import Text
 from tiny import pictures, tiny
 from torch import nn
 from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSwin
@@ -152,9 +153,10 @@ def test_the_original_is_neither_changed_nor_watched():
     assert not vit.module.training
 
 
-def test_half_precision_is_checked_in_float32_and_kept():
+def test_half_precision_is_checked_in_float32_and_kept_and_said(caplog):
     vit = wrap_model(huggingface("vit", torch.bfloat16))
     assert vit.dtype == torch.bfloat16
+    assert "is kept in torch.bfloat16" in caplog.text
     with torch.inference_mode():
         inside = wrap_model(huggingface("vit"))
     assert not any(p.is_inference() for p in inside.module.parameters())
@@ -184,6 +186,27 @@ def test_class_names_are_the_configuration_s_unless_they_are_fillers():
     known = dict(enumerate(ImageNetInfo().label_descriptions()))
     vit = wrap_model(huggingface("vit", id2label=known, num_labels=1000))
     assert vit.class_index("n02391049") == 340
+
+
+def test_several_labels_have_a_sigmoid_each(caplog):
+    module = huggingface("vit", problem_type="multi_label_classification").eval()
+    module.classifier.bias.data = torch.tensor([9.2, 9.0, -9, -9, -9]).double()
+    vit = wrap_model(module)
+    assert "the sigmoid of its logit" in caplog.text
+    x = pictures(vit, 2)
+    expected = module(x).logits.sigmoid()[:, 1].detach()
+    curve = perturb(vit, x, torch.rand(2, 4, 4), [1, 1], order="positive", fractions=(0, 0.5))
+    assert_close(curve.probability[:, 0].double(), expected)
+    assert curve.correct[:, 0].all()  # beside class 0, which is more probable
+    one = explain_many(vit, x, 1, methods=["gae"])["gae"]
+    assert f"p = {float(expected[0]):.2f}" in str(one.plot().findobj(Text))
+    other = wrap_model(huggingface("vit"))
+    assert_close(other.probabilities(torch.ones(5)), torch.full((5,), 0.2))
+
+
+def test_a_score_is_no_class():
+    with pytest.raises(ValueError, match="a score and no classes"):
+        wrap_model(huggingface("vit", problem_type="regression", num_labels=1))
 
 
 class Surprising(hf.ViTForImageClassification):

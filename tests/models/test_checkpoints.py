@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import json
 import logging
 
 import pytest
@@ -156,6 +157,72 @@ def test_weights_fine_tuned_on_the_mean_of_the_patches(tmp_path):
     assert vit.readout[0] == 0
     x = torch.randn(1, 3, 160, 160)
     assert torch.equal(vit.module(x), net.eval()(x))
+
+
+BESIDE = {
+    "timm's": lambda s: {"state_dict": s, "args": argparse.Namespace(
+        mean=[0, 0, 0], std=[1, 1, 1], crop_pct=0.5, interpolation="bilinear", gp=None)},
+    "torchvision's": lambda s: {"model": s, "class_to_idx": {n: i for i, n in enumerate(LETTERS)}},
+    "Lightning's": lambda s: {
+        "state_dict": prefixed("model.", s), "hyper_parameters": {"class_names": list(LETTERS)}},
+    "a tutorial's": lambda s: {"model_state_dict": s, "classes": list(LETTERS)},
+    "of other classes": lambda s: {"model": s, "classes": ["a", "b"]},
+}  # fmt: skip
+LETTERS = "wvutsrqpon"
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_stands_beside_the_weights_is_taken(kind, net, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    torch.save(BESIDE[kind](net.state_dict()), tmp_path / "w.pth")
+    vit = load_model(NAME, tmp_path / "w.pth")
+    if kind == "timm's":
+        steps = vit.preprocess
+        assert (list(steps.mean), list(steps.std)) == ([0, 0, 0], [1, 1, 1])
+        assert (steps.crop_pct, steps.interpolation) == (0.5, "bilinear")
+        assert "w.pth: its preprocessing is taken: mean [0, 0, 0], std" in caplog.text
+        own = load_model(NAME, tmp_path / "w.pth", preprocess={"crop_pct": 0.7}).preprocess
+        assert (own.crop_pct, own.interpolation) == (0.7, "bilinear")
+    elif kind == "of other classes":
+        assert vit.class_names[0] == "class 0"
+    else:
+        assert "".join(vit.class_names) == LETTERS
+        assert "w.pth: its class names are taken: w, ..." in caplog.text
+        given = load_model(NAME, tmp_path / "w.pth", class_names=sorted(LETTERS))
+        assert given.class_names[0] == "n"
+
+
+def test_the_configuration_that_timm_writes_beside_the_weights_is_taken(net, tmp_path):
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    stored = {"label_names": list(LETTERS), "pretrained_cfg": {"mean": [0.1, 0.2, 0.3]}}
+    (tmp_path / "config.json").write_text(json.dumps(stored | {"global_pool": "token"}))
+    vit = load_model(NAME, tmp_path)
+    assert "".join(vit.class_names) == LETTERS
+    assert vit.preprocess.mean == (0.1, 0.2, 0.3)
+    x = torch.randn(1, 3, 160, 160)
+    assert torch.equal(vit.module(x), net.eval()(x))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_classifier_in_parts_is_loaded_or_named(norm, tmp_path):
+    net = timm.create_model(NAME, num_classes=10)
+    before = nn.BatchNorm1d(net.num_features) if norm else nn.Dropout()
+    net.head = nn.Sequential(before, nn.Linear(net.num_features, 4))
+    torch.save({"model": net.state_dict()}, tmp_path / "w.pth")
+    if norm:
+        with pytest.raises(ValueError, match=r"'w.pth' is a Sequential.*wrap_model\(network\)"):
+            load_model(NAME, tmp_path / "w.pth")
+    else:
+        x = torch.randn(1, 3, 160, 160)
+        assert torch.equal(load_model(NAME, tmp_path / "w.pth").module(x), net.eval()(x))
+
+
+def test_the_pooling_of_the_trainer_is_taken(tmp_path):
+    net = timm.create_model(NAME, num_classes=3, global_pool="avg", fc_norm=False)
+    arguments = argparse.Namespace(gp="avg")
+    torch.save({"state_dict": net.state_dict(), "args": arguments}, tmp_path / "w.pth")
+    x = torch.randn(1, 3, 160, 160)
+    assert torch.equal(load_model(NAME, tmp_path / "w.pth").module(x), net.eval()(x))
 
 
 def test_digests_follow_names_types_shapes_and_values(net, tmp_path):

@@ -43,6 +43,12 @@ def test_case_decides_only_where_it_must():
     assert (vit.class_index("A"), vit.class_index("a"), vit.class_index("bee")) == (0, 1, 2)
 
 
+def test_letters_are_compared_composed():
+    composed, decomposed = "cr\u00e8me", "cre\u0300me"
+    assert named(decomposed, "fox").class_index(composed) == 0
+    assert named("fox", composed).class_index(decomposed) == 1
+
+
 @pytest.mark.parametrize("given", [None, True, 1.0, [1]])
 def test_neither_text_nor_integer_is_refused(given):
     with pytest.raises(TypeError, match="a class is a name or an index"):
@@ -95,11 +101,41 @@ def test_files_of_names(tmp_path):
         read_names("nowhere.txt")
 
 
+NUMBERED = {
+    "by spaces.txt": "2 fox\n0 cat\n1 dog\n",
+    "by colons.txt": "2: fox\n0: cat\n1: dog\n",
+    "table.csv": "2,fox\n0,cat\n1,dog\n",
+    "titles.csv": "id,name\n2,fox\n0,cat\n1,dog\n",
+    "behind.csv": "name,id\nfox,2\ncat,0\ndog,1\n",
+    "yolo.yaml": "names:\n  2: fox\n  0: cat\n  1: dog\n",
+    "list.yaml": "- cat\n- dog\n- fox\n",
+    "comment.txt": "# classes\ncat\ndog\nfox\n",
+    "keras.json": '{"2": ["n1", "fox"], "0": ["n2", "cat"], "1": ["n3", "dog"]}',
+    "class_to_idx.json": '{"class_to_idx": {"dog": 1, "cat": 0, "fox": 2}}',
+}
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_numbers_in_a_file_of_names_are_obeyed(name, tmp_path):
+    (tmp_path / name).write_text(NUMBERED[name])
+    assert read_names(tmp_path / name) == ("cat", "dog", "fox")
+
+
+def test_numbers_that_are_no_indices_are_names_or_refused(tmp_path):
+    (tmp_path / "years.txt").write_text("20 euro\n50 euro\n")
+    assert read_names(tmp_path / "years.txt") == ("20 euro", "50 euro")
+    (tmp_path / "from_one.txt").write_text("1 cat\n2 dog\n")
+    with pytest.raises(ValueError, match=r"must be 0 to 1, each once; got \[1, 2\]"):
+        read_names(tmp_path / "from_one.txt")
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
         ({0: "a", 2: "b"}, r"0 to 1, each once; got \[0, 2\]"),
-        ({"a": 0, "b": 1}, r"a dict of names by index.*got a dict of \['a', 'b'\]"),
+        ({"a": "x", "b": "y"}, r"a dict of names by index.*got a dict of \['a', 'b'\]"),
+        ({"a": 0, "b": 2}, r"0 to 1, each once; got \[0, 2\]"),
+        ([True, False], "got True; put quotes around it"),
         (["a", ""], "class 1 must be a text, got ''"),
         (["a", None], "got None"),
         ([], "no class names given"),

@@ -123,6 +123,19 @@ def test_transforms_that_give_no_pixels_are_refused(steps, told):
         wrap_model(tiny().module, steps)
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        T.Compose([T.Resize(16), T.ToTensor()]),
+        lambda picture: T.functional.to_tensor(picture.resize((24, 24))),
+        lambda pictures: torch.zeros(len(pictures), 3, 16, 24),
+    ],
+)
+def test_transforms_to_another_size_are_refused_when_they_are_given(steps):
+    with pytest.raises(ValueError, match=r"images of \(16, 16\), the preprocessing makes \("):
+        wrap_model(tiny().module, steps)
+
+
 def test_fields_replace_those_of_the_model():
     vit = wrap_model(tiny().module, {"mean": [0, 0, 0], "size": [16, 16]})
     assert (vit.preprocess.mean, vit.preprocess.size) == ((0, 0, 0), (16, 16))

@@ -178,6 +178,38 @@ def test_twelve_bits_in_sixteen_are_warned_of(caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("top", [200, 255, 256, 65535])
+def test_one_pixel_does_not_change_the_scale_of_the_others(top, caplog):
+    values = np.full((4, 4), 200, np.uint16)
+    values[0, 0] = top
+    for content in (
+        encoded(Image.fromarray(values), "PNG"),
+        encoded(Image.fromarray(values.astype(np.int32)), "TIFF"),
+        b"P5 4 4 65535\n" + values.astype(">u2").tobytes(),
+    ):
+        assert np.asarray(read_picture(content, "scan"))[3, 3].tolist() == [1, 1, 1]
+    assert ("nearly black" in caplog.text) == (top < 4096)
+
+
+@pytest.mark.parametrize(("extra", "expected"), [(None, 100), (0, 100), (2, 249)])
+def test_a_fourth_band_is_transparency_where_the_file_says_so(extra, expected):
+    pixels = np.dstack([np.full((4, 4), value, np.uint8) for value in (100, 100, 100, 10)])
+    content = encoded(Image.fromarray(pixels), "TIFF")
+    entry = struct.pack("<HHIHH", 338, 3, 1, 2, 0)
+    assert content.count(entry) == 1
+    other = struct.pack("<HHIHH", 65000 if extra is None else 338, 3, 1, extra or 0, 0)
+    shown = np.asarray(read_picture(content.replace(entry, other), "aerial"))
+    np.testing.assert_array_equal(shown, np.full((4, 4, 3), expected))
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "PNG"])
+def test_the_first_of_several_pages_is_said(kind, caplog):
+    pages = [Image.new("L", (4, 4), grey) for grey in (0, 200, 100)]
+    content = encoded(pages[0], kind, save_all=True, append_images=pages[1:])
+    assert np.asarray(read_picture(content, "stack")).max() == 0
+    assert "stack: the first of its 3 pages is taken" in caplog.text
+
+
 def test_endings_of_photographs_are_read(tmp_path):
     from PIL import features
 

@@ -240,6 +240,15 @@ def test_one_logit_becomes_two_whose_probability_is_its_sigmoid():
     assert wrap_model(net, class_names=["healthy", "tumour"]).class_index("tumour") == 1
 
 
+def test_that_1000_classes_are_imagenets_is_said(caplog):
+    net = VisionTransformer(**{**SIZES, "num_classes": 1000})
+    assert wrap_model(net).class_names[0].startswith("tench")
+    assert "its 1,000 classes are called as ImageNet's" in caplog.text
+    caplog.clear()
+    wrap_model(net, class_names=[f"fish {number}" for number in range(1000)])
+    assert not caplog.records
+
+
 def test_the_checksum_is_that_of_the_state():
     vit = tiny()
     assert vit.weights_sha256 == state_digest(vit.module)

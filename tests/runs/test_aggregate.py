@@ -60,6 +60,15 @@ def test_runs_become_one_table_with_what_differs_as_columns(tmp_path, capsys):
     }  # fmt: skip
 
 
+def test_classes_that_are_called_like_nothing_keep_their_names(tmp_path):
+    store(tmp_path / "a", 10.0)
+    names = ["NA", "None", "nan", "null"]
+    summary = pd.DataFrame({"target_name": names, "method": "gae", "auc": [1.0, 2.0, 3.0, 4.0]})
+    summary.to_csv(tmp_path / "a" / "summary.csv", index=False)
+    ((run,), _) = find_runs(tmp_path)
+    assert run.summary["target_name"].tolist() == names
+
+
 def test_runs_inside_a_run_stand_for_it_and_tell_what_they_found(tmp_path):
     store(tmp_path / "all", 1.0, seed=7)
     store(tmp_path / "all" / "a", 10.0, seed=0)

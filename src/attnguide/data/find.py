@@ -51,10 +51,8 @@ def find_photographs(name: str, root: str | os.PathLike[str] | None = None) -> L
     ids = Counter(picture.id for picture in listing.photographs)
     twice = [name for name, count in ids.items() if count > 1]
     if twice:
-        raise InputError(
-            f"the picture {twice[0]} appears twice in: {listing.form}; remove one"
-            + (f" (and {len(twice) - 1} others likewise)" if len(twice) > 1 else "")
-        )
+        more = f" (and of {len(twice) - 1} others)" if len(twice) > 1 else ""
+        raise InputError(f"{twice[0]} appears twice in: {listing.form}; remove one{more}")
     return listing
 
 

@@ -79,7 +79,7 @@ def recognise(vit: ViT, items: Sequence[Item]) -> Iterator[Recognised]:
         return
     images = torch.stack([image for _, image in loaded]).to(vit.device, vit.dtype)
     with torch.no_grad():
-        confidence, predicted = vit.logits(images).double().softmax(-1).max(-1)
+        confidence, predicted = vit.probabilities(vit.logits(images).double()).max(-1)
     for (item, _), share, target in zip(
         loaded, confidence.tolist(), predicted.tolist(), strict=True
     ):

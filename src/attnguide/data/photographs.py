@@ -19,7 +19,6 @@ from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.creatures.world import draw_guide
 from attnguide.data.encoded import encoded_bytes
 from attnguide.data.find import find_photographs
-from attnguide.data.given import boxed_pictures, read_boxes
 from attnguide.data.listing import Listing, is_wnid
 from attnguide.data.picture_tables import listed
 from attnguide.data.pictures import (
@@ -33,6 +32,7 @@ from attnguide.data.pictures import (
     knows,
     numbered,
 )
+from attnguide.data.user_pictures import boxed_pictures, read_boxes
 from attnguide.errors import InputError
 from attnguide.models.reader import read_picture
 from attnguide.store.files import Source

@@ -28,7 +28,6 @@ CLASSES = (
     *("label_name", "category", "fine_label", "cls", "class_id", "class_index", "label_id"),
     *("species", "y"),
 )
-_NAMED = 100  # missing pictures in one message
 
 
 class Entry(NamedTuple):
@@ -53,9 +52,17 @@ def with_classes(listing: Listing, tables: Iterable[Path]) -> Listing | None:
         ValueError: lines that cannot be read or contradict each other, tables or folders that do;
             pictures without a line that are in no folder.
     """
+    pictures = listing.photographs
+    beside = {place for place, picture in enumerate(pictures) if picture.key is None}
     answers: dict[Path, dict[int, str]] = {}
     for table in tables:
-        entries = read_table(table, listing)
+        try:
+            entries = read_table(table, listing)
+        except InputError as error:
+            if beside:  # pictures whose classes nothing else says
+                raise
+            log.info("passed over: %s", error)
+            continue
         if entries is None or any(entry.key is None for entry in entries):
             log.info("%s is passed over: it has no columns such as filename and label", table)
         elif keys := _keys(listing, entries, table):
@@ -64,14 +71,12 @@ def with_classes(listing: Listing, tables: Iterable[Path]) -> Listing | None:
             log.info("%s is passed over: it names none of these pictures", table)
     if not answers:
         return None
-    pictures = listing.photographs
     for (one, first), (other, second) in combinations(answers.items(), 2):
         pairs = {(first[place], second[place]) for place in first.keys() & second.keys()}
         if not _agree(pairs):
             raise InputError(f"{one} and {other} give pictures different classes; remove one")
     table = max(answers, key=lambda table: len(answers[table]))
     keys = answers[table]
-    beside = {place for place, picture in enumerate(pictures) if picture.key is None}
     scope = beside if keys.keys() <= beside else set(range(len(pictures)))
     missing = sorted(scope - keys.keys())
     if missing and scope - beside:
@@ -159,10 +164,9 @@ def listed(listing: Listing, file: Path) -> Listing:
                     "remove one"
                 )
     if missing:
-        more = f", ... ({len(missing)} in all)" if len(missing) > _NAMED else ""
         raise InputError(
             f"{len(missing)} of {len(entries)} pictures of {file} are missing in {listing.form}: "
-            f"{', '.join(missing[:_NAMED])}{more}; write ids or paths below data.root"
+            f"{', '.join(missing[:100])}; write ids or paths below data.root"
         )
     pictures = [listing.photographs[place] for place in chosen]
     labelled = entries[0].key is not None
@@ -179,8 +183,6 @@ def listed(listing: Listing, file: Path) -> Listing:
 def read_table(table: Path, listing: Listing) -> list[Entry] | None:
     """The lines of a table whose first line names the columns, or is a picture's with its class.
 
-    The class may also be the title of a column: of the only one that holds a 1.
-
     Returns:
         None where no column holds names of pictures, or none holds classes.
 
@@ -190,22 +192,19 @@ def read_table(table: Path, listing: Listing) -> list[Entry] | None:
     text = _read_text(table)
     first = next((line for line in text.splitlines() if line.strip()), "")
     separator = max(",;\t|", key=first.count)
-    if table.suffix == ".jsonl":
-        titles = [*json.loads(first or "{}")]
-    else:
-        titles = [cell.strip(' "') for cell in first.split(separator)]
+    is_json = table.suffix == ".jsonl"
+    titles = [cell.strip(' "') for cell in first.split(separator)]
+    titles = _cells(table, text, separator)[0] if is_json else titles
     known = [title.lower() for title in titles]
     name = next((known.index(title) for title in NAMES if title in known), None)
     key = next((known.index(title) for title in CLASSES if title in known), None)
-    has_header = name is not None and (key is not None or len(titles) != 2)
+    has_header = name is not None and (key is not None or len(titles) == 1)
     if not has_header:
-        if len(titles) == 1 or not listing.places(titles[0]):
+        if len(titles) < 2 or not listing.places(titles[0]):
             return None
         name, key = 0, 1
     lines = [(n, row) for n, row in enumerate(_cells(table, text, separator), 1) if any(row)]
     lines = lines[has_header:]
-    if key is None and len(titles) > 1 and not _is_one_hot([row for _, row in lines], name):
-        return None
     entries = []
     for line, row in lines:
         label: str | None = None
@@ -213,21 +212,10 @@ def read_table(table: Path, listing: Listing) -> list[Entry] | None:
             label = re.sub(r"^(\d+)\.0$", r"\1", row[key])  # as pandas writes numbers with gaps
             if known[key] == "predictionstring":  # "n01440764 83 1 99 272"
                 label = label.split(" ")[0]
-        elif len(titles) > 1:
-            label = titles[next(i for i, cell in enumerate(row) if i != name and float(cell))]
         if not row[name or 0] or label == "":
             raise InputError(f"{table} line {line}: file name or class is missing")
         entries.append(Entry(line, row[name or 0], label))
     return entries
-
-
-def _is_one_hot(rows: Sequence[Sequence[str]], name: int | None) -> bool:
-    """Whether the cells of each row are 0, but for the picture's name and a single 1."""
-    try:
-        cells = [sorted(float(c) for i, c in enumerate(row) if i != name) for row in rows]
-    except ValueError:
-        return False
-    return all(row[-1] == 1 and not any(row[:-1]) for row in cells)
 
 
 def _cells(table: Path, text: str, separator: str) -> list[list[str]]:

@@ -257,9 +257,9 @@ def guide_from_file(vit: ViT, image: str | None) -> GuideImage | None:
     path = Path(image).expanduser() if image else None
     if path is None or not path.is_file():
         return None
-    folder = path.resolve().parent.name
-    known = folder in vit.wnids or folder in vit.class_names
-    label = vit.class_index(folder) if known else None
+    folders = (path.absolute().parent.name, path.resolve().parent.name)  # a link and its goal
+    known = [name for name in folders if name in vit.wnids or name in vit.class_names]
+    label = vit.class_index(known[0]) if known else None
     source = Source(str(path.absolute()))
     return GuideImage(read_picture(path, path.name), label, path.name, (source,))
 

@@ -9,14 +9,13 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.creatures.world import draw_guide
-from attnguide.data.pictures import GuideImage, Mask, Sample, guide_from_file
+from attnguide.data.pictures import GuideImage, Sample, guide_from_file
 from attnguide.errors import InputError, InputTypeError
 from attnguide.guides import FITS, LAYOUTS, Guide, stitch
 from attnguide.models.preprocess import Preprocess, steps_of
@@ -60,7 +59,8 @@ def to_view(vit: ViT, sample: Sample) -> View:
     def see(picture: Image.Image) -> Tensor:
         return steps_of(vit).normalize(picture) if sample.as_is else vit.preprocess([picture])[0]
 
-    masks = [see(_as_picture(mask)) for mask in sample.masks or ()]
+    # True is white, False black
+    masks = [see(Image.fromarray(mask).convert("RGB")) for mask in sample.masks or ()]
     seen = [steps_of(vit).denormalize(mask).mean(0) > 0.5 for mask in masks]
     return View(
         sample.id,
@@ -138,7 +138,7 @@ class GuidedBatch:
             )
 
 
-def put_beside(
+def guide_batch(
     vit: ViT, images: Images, guide: GuidePicture, layout: str = "right", fraction: float = 0.5
 ) -> GuidedBatch:
     """Stitch a guide beside every picture; geometry comes first.
@@ -262,10 +262,6 @@ def coverage(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     """(rows, cols) share of every patch that a pixel mask (H, W) covers."""
     (height, width), (rows, cols) = mask.shape, grid
     return mask.float().view(rows, height // rows, cols, width // cols).mean((1, 3))
-
-
-def _as_picture(mask: Mask) -> Image.Image:
-    return Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).convert("RGB")
 
 
 def _upscaled(vit: ViT, sample: Sample) -> str:

@@ -141,7 +141,7 @@ def detail_rows(vit: ViT, comparisons: Sequence[Comparison], losses: Sequence[st
 
 def _classes(vit: ViT, logits: Tensor, pair: Sequence[int]) -> dict[str, Any]:
     first, second = (float(logits[index]) for index in pair)
-    share = logits.double().softmax(-1)
+    share = vit.probabilities(logits.double())
     top = logits.argsort(descending=True)[:3].tolist()
     return {
         "target": pair[0],
@@ -181,7 +181,7 @@ def two_class_rows(
     own = (detail_maps(trace, *pair, (EQ8,))[EQ8] for pair in ((first, second), (second, first)))
     maps[DETAIL] = torch.stack([*own], 1)
     logits = trace.logits.cpu()
-    probabilities = logits.double().softmax(-1)
+    probabilities = vit.probabilities(logits.double())
     return pd.DataFrame(
         {
             **row_of(vit, view, target, label, relevance[index, place] if shown[index] else None),

@@ -166,7 +166,7 @@ def goal_of(vit: ViT, view: View) -> int:
 
 def rewrite_rows(vit: ViT, ids: Sequence[str], done: Rewriting) -> pd.DataFrame:
     """One row per picture: classes, whether the goal is read, how large the change is."""
-    after = done.after.double().softmax(-1).cpu()
+    after = vit.probabilities(done.after.double()).cpu()
     goal = done.goal.cpu()
     return pd.DataFrame(
         {
@@ -188,7 +188,7 @@ def rewrite_rows(vit: ViT, ids: Sequence[str], done: Rewriting) -> pd.DataFrame:
 
 def best_classes(vit: ViT, logits: Tensor) -> str:
     """Lines "class 93.8 % (12.93)" of the three most probable classes."""
-    share = 100 * logits.double().softmax(-1)
+    share = 100 * vit.probabilities(logits.double())
     best = logits.argsort(descending=True)[:3].tolist()
     names = [vit.class_names[i].split(",")[0] for i in best]
     return "\n".join(

@@ -73,7 +73,7 @@ def localisation_rows(
                     | {
                         "place": place,
                         "role": "target" if place < count else COMPETITORS[place - count],
-                        **answer(logits[index], target),
+                        **answer(vit, logits[index], target),
                         "correlation": correlation(each[0], each[place]) if place else np.nan,
                         "rank_correlation": spearman(each[0], each[place]) if place else np.nan,
                         "regions": view.regions,

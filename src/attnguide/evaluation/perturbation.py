@@ -50,7 +50,7 @@ class PerturbationCurve:
 
     Attributes:
         fraction: (S,) share of the patches that are filled.
-        correct: (B, S) bool, top-1 equals the label.
+        correct: (B, S) bool, top-1 equals the label; of several labels, it is above 0.5.
         probability: (B, S) of the label, in [0, 1].
         logit: (B, S) of the label.
         prediction: (B, S) int64, top-1 class.
@@ -212,7 +212,7 @@ def perturb_many(
             keep = [ranks[key] >= count for key, count in distinct]
             logits = _logits(model, masked, distinct, keep)
     curves = {
-        key: _curve(torch.stack([logits[c] for c in own], 1), labels, fractions, key[1])
+        key: _curve(vit, torch.stack([logits[c] for c in own], 1), labels, fractions, key[1])
         for key, own in columns.items()
     }
     if check_finite:
@@ -421,16 +421,20 @@ def _in_pixels(keep: Tensor, grid: tuple[int, int], size: tuple[int, ...]) -> Te
 
 
 def _curve(
-    logits: Tensor, labels: Tensor, fractions: Sequence[float], order: str
+    vit: Any, logits: Tensor, labels: Tensor, fractions: Sequence[float], order: str
 ) -> PerturbationCurve:
-    """Of logits (B, S, C)."""
+    """Of logits (B, S, C); where classes exclude each other, the most probable is recognised."""
     logits = logits.clone()  # not an inference tensor, which cannot be differentiated with
     index = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
     prediction = logits.argmax(-1)
+    multi_label = getattr(vit, "multi_label", False)  # of a function nothing is known
+    share = logits.sigmoid() if multi_label else logits.softmax(-1)
+    probability = share.gather(-1, index).squeeze(-1)
+    is_first = prediction == labels.unsqueeze(1)
     return PerturbationCurve(
         fraction=torch.tensor(fractions, dtype=torch.float64),
-        correct=prediction == labels.unsqueeze(1),
-        probability=logits.softmax(-1).gather(-1, index).squeeze(-1),
+        correct=probability > 0.5 if multi_label else is_first,
+        probability=probability,
         logit=logits.gather(-1, index).squeeze(-1),
         prediction=prediction,
         order=order,

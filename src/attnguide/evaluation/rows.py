@@ -85,11 +85,11 @@ def row_of(
     }
 
 
-def answer(logits: Tensor, target: int) -> dict[str, Any]:
+def answer(vit: ViT, logits: Tensor, target: int) -> dict[str, Any]:
     """Columns of the model's answer, logits (C,): its class, and what it says of the target."""
     return {
         "prediction": int(logits.argmax()),
-        "probability": float(logits.double().softmax(-1)[target]),
+        "probability": float(vit.probabilities(logits.double())[target]),
         "logit": float(logits[target]),
     }
 
@@ -125,7 +125,7 @@ def explanation_rows(
             relevance = explanation.relevance[place].detach().float().cpu()
             counted = relevance.numpy() if own is None else relevance.numpy() * own.cpu().numpy()
             size = float(np.abs(counted).sum())
-            known = answer(logits, target)
+            known = answer(vit, logits, target)
             prediction = known["prediction"]
             rows.append(
                 {
@@ -135,7 +135,7 @@ def explanation_rows(
                     "target_name": vit.class_names[target],
                     **known,
                     "prediction_name": vit.class_names[prediction],
-                    "prediction_probability": answer(logits, prediction)["probability"],
+                    "prediction_probability": answer(vit, logits, prediction)["probability"],
                     "label": label,
                     "label_name": "" if label is None else vit.class_names[label],
                     "loss": explanation.settings.get("loss", "logit"),

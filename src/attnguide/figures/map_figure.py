@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 from pydantic import PositiveInt
 
-from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection
+from attnguide.data.user_pictures import given_pictures
 from attnguide.data.views import View, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.localisation import LIKE, Measure, like, on_target

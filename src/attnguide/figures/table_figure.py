@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from attnguide.data.given import check_pictures
+from attnguide.data.user_pictures import check_pictures
 from attnguide.evaluation.statistics import Measure, per_image, summarise
 from attnguide.figures.claims import Judged, MethodComparison, counted, judge, tables_of
 from attnguide.figures.experiment import Choices, Experiment, Stored

@@ -99,7 +99,7 @@ def rewrite(
         pixels, steps = original.clone(), torch.zeros_like(source)
         before = after = _logits(vit, (original - mean) / std)
         for _ in range(max_steps):
-            going = after.softmax(-1).gather(1, goal[:, None])[:, 0] < confidence
+            going = vit.probabilities(after).gather(1, goal[:, None])[:, 0] < confidence
             if not bool(going.any()):
                 break
             leaf = ((pixels[going] - mean) / std).requires_grad_()

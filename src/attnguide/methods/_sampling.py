@@ -20,7 +20,7 @@ def class_score(trace: AttentionTrace, logits: Tensor, image: int) -> Tensor:
     """
     logits = at_least_float32(logits)
     if trace.loss is losses.logit:
-        return logits.softmax(-1)[:, trace.target[image]]
+        return trace.vit.probabilities(logits)[:, trace.target[image]]
     owner = torch.full((len(logits),), image, device=logits.device)
     return objective_of(trace, logits, owner)
 

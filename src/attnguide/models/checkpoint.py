@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -106,6 +108,29 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return _network_names(_only_network(loaded, path), path)
 
 
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """What a trainer wrote beside the weights: its arguments, hyperparameters, class names.
+
+    Args:
+        path: Of weights that `read_weights` reads; timm's config.json may lie beside them.
+    """
+    path = find_weights(path)
+    config = path.with_name("config.json")
+    if config.is_file():
+        with suppress(ValueError, TypeError, KeyError):  # another library's
+            stored = json.loads(config.read_text())
+            return {**stored, **stored["pretrained_cfg"], "gp": stored.get("global_pool")}
+    if path.suffix == ".safetensors":
+        return {}
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    settings: dict[str, Any] = {}
+    for part in (*map(loaded.get, ("hyper_parameters", "config", "args")), loaded):
+        values = vars(part) if isinstance(part, argparse.Namespace) else part
+        settings |= values if isinstance(values, dict) else {}
+    return {key: value for key, value in settings.items() if not isinstance(value, Tensor)}
+
+
 def load_weights(
     module: nn.Module, weights: Mapping[str, Tensor], path: str | Path, name: str
 ) -> None:
@@ -124,6 +149,12 @@ def load_weights(
         module.load_state_dict(weights)
     except RuntimeError as error:
         absent = module.state_dict().keys() - weights.keys()
+        if absent and any(re.match(r"head\.\d+\.", key) for key in weights):
+            raise InputError(
+                f"the classifier in {Path(path).name!r} is a Sequential of several layers; make "
+                "the network with it in a function and pass that: model=python model.target="
+                "FILE.py:FUNCTION, or wrap_model(network)"
+            ) from error
         if absent and all(key.startswith("head.") for key in absent):
             raise InputError(
                 f"weights {Path(path).name!r} hold no classifier (head.weight), only features; "

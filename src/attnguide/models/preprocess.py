@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass as plain_dataclass
 from dataclasses import fields, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -80,23 +80,9 @@ class Preprocess:
         return (images * std + mean).clamp(0, 1)
 
 
-@plain_dataclass(frozen=True)
-class PictureTransform:
-    """The user's own function of one RGB picture, for any number of them.
-
-    Attributes:
-        transform: A PIL image to a normalised (3, H, W).
-    """
-
-    transform: Callable[[Image.Image], Tensor]
-
-    def __call__(self, images: Image.Image | Sequence[Image.Image]) -> Tensor:
-        """(B, 3, H, W) of pictures in any mode and orientation.
-
-        Raises:
-            TypeError: something that is no PIL image.
-        """
-        return torch.stack([self.transform(to_rgb(picture)) for picture in _listed(images)])
+def _each(transform: Callable[[Image.Image], Tensor], images: Any) -> Tensor:
+    """(B, 3, H, W) of pictures in any mode and orientation, by a function of one RGB picture."""
+    return torch.stack([transform(to_rgb(picture)) for picture in _listed(images)])
 
 
 def _listed(images: Image.Image | Sequence[Image.Image]) -> list[Image.Image]:
@@ -213,7 +199,7 @@ def _of_pictures(given: Callable[[Any], Any]) -> Callable[..., Tensor]:
             ) from error
     if isinstance(pixels, Tensor) and pixels.is_floating_point():
         if pixels.ndim == 3 and len(pixels) == 3:
-            return PictureTransform(given)
+            return partial(_each, given)
         if pixels.ndim == 4 and pixels.shape[:2] == (1, 3):
             return given
     what = type(pixels).__name__

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from attnguide.errors import InputError, InputTypeError
@@ -229,11 +230,7 @@ def _gives_the_same(wrapper: nn.Module, network: nn.Module) -> bool:
 
 
 def _image_size(network: Any) -> tuple[int, int]:
-    size: Any = None
-    for holder in (getattr(network, "patch_embed", None), getattr(network, "config", None)):
-        size = getattr(holder, "img_size", None) or getattr(holder, "image_size", None)
-        if size is not None:
-            break
-    else:
-        size = getattr(network, "image_size", 224)
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    holders = (getattr(network, "patch_embed", None), getattr(network, "config", None), network)
+    sizes = (getattr(part, name, None) for part in holders for name in ("img_size", "image_size"))
+    size: tuple[int, int] = to_2tuple(next((size for size in sizes if size is not None), 224))
+    return size

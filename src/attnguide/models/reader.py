@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import struct
 import warnings
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +25,7 @@ SUFFIXES = frozenset(
 )
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
 
+_EXTRA_SAMPLES, _ALPHA = 338, {1, 2}  # TIFF's entry, and what in it says transparency
 _TURNS = {  # by EXIF's number
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -92,8 +94,9 @@ def picture_formats() -> tuple[str, ...]:
 def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
     """A copy of the picture, upright, in 8-bit RGB, whatever its mode and EXIF orientation.
 
-    Grey of 16 bits is scaled to 8, transparency is laid over white. An EXIF block that cannot be
-    read is left alone: the orientation is unknown, the picture is kept.
+    Grey of more than 8 bits is scaled from 16, transparency is laid over white; of several pages
+    the first is taken. An EXIF block that cannot be read is left alone: the orientation is
+    unknown, the picture is kept.
 
     Args:
         image: Of any mode.
@@ -107,7 +110,21 @@ def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
         raise InputTypeError(
             f"expected a PIL image, got {type(image).__name__}; open it with PIL first"
         )
-    rgb = _over_white(_eight_bits(_upright(image), name)).convert("RGB")
+    name = name or "a picture"
+    with suppress(OSError, ValueError, EOFError, SyntaxError):  # broken pages behind the first
+        pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # with a preview
+        if pages > 1:
+            log.warning("%s: the first of its %d pages is taken", name, pages)
+    upright = _eight_bits(_upright(image), name)
+    if image.format == "TIFF" and image.mode == "RGBA":
+        is_alpha = bool({*getattr(image, "tag_v2", {}).get(_EXTRA_SAMPLES, ())} & _ALPHA)
+        done = "is transparency, laid over white" if is_alpha else "is left out"
+        log.warning("%s: its fourth band %s", name, done)
+        upright = upright if is_alpha else Image.merge("RGB", upright.split()[:3])
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    rgb = upright.convert("RGB")
     rgb.info = {}  # else its orientation would be applied again by the next reader
     return rgb
 
@@ -128,7 +145,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """Grey of 16 bits scaled, where a plain conversion would clip it."""
+    """Grey of 16 bits scaled by 65535, where a plain conversion would clip it."""
     if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image).astype(np.float64)
@@ -138,20 +155,11 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
             f"pixels of mode {image.mode} from {low:.0f} to {high:.0f} have no known range; save "
             "the picture with 8 or 16 bits"
         )
-    if 255 < high < 4096:
+    if 0 < high < 4096:
         log.warning(
-            "%s: its 16-bit pixels reach only %d of 65535, so it is nearly black; 12-bit data must "
-            "be scaled before it is saved",
-            name or "a picture",
+            "%s: its 16-bit pixels reach only %d of 65535, so it is nearly black; data of fewer "
+            "bits must be scaled before it is saved",
+            name,
             high,
         )
-    if high > 255:
-        values = values / 257  # 65535 becomes 255
-    return Image.fromarray(values.round().astype(np.uint8))
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return Image.fromarray((values / 257).round().astype(np.uint8))

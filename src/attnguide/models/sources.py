@@ -6,7 +6,6 @@ once.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -114,14 +113,13 @@ class ModelSource:
     def _wrap(
         self, module: Any, device: str | torch.device, label: str, preset: Any, digest: str
     ) -> ViT:
-        """The network with the settings of this source; `preset` is what came with its weights."""
+        """The network with the settings of this source; `preset` comes with its weights."""
         from attnguide.models.preprocess import override
         from attnguide.models.wrap import wrap_model
 
         steps = override(preset, self.preprocess)
-        return wrap_model(
-            module.to(device), steps, self.class_names, name=label, weights_sha256=digest
-        )
+        names, network = self.class_names, module.to(device)
+        return wrap_model(network, steps, names, name=label, weights_sha256=digest)
 
 
 @dataclass(config=STRICT)
@@ -371,16 +369,6 @@ def _check_folder(name: str) -> None:
         return
     if not (folder / "config.json").is_file():
         raise MissingFile(f"{name} holds no config.json; pass a folder that save_pretrained wrote")
-    try:
-        architectures = json.loads((folder / "config.json").read_text()).get("architectures") or []
-        kinds = [str(kind) for kind in architectures]
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise InputError(f"{name}/config.json cannot be read ({error})") from error
-    if kinds and not any("ImageClassification" in kind for kind in kinds):
-        raise InputError(
-            f"{name} holds {', '.join(kinds)}, expected a network for image classification "
-            "(...ForImageClassification)"
-        )
 
 
 def _pretrained(where: str) -> Any:
@@ -414,10 +402,6 @@ def _processor(where: str) -> Any:
     try:
         return kind.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        LOG.warning(
-            "%s has no image processor (%s); the preprocessing of its family's published weights "
-            "is taken, pass model.preprocess where it differs",
-            where,
-            type(error).__name__,
-        )
+        told = "%s has no image processor (%s); its family's is taken, else pass model.preprocess"
+        LOG.warning(told, where, type(error).__name__)
         return None

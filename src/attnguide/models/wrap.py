@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from PIL import Image
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from attnguide.errors import InputError
@@ -91,10 +93,15 @@ def wrap_model(
         readout=_readout(module, prefix, shown.read, patch, size),
         wnids=_wnids() if names is None and count == 1000 else (),
         weights_sha256=digest,
+        multi_label=form is not None and form.multi_label,
     )
 
 
 def _check_weights(module: nn.Module, label: str) -> None:
+    kinds = {weight.dtype for weight in module.parameters()} & {torch.float16, torch.bfloat16}
+    if kinds:
+        told = "%s is kept in %s, whose maps are coarse (LRP's most); else pass it .float()"
+        LOG.warning(told, label, *kinds)
     for key, weight in module.named_parameters():
         if weight.is_meta:
             raise InputError(f"weight {key} of {label} is not in memory; load its weights first")
@@ -126,8 +133,8 @@ def _geometry(module: Any, label: str) -> tuple[tuple[int, int], tuple[int, int]
     """Image size and patch size in pixels, as (height, width), and the number of prefix tokens."""
     check_form(module, label)
     embed = module.patch_embed
-    size = as_pair(getattr(embed, "img_size", None) or (224, 224))
-    own = as_pair(embed.patch_size)
+    size = to_2tuple(getattr(embed, "img_size", None) or (224, 224))
+    own = to_2tuple(embed.patch_size)
     if getattr(embed, "dynamic_img_pad", False) and (size[0] % own[0] or size[1] % own[1]):
         raise InputError(
             f"{label} pads its images of {size} to a multiple of its patch size {own}, so that its "
@@ -145,17 +152,24 @@ def _check_size(
     image_size: int | tuple[int, int] | None,
     preprocess: Any,
 ) -> None:
-    """Refuse images of another size than the network takes; only a `Preprocess` tells its size."""
-    if image_size is not None and as_pair(image_size) != size:
+    """Refuse images of another size than the network takes; a function is asked for two shapes."""
+    if image_size is not None and to_2tuple(image_size) != size:
         raise InputError(
             f"{label} takes images of {size}, asked for {image_size}; call "
             "module.set_input_size(img_size=...) first"
         )
-    if isinstance(preprocess, Preprocess) and preprocess.size != size:
-        raise InputError(
-            f"{label} takes images of {size}, the preprocessing makes {preprocess.size}; "
-            "pass another preprocess, or image_size to a HuggingFace network"
-        )
+    if isinstance(preprocess, Preprocess):
+        made = [tuple(preprocess.size)]
+    else:
+        shapes = [(331, 290), (290, 331)]
+        made = [tuple(preprocess([Image.new("RGB", shape)]).shape[-2:]) for shape in shapes]
+    for other in made:
+        if other != size:
+            raise InputError(
+                f"{label} takes images of {size}, the preprocessing makes {other}; pass another "
+                "preprocess (a resize is followed by a crop), or image_size to a HuggingFace "
+                "network"
+            )
 
 
 def _num_prefix(module: Any) -> int:
@@ -218,14 +232,6 @@ def _two_logits(module: Any, label: str) -> nn.Module:
     return twin.eval()
 
 
-def as_pair(value: Any) -> tuple[int, int]:
-    """(height, width) of one length or two."""
-    if isinstance(value, int):
-        return value, value
-    first, second = value
-    return int(first), int(second)
-
-
 def _own_preprocess(module: nn.Module, size: tuple[int, int]) -> Preprocess:
     from timm.data import resolve_data_config
 
@@ -251,6 +257,8 @@ def _class_names(
     if count == 1000:
         from timm.data import ImageNetInfo
 
+        level = logging.INFO if getattr(module, "pretrained_cfg", None) else logging.WARNING
+        LOG.log(level, "%s: its 1,000 classes are called as ImageNet's; else pass names", label)
         info = ImageNetInfo()
         return tuple(info.index_to_description(index) for index in range(1000))
     stored = (getattr(module, "pretrained_cfg", None) or {}).get("label_names")

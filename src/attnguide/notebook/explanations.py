@@ -318,7 +318,8 @@ def _class(target: int, names: Sequence[str]) -> str:
 
 def _note(explanation: Explanation, image: int, target: int) -> str:
     logits = explanation.logits[image].float()
-    logit, probability = float(logits[target]), float(logits.softmax(-1)[target])
+    share = logits.sigmoid() if "multi_label" in explanation.settings else logits.softmax(-1)
+    logit, probability = float(logits[target]), float(share[target])
     return f"logit {logit:.2f}, p = {probability:.2f}"
 
 

@@ -72,7 +72,8 @@ def read_run(root: Path, name: str) -> RunRecord:
         caption=str(words["caption"]),
         found=tuple(map(str, words["found"])),
         claims=pd.read_csv(claims) if claims.is_file() else no_claims(),
-        summary=pd.read_csv(folder / "summary.csv"),
+        # a class may be called NA, None or nan; only what is empty is missing
+        summary=pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""]),
         config=RunFolder(folder).load_config(),
         seconds=cost.get("seconds"),
         peak_memory_mb=cost.get("peak_memory_mb"),

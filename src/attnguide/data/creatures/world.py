@@ -8,8 +8,7 @@ from functools import partial
 from typing import ClassVar
 
 from attnguide.data.creatures import scenes
-from attnguide.data.creatures.scenery import MAX_CLUTTER
-from attnguide.data.creatures.scenes import CLASS_NAMES, NUM_CLASSES, Scene
+from attnguide.data.creatures.scenes import CLASS_NAMES, MAX_CLUTTER, NUM_CLASSES, Scene
 from attnguide.data.pictures import (
     GuideImage,
     Item,
@@ -177,9 +176,7 @@ class Creatures(Pictures):
         body = [0 if name == "part" else int(name[5:]) for name in names if name[:7] != "clutter"]
         clutter = [int(name[8:]) - 1 for name in names if name[:7] == "clutter"]
         number, label = int(sample.id.rpartition("-")[2]), creature_label(sample.names[0])
-        scene = scenes.single(
-            self.seed, number, label, without=body, without_clutter=clutter
-        )  # fmt: skip
+        scene = scenes.single(self.seed, number, label, without=body, without_clutter=clutter)
         return replace(sample, picture=scene.to_pil(), masks=None, parts=None, regions="")
 
     def impostors(self, vit: ViT, count: int) -> list[Item]:

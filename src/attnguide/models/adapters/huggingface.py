@@ -6,6 +6,7 @@ whose mean the head reads. They are refused, for their logits are not those of t
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from attnguide.models.adapters.network import ClassAndMean, Form, has_ancestor, 
 from attnguide.models.names import read_names
 from attnguide.models.preprocess import Preprocess
 
+LOG = logging.getLogger(__name__)
 _GELU_TANH = partial(nn.GELU, approximate="tanh")
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
@@ -134,6 +136,9 @@ def read(
     wanted = image_size or (given if family.resizes and given else own)
     size, patch = tuple(to_2tuple(wanted)), tuple(to_2tuple(config.patch_size))
     _check(module, config, size, patch)
+    multi_label = config.problem_type == "multi_label_classification" and config.num_labels > 1
+    if multi_label:
+        LOG.warning("%s: the probability of a class is the sigmoid of its logit", name)
     resized = size != own and not family.resizes
     return Form(
         weights=_weights(module, family, size, patch, resized or family.resizes),
@@ -147,6 +152,7 @@ def read(
         answer=_resized_logits if resized else _logits,
         preprocess=replace(family.preprocess, size=size),
         class_names=_class_names(config),
+        multi_label=multi_label,
     )
 
 
@@ -155,6 +161,8 @@ def _check(module: Any, config: Any, size: tuple[int, ...], patch: tuple[int, ..
         raise refused(module, f"it takes {config.num_channels} channels, expected 3 (RGB)")
     if config.num_labels < 1:
         raise refused(module, "it has no classifier (num_labels is 0); give it one")
+    if config.problem_type == "regression":
+        raise refused(module, "it gives a score and no classes (problem_type is regression)")
     if any(length % step for length, step in zip(size, patch, strict=True)):
         raise refused(module, f"image_size {size} is no multiple of its patch size {patch}")
 

@@ -55,6 +55,7 @@ class Form:
         answer: The original's (module, images) to logits.
         preprocess: For its library's published weights.
         class_names: Its own, if it has any.
+        multi_label: Whether each class has a sigmoid of its own.
     """
 
     weights: dict[str, Tensor]
@@ -68,6 +69,7 @@ class Form:
     answer: Callable[[Any, Tensor], Tensor]
     preprocess: Preprocess
     class_names: tuple[str, ...] | None = None
+    multi_label: bool = False
 
 
 def refused(module: nn.Module, reason: str) -> InputError:

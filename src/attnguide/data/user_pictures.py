@@ -33,20 +33,17 @@ def check_pictures(pictures: Sequence[Mapping[str, Any]], classes: int | None = 
             twice, boxes that are none, two pictures of one file name.
         FileNotFoundError: missing files, all of them named at once.
     """
-    need = "at least 1 class" if classes is None else f"{classes} classes"
     for entry in pictures:
-        unknown = set(entry) - {"file", "classes", "boxes"}
-        if "file" not in entry or unknown:
+        if "file" not in entry or set(entry) - {"file", "classes", "boxes"}:
             raise InputError(
                 f"runner.pictures takes entries {{file: PATH, classes: [NAME, ...]}}, got {entry}"
             )
         names = [str(name).strip().lower() for name in entry.get("classes") or ()]
-        if not names or (classes is not None and len(names) != classes):
+        if len(names) != (classes or max(1, len(names))):
+            need = f"{classes} classes" if classes else "at least 1 class"
             raise InputError(f"{entry['file']} needs {need}, got {names or 'none'}")
         if len(set(names)) < len(names):
-            raise InputError(
-                f"the target classes of {entry['file']} must differ, got {', '.join(names)}"
-            )
+            raise _equal(str(entry["file"]), names)
         if entry.get("boxes"):
             check_boxes(str(entry["file"]), len(names), entry["boxes"])
     files = [Path(entry["file"]).expanduser() for entry in pictures]
@@ -62,6 +59,10 @@ def check_pictures(pictures: Sequence[Mapping[str, Any]], classes: int | None = 
             f"runner.pictures names {twice[0]} twice, and results are kept by file name; give all "
             "its classes in one entry, or rename a copy"
         )
+
+
+def _equal(name: str, classes: Sequence[str]) -> InputError:
+    return InputError(f"the target classes of {name} must differ, got {', '.join(classes)}")
 
 
 def check_boxes(name: str, classes: int, boxes: Sequence[Boxes]) -> None:
@@ -96,7 +97,7 @@ def given_pictures(vit: ViT, pictures: Sequence[Mapping[str, Any]]) -> Selection
         targets = tuple(class_indices(vit, list(entry["classes"])))
         names = tuple(vit.class_names[target] for target in targets)
         if len(set(targets)) < len(targets):
-            raise InputError(f"the target classes of {path.name} must differ, got {names[0]} twice")
+            raise _equal(path.name, names)
         label = targets[0] if len(targets) == 1 else None
         boxes = entry.get("boxes") or ()
         load = partial(_load, path, targets, names, boxes)

@@ -9,7 +9,7 @@ from PIL import Image
 from tiny import tiny
 
 from attnguide.data import Photographs
-from attnguide.data.given import boxed_pictures, check_pictures, given_pictures, read_boxes
+from attnguide.data.user_pictures import boxed_pictures, check_pictures, given_pictures, read_boxes
 from attnguide.models.reader import UnreadableImage
 
 BOXES = Path(__file__).resolve().parents[2] / "docs" / "boxes.json"
