@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -108,12 +108,8 @@ class ViT:
     @cached_property
     def _spellings(self) -> dict[str, list[int]]:
         """Classes by everything they are called, in lower case: names first, then synonyms."""
-        whole = _places(self.class_names)
-        parts: dict[str, list[int]] = {}
-        for index, full in enumerate(self.class_names):
-            for part in set(map(_spelled, full.split(","))):
-                parts.setdefault(part, []).append(index)
-        return parts | _places(self.wnids) | whole
+        synonyms = _places([name.split(",") for name in self.class_names])
+        return synonyms | _places(zip(self.wnids)) | _places(zip(self.class_names))
 
     def class_index(self, name: str | int | Integral) -> int:
         """Index of a class given by name, wnid, one of its comma-separated synonyms, or index.
@@ -197,11 +193,12 @@ def _spelled(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip().lower())
 
 
-def _places(names: tuple[str, ...]) -> dict[str, list[int]]:
-    """Indices by name in lower case."""
+def _places(classes: Iterable[Iterable[str]]) -> dict[str, list[int]]:
+    """Indices of classes by each of their names."""
     places: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        places.setdefault(_spelled(name), []).append(index)
+    for index, names in enumerate(classes):
+        for name in set(map(_spelled, names)):
+            places.setdefault(name, []).append(index)
     return places
 
 

@@ -196,7 +196,6 @@ def test_the_trial_tells_fast_from_slow(monkeypatch):
 def test_compiled_gives_the_same():
     vit = tiny()
     ready = prepare(vit, Engine(compile=True, chunk=8))
-    assert ready.compile_s > 0
     assert ready.description == "torch model's precision compiled, last block"
     for count in (1, 3):
         assert_same(study(vit, count, engine=ready), study(vit, count), rtol=0, atol=1e-4)

@@ -14,9 +14,9 @@ from published import FIRST, arrays, image, real
 from tiny import pictures, tiny
 
 from attnguide import explain
-from attnguide.methods._lrp.descent import descend, warn_float32
 from attnguide.methods._lrp.layer_rules import BALANCED
 from attnguide.methods._lrp.record import record
+from attnguide.methods._lrp.relevance import descend, warn_float32
 from attnguide.tracing.trace import AttentionTrace
 
 MODELS = ("class_token", "registers", "average", "layer_scale", "distilled", "non_square")

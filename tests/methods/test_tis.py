@@ -37,14 +37,13 @@ def from_stored_masks(shared, case, count):
     return max(errors)
 
 
-def test_equals_the_original_code_from_its_masks(shared):
-    assert from_stored_masks(shared, "catdog.png", 128) <= 1e-4
+CASES = [FIRST, "catdog.png", "n02165105_tiger_beetle.JPEG", "el2.png"]
+ALL_MASKS = [pytest.param(case, 1024, marks=pytest.mark.slow) for case in CASES]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", [FIRST, "catdog.png", "n02165105_tiger_beetle.JPEG", "el2.png"])
-def test_equals_the_original_code_from_all_its_masks(shared, case):
-    assert from_stored_masks(shared, case, 1024) <= 1e-4
+@pytest.mark.parametrize(("case", "count"), [("catdog.png", 128), *ALL_MASKS])
+def test_equals_the_original_code_from_its_masks(shared, case, count):
+    assert from_stored_masks(shared, case, count) <= 1e-4
 
 
 def test_masks_are_nearly_those_of_the_original_code(shared):
@@ -55,7 +54,7 @@ def test_masks_are_nearly_those_of_the_original_code(shared):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [FIRST, "catdog.png", "n02165105_tiger_beetle.JPEG", "el2.png"])
+@pytest.mark.parametrize("case", CASES)
 def test_ranks_patches_as_the_original_code_end_to_end(shared, case):
     table = arrays(shared)
     targets = cases(table, "tis")[case]

@@ -103,7 +103,7 @@ def test_relevance_of_a_concatenated_head_reaches_its_tokens():
     assert vit.readout[0] == 0.5
     assert vit.readout[1:4].tolist() == [0, 0, 0]
     assert_close(vit.readout[4:], torch.full((16,), 0.5 / 16))
-    from attnguide.methods._lrp.descent import _unpool
+    from attnguide.methods._lrp.relevance import _unpool
 
     tokens = torch.rand(1, 20, 24, dtype=torch.float64) + 1
     feature = torch.cat([torch.full((1, 24), 3.0), torch.full((1, 24), 7.0)], 1).double()

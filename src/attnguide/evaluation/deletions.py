@@ -175,19 +175,20 @@ def kept_and_lost(
     Returns:
         By method and number of the picture.
     """
-    wanted: dict[tuple[int, frozenset[str]], int] = {}
+    images: dict[tuple[int, frozenset[str]], Tensor] = {}
     asked = {}
     for method, own in maps.items():
         for index, (one, relevance) in enumerate(zip(pieces, own, strict=True)):
             most = frozenset(important(relevance, one))
             animal = frozenset(name for name in one.names if not name.startswith(CLUTTER))
-            pair = [(index, animal - most), (index, most)]
-            asked[method, index] = [wanted.setdefault(key, len(wanted)) for key in pair]
-    images = torch.stack([pieces[index].without(vit, sorted(names)) for index, names in wanted])
-    predicted = forward(vit, images).argmax(-1)
-    found = {}
-    for (method, index), (kept, lost) in asked.items():
-        target = pieces[index].view.targets[0]
-        is_kept, is_lost = bool(predicted[kept] == target), bool(predicted[lost] != target)
-        found[method, index] = is_kept, is_lost
-    return found
+            asked[method, index] = pair = ((index, animal - most), (index, most))
+            for _, names in pair:
+                if (index, names) not in images:
+                    images[index, names] = one.without(vit, sorted(names))
+    answers = forward(vit, torch.stack([*images.values()])).argmax(-1)
+    predicted = dict(zip(images, answers.tolist(), strict=True))
+    targets = [one.view.targets[0] for one in pieces]
+    return {
+        (method, index): (predicted[kept] == targets[index], predicted[lost] != targets[index])
+        for (method, index), (kept, lost) in asked.items()
+    }

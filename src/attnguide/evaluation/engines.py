@@ -12,7 +12,6 @@ the tokens that the head reads. Any other model gets filled pixels.
 from __future__ import annotations
 
 import copy
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -181,7 +180,6 @@ class MaskedModel:
         network: Where it is cut.
         backend: "torch" or "openvino": what was chosen.
         chunk: Masked images per forward pass; halved once if memory runs out.
-        compile_s: Seconds that compiling took; 0 where nothing was compiled.
         progress: Whether to show a bar of the masked images.
     """
 
@@ -198,8 +196,7 @@ class MaskedModel:
             )
         self.network = _cut(self.vit, engine.path or possible[-1])
         self.chunk = engine.chunk or CHUNK.get(device, CHUNK["cuda"])
-        self.backend, self.compile_s, self._halved = "torch", 0.0, False
-        self.progress = False
+        self.backend, self._halved, self.progress = "torch", False, False
         if engine.compile:
             self._compile(device)
         elif engine.backend != "torch":
@@ -221,7 +218,11 @@ class MaskedModel:
             if isinstance(module, nn.Module) and self.vit is self.source:
                 stack.enter_context(unchanged(module))
             if self.engine.precision is not None:
-                stack.enter_context(_float32_products(self.engine.precision))
+                matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+                stack.callback(torch.set_float32_matmul_precision, matmul)
+                stack.callback(setattr, cudnn, "allow_tf32", cudnn.allow_tf32)
+                cudnn.allow_tf32 = self.engine.precision == "tf32"
+                torch.set_float32_matmul_precision("high" if cudnn.allow_tf32 else "highest")
                 for device in ("cpu", "cuda"):
                     if torch.is_autocast_enabled(device):
                         stack.enter_context(torch.autocast(device, enabled=False))
@@ -281,7 +282,6 @@ class MaskedModel:
         mode = "reduce-overhead" if device == "cuda" else None
         leave = torch.compile(self.network.leave, mode=mode)
         self.network = replace(self.network, leave=leave)
-        start = time.perf_counter()
         try:
             with self.running():
                 leave(self._example())
@@ -290,7 +290,6 @@ class MaskedModel:
                 f"compile=true did not work here ({_first_words(error)}); a C++ compiler is "
                 "needed, or leave compile out"
             ) from error
-        self.compile_s = time.perf_counter() - start
 
     def _to_openvino(self, device: str) -> None:
         """Convert for OpenVINO where that is asked for or faster, and possible."""
@@ -420,16 +419,3 @@ def _copied(model: Any, engine: Engine) -> ViT:
 def _first_words(error: Exception) -> str:
     """Kind and reason in one line, of errors that fill a screen."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
-
-
-@contextmanager
-def _float32_products(precision: str) -> Iterator[None]:
-    """Float32 products on CUDA with TF32, or without; as before afterwards."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]

@@ -33,7 +33,7 @@ def area_under_curve(fraction: Tensor, value: Tensor) -> Tensor:
         raise InputError(
             f"an area needs at least two increasing fractions, got {fraction.tolist()}"
         )
-    fraction = fraction.double()
+    fraction = fraction.double().to(value.device)
     return torch.trapezoid(value.double(), fraction, dim=-1) / (fraction[-1] - fraction[0])
 
 

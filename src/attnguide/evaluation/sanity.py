@@ -201,26 +201,21 @@ def relative_gap(own: Tensor, exact: Tensor) -> float:
     return float((own.double() - exact.double()).abs().max()) / largest if largest else float("nan")
 
 
-def promised_sum(method: Method) -> str:
-    """What the file of a method says that its maps sum to: "difference", "logit" or nothing.
-
-    "difference" is the logit minus that of a grey picture (0 in normalised space); "logit" the
-    logit alone, which biases keep a map from reaching.
-    """
-    return str(fact_of(method, "SUM", ""))
-
-
 def completeness_rows(
     vit: ViT, images: Tensor, target: Tensor, methods: Mapping[str, Method], maps: Maps
 ) -> list[dict[str, Any]]:
-    """How far the sum of a map is from what its method promises; of methods that promise one."""
+    """How far the sum of a map is from what its method promises; of methods that promise one.
+
+    SUM in the file of a method is "difference" for the logit minus that of a grey picture (0 in
+    normalised space), or "logit" for the logit alone, which biases keep a map from reaching.
+    """
     grey = torch.zeros_like(images[:1])
     logits = forward(vit, torch.cat([images, grey])).double()
     own = logits[:-1].gather(1, target.cpu().unsqueeze(1))[:, 0].numpy()
     base: NDArray[np.float64] = logits[-1][target.cpu()].numpy()
     rows = []
     for label, method in methods.items():
-        kind = promised_sum(method)
+        kind = fact_of(method, "SUM", "")
         if not kind:
             continue
         total = maps[label].double().sum((1, 2)).numpy()

@@ -71,11 +71,11 @@ def positive_evidence(trace: AttentionTrace, method: str, patches: Tensor) -> Te
     maps = torch.unflatten(patches.clamp(min=0), -1, trace.vit.grid)
     empty = (maps == 0).flatten(1).all(1).nonzero().flatten().tolist()
     if empty:
-        names = [trace.vit.class_names[int(trace.target[place])] for place in empty[:NAMED]]
-        named = [f"{name!r} in images[{place}]" for place, name in zip(empty, names, strict=False)]
-        more = [f"{len(empty) - NAMED} more"] if len(empty) > NAMED else []
+        classes = [trace.vit.class_names[int(trace.target[place])] for place in empty]
+        named = [f"{c!r} in images[{place}]" for c, place in zip(classes, empty, strict=True)]
+        named[NAMED:] = [f"{len(empty) - NAMED} more"] if len(empty) > NAMED else []
         warnings.warn(
-            f"method {method!r} found no positive evidence for {', '.join(named + more)}, of "
+            f"method {method!r} found no positive evidence for {', '.join(named)}, of "
             f"{len(maps)}: these maps are all zero and rank nothing",
             stacklevel=2,
         )

@@ -76,8 +76,8 @@ def _feedback(trace: AttentionTrace, steps: int) -> Tensor:
     batch, heads, tokens, _ = trace.attention[-1].shape
     total = trace.attention[-1].new_zeros(batch, heads, len(rows), tokens)
     for owner, attention, logits in trace.cached(("path", steps), lambda: _passes(trace, steps)):
-        gradient = last_gradient(trace, attention, logits, owner)[:, :, rows]
-        total.index_add_(0, owner, gradient)
+        (gradient,) = gradients_for(trace, owner, logits, [attention])
+        total.index_add_(0, owner, gradient[:, :, rows])
     return (total / steps).clamp(min=0).mean(1)
 
 
@@ -122,14 +122,24 @@ def last_layer(vit: ViT, images: Tensor, attention: Tensor | None = None) -> tup
     return recording.attention[-1], logits
 
 
-def last_gradient(
-    trace: AttentionTrace, attention: Tensor, logits: Tensor, owner: Tensor
-) -> Tensor:
-    """(M, H, N, N) d loss / d attention of one pass of `last_layer`, whose graph is kept."""
-    (gradient,) = gradient_of(
-        trace.vit.name, lambda answer: objective_of(trace, answer, owner), logits, [attention]
-    )
-    return at_least_float32(gradient)
+def gradients_for(
+    trace: AttentionTrace,
+    owner: Tensor,
+    logits: Tensor,
+    inputs: Sequence[Tensor],
+    *,
+    keep: bool = True,
+) -> list[Tensor]:
+    """D loss / d inputs of a pass, logits (M, C), of which row m belongs to image `owner[m]`.
+
+    As `gradient_of`; float32 at least.
+    """
+
+    def objective(answer: Tensor) -> Tensor:
+        return objective_of(trace, answer, owner)
+
+    found = gradient_of(trace.vit.name, objective, logits, inputs, keep=keep)
+    return [at_least_float32(gradient) for gradient in found]
 
 
 def objective_of(trace: AttentionTrace, logits: Tensor, owner: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from attnguide.methods._feedback import objective_of
+from attnguide.methods._feedback import gradients_for
 from attnguide.methods._sampling import progress
-from attnguide.tracing.capture import gradient_of, unchanged
+from attnguide.tracing.capture import unchanged
 from attnguide.tracing.trace import AttentionTrace, at_least_float32
 
 At = Callable[[Tensor, Tensor], Tensor]
@@ -48,11 +48,4 @@ def _gradient(trace: AttentionTrace, images: Tensor, owner: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad(), unchanged(trace.vit.module):
         images = images.detach().clone().requires_grad_()
         logits = trace.vit.logits(images)
-    (gradient,) = gradient_of(
-        trace.vit.name,
-        lambda answer: objective_of(trace, answer, owner),
-        logits,
-        [images],
-        keep=False,
-    )
-    return at_least_float32(gradient)
+    return gradients_for(trace, owner, logits, [images], keep=False)[0]

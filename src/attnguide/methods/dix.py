@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from attnguide.errors import InputError
-from attnguide.methods._feedback import along, check_steps, objective_of
+from attnguide.methods._feedback import along, check_steps, gradients_for
 from attnguide.propagate import rollout
-from attnguide.tracing.capture import capture, gradient_of
+from attnguide.tracing.capture import capture
 from attnguide.tracing.tokens import layers as blocks_of
-from attnguide.tracing.trace import AttentionTrace, at_least_float32
+from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = False
 CLASS_SENSITIVE = True
@@ -67,18 +67,9 @@ def _contributions(
     def edit(current: int, own: Tensor) -> Tensor:
         return attention if current == layer else own
 
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        capture(trace.vit, edit=edit) as recording,
-    ):
+    modes = torch.inference_mode(False), torch.enable_grad()
+    with modes[0], modes[1], capture(trace.vit, edit=edit) as seen:
         logits = trace.vit.logits(trace.images[owner])
-    gradients = gradient_of(
-        trace.vit.name,
-        lambda answer: objective_of(trace, answer, owner),
-        logits,
-        recording.attention,
-        keep=False,
-    )
-    pairs = zip(recording.attention, map(at_least_float32, gradients), strict=True)
+    gradients = gradients_for(trace, owner, logits, seen.attention, keep=False)
+    pairs = zip(seen.attention, gradients, strict=True)
     return [gradient.mul(a.detach()).clamp_(min=0).mean(1) for a, gradient in pairs]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnguide.errors import InputError, unknown_name
-from attnguide.methods._feedback import last_gradient, last_layer, read_rows
+from attnguide.methods._feedback import gradients_for, last_layer, read_rows
 from attnguide.methods._sampling import min_max
 from attnguide.tracing.trace import AttentionTrace, at_least_float32
 
@@ -40,7 +40,7 @@ def explain(trace: AttentionTrace, *, heads: str = "single") -> Tensor:
     else:
         attention, logits = trace.cached("single head", lambda: _single_head(trace, query, key))
         owner = torch.arange(len(logits), device=logits.device)
-        gradient = last_gradient(trace, attention, logits, owner)
+        (gradient,) = gradients_for(trace, owner, logits, [attention])
     rows, prefix = read_rows(trace), trace.vit.num_prefix
     slope = gradient.sum(1)[:, rows, prefix:]  # channel weights times values, summed over channels
     cosine = F.normalize(query[:, rows], dim=-1) @ F.normalize(key[:, prefix:], dim=-1).mT

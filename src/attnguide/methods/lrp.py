@@ -13,9 +13,9 @@ from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from attnguide.errors import InputError
-from attnguide.methods._lrp.descent import descend, warn_float32
 from attnguide.methods._lrp.layer_rules import SEPARATE, add_separate, bounded
 from attnguide.methods._lrp.record import record
+from attnguide.methods._lrp.relevance import descend, warn_float32
 from attnguide.tracing.trace import AttentionTrace, at_least_float32
 
 SIGNED = True

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attnguide.methods._lrp.descent import descend
 from attnguide.methods._lrp.layer_rules import SEPARATE
 from attnguide.methods._lrp.record import record
+from attnguide.methods._lrp.relevance import descend
 from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = False

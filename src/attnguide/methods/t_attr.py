@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnguide.methods._lrp.descent import descend, warn_float32
 from attnguide.methods._lrp.layer_rules import BALANCED
 from attnguide.methods._lrp.record import record
+from attnguide.methods._lrp.relevance import descend, warn_float32
 from attnguide.propagate import rollout
 from attnguide.tracing.trace import AttentionTrace
 
