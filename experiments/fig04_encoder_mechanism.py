@@ -68,7 +68,7 @@ class Fig04EncoderMechanism(MapFigure):
         """How much of the pictures the objects take."""
         found = read_estimate(self.summary(stored), measure=AREA)
         words = "where objects fill most of a picture, mass on them says little"
-        return [f"Objects take {found} of the area; {words}."] if found.n else []
+        return [f"Objects take {found.value:.0%} of the area; {words}."] if found.n else []
 
     def note(self, view: ShownView, method: str, place: int) -> str:
         """Share of the mass on objects against their area; how like it the other map is."""

@@ -16,7 +16,7 @@ from attnguide.evaluation.perturbation_rows import (
     paired_differences,
     scores,
 )
-from attnguide.evaluation.statistics import Estimate, estimate, estimate_curve, units_of
+from attnguide.evaluation.statistics import Estimate, Kind, estimate, estimate_curve, units_of
 from attnguide.figures.claims import Ask, Table, judge
 from attnguide.figures.experiment import Stored
 from attnguide.figures.table_figure import TableFigure
@@ -153,7 +153,8 @@ def draw_study(rows: pd.DataFrame, methods: Sequence[str], seed: int) -> Figure:
 def _curve(rows: pd.DataFrame, method: str, quantity: str, seed: int) -> Curve:
     fraction, values = curves(rows, quantity)
     units = units_of(rows)
-    band = estimate_curve(values, units, seed, kind="mean")
+    kind: Kind = "answers" if quantity == "accuracy" else "mean"
+    band = estimate_curve(values, units, seed, kind=kind, yes=100)
     area = estimate(areas(rows, quantity), units, seed, kind="mean")
     low, high = band["ci_low"].to_numpy(), band["ci_high"].to_numpy()
     return Curve(method, fraction, band["value"].to_numpy(), low, high,

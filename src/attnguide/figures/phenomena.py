@@ -18,8 +18,8 @@ LIKE_MEASURES = tuple(LIKE.values())
 BLIND = 0.5  # correlation between maps of two classes above which we call a method class-blind
 RELIABLE = 0.9  # share that a method must reach to interpret pictures of one class
 DRAWN = (
-    "Creatures are 16 drawn classes of one animal each, another population than the paper's "
-    "photographs of 1,000 classes: what fails there need not fail here."
+    "Creatures are 16 drawn classes, another population than the paper's photographs of 1,000 "
+    "classes: what holds or fails here need not do so there."
 )
 
 
@@ -28,11 +28,11 @@ def interpreted(figure: str, measures: Sequence[str] = (SIGN, RED)) -> tuple[Cla
 
     The sign of the whole map needs no known object, so it is judged on photographs too.
     """
-    words = "complete cannot fully interpret a picture of one class:"
+    words = "complete cannot fully interpret pictures of one class:"
     judged = {
-        WHOLE: ("whole", "the label's map is net positive in too few"),
-        SIGN: ("sign", "the object is net positive in too few"),
-        RED: ("full", "too little of the mass on the object is positive"),
+        WHOLE: ("whole", "share whose map is net positive"),
+        SIGN: ("sign", "share whose object is net positive"),
+        RED: ("full", "positive share of the object's mass"),
     }
     return tuple(
         mean("complete", measure, f"{words} {judged[measure][1]}",
