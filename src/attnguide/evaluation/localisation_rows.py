@@ -49,13 +49,14 @@ def localisation_rows(
             class, 2 also one that its id picks at random.
     """
     images = torch.stack([view.image for view in views])
+    explained = torch.stack([view.images for view in views])
     own = torch.tensor([view.targets for view in views])
     extra = _competitors(vit, images, views)[:, :competitors] if competitors else own[:, :0]
     targets = torch.cat([own, extra], 1)
     if reference is None:
-        maps, logits = maps_of(vit, images, targets, methods, loss=loss)
+        maps, logits = maps_of(vit, explained, targets, methods, loss=loss)
     else:
-        maps, logits = _two_class_maps(vit, images, own, targets, methods, loss, reference)
+        maps, logits = _two_class_maps(vit, explained, own, targets, methods, loss, reference)
     probabilities = logits.double().softmax(-1)
     rows = []
     for index, view in enumerate(views):
@@ -95,7 +96,8 @@ def _two_class_maps(
     """As `maps_of`; every column of targets has second classes of its own."""
     columns = []
     for target in targets.unbind(1):
-        second = _references(vit, images, own, target, reference)
+        first = images if images.ndim == 4 else images[:, 0]
+        second = _references(vit, first, own, target, reference)
         columns.append(maps_of(vit, images, target, methods, loss=loss, reference=second))
     maps = {label: torch.stack([own[label] for own, _ in columns], 1) for label in methods}
     return maps, columns[0][1]
