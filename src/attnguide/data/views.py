@@ -138,14 +138,11 @@ def beside_company(vit: ViT, sample: Sample, guide: Guide, seed: int) -> list[Vi
     along = guide.layout in ("top", "bottom")
     size = (round(rows * guide.fraction), cols) if along else (rows, round(cols * guide.fraction))
     noise = torch.randn(3, *size, generator=torch.Generator().manual_seed(seed))
-    pre, found = steps_of(vit), []
-    mean = pre.denormalize(torch.zeros(3, *size))
-    for name, pixels in zip(
-        COMPANY[1:], (mean, torch.zeros(3, *size), pre.denormalize(noise)), strict=True
-    ):
-        array = (255 * pixels).round().byte().permute(1, 2, 0).numpy()
-        found.append(GuideImage(Image.fromarray(array), None, name))
-    found.insert(0, GuideImage(sample.picture, None, COMPANY[0]))
+    pre = steps_of(vit)
+    drawn = (pre.denormalize(0 * noise), 0 * noise, pre.denormalize(noise))
+    arrays = [(255 * pixels).round().byte().permute(1, 2, 0).numpy() for pixels in drawn]
+    pictures = [sample.picture, *map(Image.fromarray, arrays)]
+    found = [GuideImage(*each) for each in zip(pictures, [None] * 4, COMPANY, strict=True)]
     views = [(each.name, to_guided_view(vit, sample, each, guide)) for each in found]
     return [replace(view, id=f"{sample.id}@{name}", kind=name) for name, view in views]
 
@@ -230,10 +227,12 @@ def check_different(labels: Sequence[int | None], names: Sequence[str]) -> None:
     """
     first: dict[int, str] = {}
     for label, name in zip(labels, names, strict=True):
-        if label is not None and first.setdefault(label, name) is not name:
+        if label in first:
             raise InputError(
                 f"two guides show one class, {first[label]} and {name}; pass different classes"
             )
+        if label is not None:
+            first[label] = name
 
 
 def _stitch(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pandas as pd
 
 from attnguide.evaluation.perturbation_rows import SEAM, curves, scores
 from attnguide.evaluation.statistics import (
@@ -106,17 +105,6 @@ def first_on_guide(method: str) -> Ask:
         return estimate(shares, units_of(table.rows), table.seed, kind="mean")
 
     return ask
-
-
-def masked_first(rows: pd.DataFrame, methods: Sequence[str], seed: int) -> pd.DataFrame:
-    """A line per model and method: `first_on_guide`; empty without a guide."""
-    lines = [
-        {"method": method, **found.as_row("share on the guide"), "model": model}
-        for model, own in rows.groupby("model", sort=False)
-        for method in methods
-        if (found := first_on_guide(method)(Table(own, {}, seed))).n
-    ]
-    return pd.DataFrame(lines)
 
 
 def gain_share(first: str) -> Ask:

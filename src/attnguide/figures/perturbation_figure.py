@@ -22,7 +22,7 @@ from attnguide.evaluation.statistics import (
 )
 from attnguide.figures.claims import Table, judge
 from attnguide.figures.experiment import Stored
-from attnguide.figures.perturbation_claims import masked_first, seam_notes, untestable
+from attnguide.figures.perturbation_claims import seam_notes, untestable
 from attnguide.figures.table_figure import TableFigure
 from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 
@@ -84,14 +84,11 @@ class PerturbationFigure(TableFigure):
 
     def tables(self, stored: Stored, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:  # noqa: ARG002
         """Areas of the other parts, and paired differences of all."""
-        found: dict[str, pd.DataFrame] = {}
+        found = {}
         for number, part in enumerate(self.parts(stored)):
             methods = part.of(self.methods(stored))
             if number:
                 found[f"AUC {part.words}"] = auc_table(part.rows, methods, stored.seed)
-            first = masked_first(part.rows, methods, stored.seed)
-            if len(first):
-                found[f"What is masked first {part.words}"] = first
             found[f"Paired differences of AUC {part.words}"] = paired_differences(
                 part.rows, methods[0], methods[1:], stored.seed
             )
