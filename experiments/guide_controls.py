@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,6 @@ from attnguide.evaluation.guide_rows import THROUGH, guide_rows
 from attnguide.evaluation.localisation import column, guided_share, right_signs
 from attnguide.evaluation.perturbation import FRACTIONS, check_fractions
 from attnguide.evaluation.scores import LEAST, SRG
-from attnguide.evaluation.statistics import Measure, of_kind
 from attnguide.figures.claims import Claim, slug
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.phenomena import RIGHT, between, more_than_company
@@ -29,11 +29,6 @@ from attnguide.viz.style import method_label
 
 METHODS = {name: get_method(name) for name in ("complete", "gae")}
 SHARE, LABEL = "mass of the right sign in its part", "recognised beside it"
-
-
-def beside_guides(name: str) -> Measure:
-    """A column of the rows of guides alone."""
-    return of_kind("mean")(lambda rows: rows[name].where(rows["main"]))
 
 
 @dataclass
@@ -63,11 +58,10 @@ class GuideControls(TableFigure):
     claims_by = ("model",)
     measures = {
         RIGHT: right_signs, SHARE: guided_share, LABEL: column("correct", "answers"),
-        LEAST: beside_guides(LEAST), SRG: column(SRG, "mean"),
+        LEAST: column(LEAST, "mean"), SRG: column(SRG, "mean"),
     }  # fmt: skip
     shows = (
-        "Left: signs of picture and guide by what stands beside ({model}). Right: SRG of the "
-        "picture alone, by maps of itself and by means of maps that guides helped to make."
+        "Left: by what stands beside ({model}); right: the picture alone, by maps through guides."
     )
 
     def check(self, choices: Choices) -> None:
@@ -83,27 +77,21 @@ class GuideControls(TableFigure):
         """The whole picture alone, beside every guide, and beside company, by what is beside."""
         guides, guide, vit = study.with_more_guides.guide_pictures, study.guide, study.vit
         found = {ALONE: to_guided_view(vit, sample, guides[0], replace(guide, fraction=0.0))}
-        found |= {each.name: to_guided_view(vit, sample, each, guide) for each in guides}
+        found |= {PurePath(g.name).stem: to_guided_view(vit, sample, g, guide) for g in guides}
         company = beside_company(vit, sample, guide, seed_of_name(sample.id, study.seed))
         return found | {view.kind: view for view in company}
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """As `guide_rows`; `chosen` is the guide that speaks least for the label."""
         wide = study.with_more_guides
-        guides = [guide.name for guide in wide.guide_pictures]
+        guides = [PurePath(guide.name).stem for guide in wide.guide_pictures]
         ids, target = zip(*((item.id, item.label) for item, _ in batch), strict=True)
         views = {view: [inputs[view] for _, inputs in batch] for view in batch[0][1]}
+        swept = [n for n, (item, _) in enumerate(batch) if item.number < self.sweep_images]
         table = guide_rows(
-            study.vit,
-            ids,
-            views,
-            torch.tensor(target),
-            METHODS,
-            guides=guides,
-            swept=[n for n, (item, _) in enumerate(batch) if item.number < self.sweep_images],
-            fractions=self.fractions,
-            engine=study.masked_model,
-        )
+            study.vit, ids, views, torch.tensor(target), METHODS, guides=guides, swept=swept,
+            fractions=self.fractions, engine=study.masked_model,
+        )  # fmt: skip
         least = wide.evidence[:, list(target)].argmin(0).tolist()
         best = {name: guides[number] for name, number in zip(ids, least, strict=True)}
         return Rows(table.assign(chosen=table["view"] == table["image_id"].map(best)))
@@ -131,11 +119,10 @@ class GuideControls(TableFigure):
         def draw(own: pd.DataFrame) -> Figure:
             named = own.assign(was=own["measure"], measure=own["view"])
             signs, gains = (named[named["was"] == measure] for measure in (RIGHT, SRG))
-            alone, x = [ALONE, *THROUGH.values()], "SRG (points)"
-            limits, names = (0.0, 100.0), list(METHODS)
-            left = table_panel(signs, places, names, "Right signs", "share")
-            right = table_panel(gains, alone, names, "The picture alone", x, limits=limits)
-            return draw_dots([left, right])
+            left = table_panel(signs, places, ["complete"], "Right signs", "share")
+            rows, words = [ALONE, *THROUGH.values()], ("The picture alone", "SRG (points)")
+            alone = table_panel(gains, rows, list(METHODS), *words, limits=(0.0, 100.0))
+            return draw_dots([left, alone])
 
         return one_per_model("Guides of", self.summary(stored), draw)
 

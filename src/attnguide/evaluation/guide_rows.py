@@ -14,11 +14,12 @@ from attnguide.data.views import ALONE, View
 from attnguide.evaluation.engines import MaskedModel
 from attnguide.evaluation.localisation import regions, relevance_by_region
 from attnguide.evaluation.rows import Maps, maps_of
-from attnguide.evaluation.scores import area_rows
+from attnguide.evaluation.scores import SRG, area_rows
 from attnguide.methods import Method
 from attnguide.types import ViT
 
-THROUGH = {count: f"through {count}" for count in (1, 3, 6)}  # guides whose maps are averaged
+# By number of guides, whose maps are averaged
+THROUGH = {1: "through 1 guide", 3: "through 3 guides", 6: "through 6 guides"}
 
 
 def guide_rows(
@@ -36,8 +37,8 @@ def guide_rows(
     """A row per picture, method and `view`: what stands beside it, or what its map went through.
 
     Columns are the masses of either part, `correct`, `main` (beside a guide), and areas of
-    perturbation: of stitched views for guides; of the picture alone for `ALONE`, its own maps, and
-    for `THROUGH`, means over guides of the picture's part, resampled to its grid alone.
+    perturbation of stitched views for guides, and SRG of the picture alone for `ALONE`, its own
+    maps, and for `THROUGH`, means over guides of the picture's part, resampled to its grid alone.
 
     Args:
         vit: The model.
@@ -69,7 +70,8 @@ def guide_rows(
     for name, alone in _through(vit, maps, guides, views).items():
         areas = area_rows(vit, images[ALONE], alone, target, fractions, engine)
         for index, method, measure, value in areas:
-            rows.setdefault((index, name, method), {"main": False})[measure] = value
+            if measure == SRG:
+                rows.setdefault((index, name, method), {"main": False})[SRG] = value
     return pd.DataFrame(
         {"image_id": names[index], "view": name, "method": method, **row}
         for (index, name, method), row in rows.items()
