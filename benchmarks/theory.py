@@ -10,6 +10,7 @@ those of IMAGENET_DIR, seen by ViT-Tiny with the weights of VIT_TINY.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import sys
 
@@ -48,7 +49,7 @@ def shifted(vit, images, size):
             proj.bias -= proj.weight @ u
     for hook in hooks:
         hook.remove()
-    return type(vit)(**{**vars(vit), "module": module})
+    return dataclasses.replace(vit, module=module)
 
 
 def first_order(vit, images, target):

@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 
 from attnguide.api import explain_many
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, pixels_of, to_view
+from attnguide.data.views import View, images_of, pixels_of, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.explanation_rows import explanation_rows
 from attnguide.figures.experiment import Choices, Experiment, Rows, Stored, Study
@@ -119,7 +119,7 @@ class Explain(Experiment):
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """A row per picture and method, with the raw map."""
         vit, guided = study.vit, study.guide_picture is not None
-        images = torch.stack([views[0].images for _, views in batch])
+        images = images_of([views[0] for _, views in batch])
         labels = [item.label for item, _ in batch]
         target: Any = labels if study.target == "label" else study.target
         if guided and target == "predicted":  # the answer to the picture alone

@@ -11,7 +11,7 @@ import torch
 from pydantic import NonNegativeInt
 
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, to_view
+from attnguide.data.views import View, images_of, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.fills import check_fill
 from attnguide.evaluation.perturbation import FRACTIONS, check_fractions
@@ -120,7 +120,7 @@ class Fig12Perturbation(PerturbationFigure):
             parts.append(
                 perturbation_rows(
                     study.vit,
-                    torch.stack([view.images for _, view in seen]),
+                    images_of([view for _, view in seen]),
                     [item.id for item, _ in seen],
                     torch.tensor([item.label for item, _ in seen]),
                     methods=study.methods,
@@ -143,5 +143,5 @@ class Fig12Perturbation(PerturbationFigure):
             "Share of images still recognised, and probability of the label, while patches are "
             f"filled ({part.rows['fill'].iloc[0]}); n = {part.rows['image_id'].nunique()} images "
             f"{part.words}. Left: least relevant first, higher is better. Right: most relevant "
-            "first, lower is better."
+            "first, lower is better. Seam fills the guide before the picture, each in random order."
         )

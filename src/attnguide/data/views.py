@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.creatures.world import draw_guide
@@ -57,10 +58,14 @@ class View:
     note: str = ""
     others: Tensor | None = None
 
-    @property
-    def images(self) -> Tensor:
-        """What is explained: (3, H, W), or (G, 3, H, W) beside several guides."""
-        return self.image if self.others is None else torch.cat([self.image[None], self.others])
+
+def images_of(views: Sequence[View]) -> Tensor:
+    """(B, 3, H, W) to explain; (B, G, 3, H, W) if one of them stands beside several guides."""
+    most = max(0 if view.others is None else len(view.others) for view in views)
+    if not most:
+        return torch.stack([view.image for view in views])
+    further = [v.image.expand(most, -1, -1, -1) if v.others is None else v.others for v in views]
+    return torch.stack([torch.cat([v.image[None], f]) for v, f in zip(views, further, strict=True)])
 
 
 def to_view(vit: ViT, sample: Sample) -> View:
@@ -126,7 +131,7 @@ def beside_company(vit: ViT, sample: Sample, guide: Guide, seed: int) -> list[Vi
     """The sample beside what shows no other class; `kind` is one of `COMPANY`.
 
     Itself; grey, the mean of the model's training pictures; black; and Gaussian noise of their mean
-    and standard deviation, pixel by pixel, clipped to what a picture can hold.
+    and standard deviation, pixel by pixel.
 
     Args:
         vit: The model.
@@ -134,17 +139,18 @@ def beside_company(vit: ViT, sample: Sample, guide: Guide, seed: int) -> list[Vi
         guide: How company is put beside it.
         seed: Of the noise.
     """
-    rows, cols = vit.image_size
-    along = guide.layout in ("top", "bottom")
-    size = (round(rows * guide.fraction), cols) if along else (rows, round(cols * guide.fraction))
-    noise = torch.randn(3, *size, generator=torch.Generator().manual_seed(seed))
-    pre = steps_of(vit)
-    drawn = (pre.denormalize(0 * noise), 0 * noise, pre.denormalize(noise))
-    arrays = [(255 * pixels).round().byte().permute(1, 2, 0).numpy() for pixels in drawn]
-    pictures = [sample.picture, *map(Image.fromarray, arrays)]
-    found = [GuideImage(*each) for each in zip(pictures, [None] * 4, COMPANY, strict=True)]
-    views = [(each.name, to_guided_view(vit, sample, each, guide)) for each in found]
-    return [replace(view, id=f"{sample.id}@{name}", kind=name) for name, view in views]
+    twice = to_guided_view(vit, sample, GuideImage(sample.picture, None, "itself"), guide)
+    assert twice.own is not None
+    own = F.interpolate(twice.own[None, None], vit.image_size)[0] > 0
+    noise = torch.randn(twice.image.shape, generator=torch.Generator().manual_seed(seed))
+    black = steps_of(vit).normalize(Image.new("RGB", (1, 1)))
+    beside = dict(zip(COMPANY, (twice.image, 0 * noise, black, noise), strict=True))
+    return [
+        replace(
+            twice, id=f"{sample.id}@{name}", kind=name, image=torch.where(own, twice.image, pixels)
+        )
+        for name, pixels in beside.items()
+    ]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from attnguide.data.views import View
+from attnguide.data.views import View, images_of
 from attnguide.evaluation.localisation import correlation, regions, relevance_by_region
 from attnguide.evaluation.metrics import spearman
 from attnguide.evaluation.rows import Maps, maps_of, row_of
@@ -49,7 +49,7 @@ def localisation_rows(
             class, 2 also one that its id picks at random.
     """
     images = torch.stack([view.image for view in views])
-    explained = torch.stack([view.images for view in views])
+    explained = images_of(views)
     own = torch.tensor([view.targets for view in views])
     extra = _competitors(vit, images, views)[:, :competitors] if competitors else own[:, :0]
     targets = torch.cat([own, extra], 1)

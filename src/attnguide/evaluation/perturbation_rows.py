@@ -94,16 +94,9 @@ def perturbation_rows(
     curves: dict[tuple[str, str, str], PerturbationCurve] = {}
     for fill in fills:
         found = perturb_many(
-            vit,
-            images,
-            maps,
-            label,
-            fractions=fractions,
-            fill=fill,
-            engine=model,
-            seeds=seeds,
+            vit, images, maps, label, fractions=fractions, fill=fill, engine=model, seeds=seeds,
             check_finite=False,
-        )
+        )  # fmt: skip
         curves |= {(str(fill), *key): curve for key, curve in found.items()}
     classes = torch.stack([label, next(iter(many.values())).target.to(label.device)])
     numbers, fetched = _fetch(curves, classes)
@@ -111,9 +104,8 @@ def perturbation_rows(
     table = _table(names, fetched, list(curves), numbers, fractions, loss_name(loss))
     if own is None:
         return table.assign(on_guide=np.nan)
-    shares = {m: on_guide(relevance.cpu(), own, fractions) for m, relevance in maps.items()}
-    masked = [shares[method][order].flatten().numpy() for _, method, order in curves]
-    return table.assign(on_guide=np.concatenate(masked))
+    shares = {method: on_guide(each.cpu(), own, fractions) for method, each in maps.items()}
+    return table.assign(on_guide=torch.cat([shares[m][o].flatten() for _, m, o in curves]).numpy())
 
 
 def random_map(name: str, seed: int, grid: tuple[int, int]) -> Tensor:
