@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 
 from attnguide.api import explain_many
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, pixels_of, to_guided_view, to_view
+from attnguide.data.views import View, images_of, pixels_of, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.rows import explanation_rows
 from attnguide.figures.experiment import Choices, Experiment, Rows, Stored, Study
@@ -68,6 +68,16 @@ class Explain(Experiment):
                 "or sweep with --multirun model=A,B"
             )
         check_reference(choices, pairs=False, words=())
+        if choices.target in choices.guide.images:
+            raise InputError(
+                f"guide.image shows {choices.target!r}, which is to be explained; pass another "
+                "guide.image or target"
+            )
+        if choices.guide.is_chosen and choices.target != "label":
+            raise InputError(
+                f"guide.image=auto chooses by the label, got target={choices.target}; leave target "
+                "out, or pass one guide.image"
+            )
         choices.pictures.check(labels=choices.target == "label")
 
     def items(self, study: Study) -> Selection:
@@ -104,12 +114,12 @@ class Explain(Experiment):
         asked = replace(sample, targets=() if item.label is None else (item.label,))
         if study.target != "label":
             asked = replace(sample, targets=())
-        return [to_guided_view(study.vit, asked, study.guide_picture, study.guide), alone]
+        return [study.guided_view(asked), alone]
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """A row per picture and method, with the raw map."""
         vit, guided = study.vit, study.guide_picture is not None
-        images = torch.stack([views[0].image for _, views in batch])
+        images = images_of([views[0] for _, views in batch])
         labels = [item.label for item, _ in batch]
         target: Any = labels if study.target == "label" else study.target
         if guided and target == "predicted":  # the answer to the picture alone
@@ -120,7 +130,8 @@ class Explain(Experiment):
             vit, images, target, methods=study.methods, loss=study.loss, reference=study.reference
         )
         ids = [item.id for item, _ in batch]
-        pictures = dict(zip(ids, pixels_of(vit, images), strict=True))
+        first = torch.stack([views[0].image for _, views in batch])
+        pictures = dict(zip(ids, pixels_of(vit, first), strict=True))
         own = batch[0][1][0].own if guided else None
         return Rows(explanation_rows(vit, many, ids, labels, own), pictures)
 

@@ -9,40 +9,43 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import ALONE, View, guided_kind, to_guided_view, to_view, ways_of
+from attnguide.data.views import (
+    ALONE,
+    View,
+    beside_company,
+    guided_kind,
+    to_guided_view,
+    to_view,
+    ways_of,
+)
+from attnguide.evaluation.fills import seed_of_name
 from attnguide.evaluation.localisation import (
     guided_share,
     net_positive,
     own_net_positive,
     positive_within,
+    right_signs,
 )
-from attnguide.evaluation.statistics import Estimate, paired_difference
-from attnguide.figures.claims import Claim, Table
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.map_figure import MapFigure
-from attnguide.figures.phenomena import RED, SIGN, interpreted
+from attnguide.figures.phenomena import (
+    OWN,
+    RED,
+    RIGHT,
+    SIGN,
+    interpreted,
+    more_than_company,
+    repaired,
+)
 from attnguide.figures.shown import ShownView, net_note, views_in
 from attnguide.figures.table_figure import Plot, one_per_model
 from attnguide.guides import Guide, check_guide
 from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.style import method_label, signed
 
-OWN, SHARE = "sign right on the picture's part", "mass of the right sign in its part"
+SHARE = "mass of the right sign in its part"
 COMPOSED = "composed"  # kind of views in which the guide's object stands in the picture itself
 PER_ROW = 5  # panels of the sweep
-
-
-def with_guide(name: str, measure: str) -> Claim:
-    """That a guide raises a measure of the complete rule on the same pictures."""
-
-    def gap(table: Table) -> Estimate:
-        alone = table.rows[table.rows["view"] == ALONE]  # by every method
-        guided = table.of("complete")
-        guided = guided[guided["main"]]
-        return paired_difference(guided, alone, table.measures[measure], table.seed)
-
-    words = f"complete: {measure}, guided minus alone"
-    return Claim(f"fig08.guide.{name}", words, gap, above=0, methods=("complete",))
 
 
 @dataclass
@@ -70,13 +73,13 @@ class Fig08Guided(MapFigure):
         OWN: own_net_positive,
         RED: positive_within("target"),
         SHARE: guided_share,
+        RIGHT: right_signs,
     }
     claims_by = ("model",)
     claims = (
         *(claim.where("view", ALONE) for claim in interpreted("fig08")),
-        with_guide("sign", SIGN),
-        with_guide("own_sign", OWN),
-        with_guide("full", RED),
+        *repaired("fig08"),
+        *more_than_company("fig08"),
     )
     plots = tuple(Plot(name, (name,), chance=0.5) for name in measures)
 
@@ -89,18 +92,18 @@ class Fig08Guided(MapFigure):
     def items(self, study: Study) -> Selection:
         """As of every figure of maps; the caption names the guide."""
         found = super().items(study)
-        assert study.guide_picture is not None
-        return replace(found, note=f"The guide is {study.guide_picture.name}. {found.note}".strip())
+        names = ", ".join(guide.name for guide in study.guide_pictures)
+        return replace(found, note=f"The guide is {names}. {found.note}".strip())
 
     def views(self, study: Study, item: Item, sample: Sample) -> list[View]:
         """Alone and guided; of the first pictures, also with every other way to put the guide."""
-        guide = study.guide_picture
-        assert guide is not None
+        guides = study.guides_of(sample.targets)
         swept = item.number < self.sweep_images if item.measured else item.shown == 0
         ways = ways_of(study.vit, study.guide, self.fractions) if swept else [study.guide]
         views = [to_view(study.vit, sample)]
-        views += [to_guided_view(study.vit, sample, guide, way) for way in ways]
-        other = study.pictures.compose(study.vit, sample, guide.label or 0) if swept else None
+        views += [to_guided_view(study.vit, sample, guides, way) for way in ways]
+        views += beside_company(study.vit, sample, study.guide, seed_of_name(sample.id, study.seed))
+        other = study.pictures.compose(study.vit, sample, guides[0].label or 0) if swept else None
         if other is not None:
             views.append(replace(to_view(study.vit, other), kind=COMPOSED))
         return views

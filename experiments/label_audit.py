@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pydantic import NonNegativeInt, PositiveInt
 
 from attnguide.data.pictures import Item, Sample, Selection, class_indices
-from attnguide.data.views import View, to_guided_view, to_view
+from attnguide.data.views import View, to_view
 from attnguide.evaluation.rows import forward, row_of
 from attnguide.evaluation.statistics import NOT_KNOWN, Estimate
 from attnguide.evaluation.suspicion import (
@@ -73,6 +73,7 @@ class LabelAudit(ContaminationFigure):
     claim = "Detail interpretation uncovers pictures of another class among the labels of a class."
     takes = frozenset({"guide"})
     needs_guide = True
+    one_guide = True
     by = ("model",)
     shows = (
         "The most suspicious pictures by the mean rank of four signals. Above: the label, and "
@@ -103,9 +104,7 @@ class LabelAudit(ContaminationFigure):
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> tuple[View, View]:  # noqa: ARG002
         """The picture alone and beside the guide."""
-        assert study.guide_picture is not None
-        alone = to_view(study.vit, sample)
-        return alone, to_guided_view(study.vit, sample, study.guide_picture, study.guide)
+        return to_view(study.vit, sample), study.guided_view(sample)
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """A row per picture: signals that need one picture, probabilities, and the map."""

@@ -13,7 +13,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.user_pictures import given_pictures
-from attnguide.data.views import View, to_guided_view, to_view
+from attnguide.data.views import View, to_view
 from attnguide.evaluation.localisation import (
     both_signs,
     column,
@@ -109,8 +109,7 @@ class Localization(MapFigure):
         """The picture; of singles, with the guide beside it."""
         if item.part != GUIDED:
             return [to_view(study.vit, sample)]
-        assert study.guide_picture is not None
-        return [to_guided_view(study.vit, sample, study.guide_picture, study.guide)]
+        return [study.guided_view(sample)]
 
     def group(self, item: Item) -> str:
         """Part by part: the number of targets differs."""

@@ -13,7 +13,7 @@ from pydantic import NonNegativeInt
 
 from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, to_guided_view, to_view
+from attnguide.data.views import View, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation import scores
 from attnguide.evaluation.perturbation import FRACTIONS, check_fractions
@@ -70,6 +70,7 @@ class Scorecard(MethodStudy):
     budget = (4, 2)
     leaves_out = MethodStudy.leaves_out | {"absolute_libra"}  # ranks with absolute
     labelled = False
+    one_guide = True
 
     def check(self, choices: Choices) -> None:
         """Fractions, limits and data."""
@@ -98,7 +99,7 @@ class Scorecard(MethodStudy):
         """The picture; of singles, with a guide if one is chosen."""
         if item.part or study.guide_picture is None:
             return to_view(study.vit, sample)
-        return to_guided_view(study.vit, sample, study.guide_picture, study.guide)
+        return study.guided_view(sample)
 
     def group(self, item: Item) -> str:
         """Singles are perturbed; of pairs and grids the objects are known."""

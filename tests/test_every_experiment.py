@@ -51,6 +51,7 @@ SMALL = {
     "fig12_perturbation": ["runner.fractions=[0,0.5]", "runner.unguided_every=3",
                            "runner.fill=[zero,mean]"],
     "fig13_method_comparison": [SLOW, *TIS, "runner.limits={tis: 2}", "runner.shown=3"],
+    "guide_controls": ["runner.fractions=[0,0.5]", "runner.sweep_images=1"],
     "in_domain_deletion": [FEW],
     "label_audit": ["runner.impostors=4", "runner.shown=2"],
     "localization": [FEW, "runner.limits={gae: 4}", "runner.grids=2"],

@@ -44,6 +44,15 @@ CHOICES = {
         (["guide=right"], ["guide=left"]),
         (["guide=right"], ["guide=right", "guide.fraction=0.25"]),
         (["guide=right"], ["guide=right", "guide.image=fan-crested lizard"]),
+        (["guide=right"], ["guide=right", "guide.image=[spiral-shelled snail,fan-crested lizard]"]),
+        (
+            ["guide=right"],
+            [
+                "guide=right",
+                "guide.image=auto",
+                "guide.candidates=[fan-crested lizard,trunk-nosed tapir]",
+            ],
+        ),
         (["guide=right", "guide.fit=pad"], ["guide=right", "guide.fit=pad", "guide.fill=0.5"]),
     ],
     "engine": [([], ["precision=bf16"])],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from attnguide.data.views import GuidedBatch, GuidePicture, guide_batch
+from attnguide.data.views import GuidedBatch, GuidePictures, guide_batch
 from attnguide.errors import InputError
 from attnguide.inputs import Target as Target
 from attnguide.inputs import check_images, check_reference, class_targets
@@ -31,7 +31,7 @@ def explain(
     method: str | Method = "complete",
     loss: str | Loss = "logit",
     reference: Target = None,
-    guide: GuidePicture | None = None,
+    guide: GuidePictures | None = None,
     layout: str = LAYOUT,
     fraction: float = FRACTION,
     progress: bool = False,
@@ -41,9 +41,10 @@ def explain(
 
     Args:
         vit: From `load_model` or `wrap_model`.
-        images: (B, 3, H, W), from `vit.preprocess`. Beside a guide also PIL pictures, and these are
-            right: the guide takes its part of the canvas from the whole picture, of which a centre
-            crop would have cut something away already.
+        images: (B, 3, H, W), from `vit.preprocess`; (B, G, 3, H, W), of the same pictures in G ways
+            (such as beside G guides), give the mean of G maps. Beside a guide also PIL pictures,
+            and these are right: the guide takes its part of the canvas from the whole picture, of
+            which a centre crop would have cut something away already.
         target: Class index or name for all images, one per image, or (B, T) for T targets per image
             that share the forward pass, as list, Tensor or array; rows of zeros with a single one;
             another `Explanation`, for its targets; "predicted" or None for the model's own answer
@@ -56,7 +57,8 @@ def explain(
         reference: Second class of a two-class loss, one per image or one for all.
         guide: Picture of another class, stitched beside every image so that attention has a class
             to move to: a PIL picture, its path, a normalised tensor, or a class name of the
-            embedded model. The explanation then has a `mask`, True on the original's patches.
+            embedded model; or a list of different ones, whose maps are averaged. The explanation
+            then has a `mask`, True on the original's patches.
         layout: Where the guide goes: "right", "left", "top", "bottom".
         fraction: Share of the canvas that the guide takes; it ends on a patch border.
         progress: Show a bar.
@@ -91,7 +93,7 @@ def explain_many(
     methods: Sequence[Any] | Mapping[str, Any] = ("complete", "gae"),
     loss: str | Loss = "logit",
     reference: Target = None,
-    guide: GuidePicture | None = None,
+    guide: GuidePictures | None = None,
     layout: str = LAYOUT,
     fraction: float = FRACTION,
     progress: bool = False,
@@ -117,10 +119,10 @@ def explain_many(
     requests = _requests(methods)
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode
         if guide is None:
-            return _explain_many(vit, images, target, requests, loss, reference, progress)
+            return _explain_all(vit, images, target, requests, loss, reference, progress)
         beside = guide_batch(vit, images, guide, layout, fraction)
         target = _beside_guide(vit, target, beside)
-        many = _explain_many(vit, beside.images, target, requests, loss, reference, progress)
+        many = _explain_all(vit, beside.images, target, requests, loss, reference, progress)
     return {
         label: replace(each, mask=beside.mask, settings={**each.settings, **beside.settings})
         for label, each in many.items()
@@ -135,6 +137,22 @@ def _beside_guide(vit: ViT, target: Target, beside: GuidedBatch) -> Tensor:
             targets = vit.logits(check_images(vit, beside.alone)).argmax(-1).cpu()
     beside.check(vit, targets)
     return targets
+
+
+def _explain_all(vit: ViT, images: Tensor, target: Target, *rest: Any) -> dict[str, Explanation]:
+    """As `_explain_many`; (B, G, 3, H, W) beside G guides give the mean of G maps.
+
+    All of them are explained for the classes of the first, whose logits are kept.
+    """
+    if not isinstance(images, Tensor) or images.ndim != 5:
+        return _explain_many(vit, images, target, *rest)
+    first, *others = images.unbind(1)
+    found = [_explain_many(vit, first, target, *rest)]
+    found += [_explain_many(vit, other, next(iter(found[0].values())), *rest) for other in others]
+    return {
+        label: replace(kept, relevance=torch.stack([f[label].relevance for f in found]).mean(0))
+        for label, kept in found[0].items()
+    }
 
 
 def _explain_many(

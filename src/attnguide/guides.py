@@ -15,6 +15,7 @@ from attnguide.errors import InputError, unknown_name
 LAYOUTS = ("right", "left", "top", "bottom")
 FITS = ("squash", "crop", "pad")
 NO_LAYOUT = "none"
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class Guide:
         layout: Where it goes: "right", "left", "top", "bottom"; "none" leaves pictures as they are.
         fraction: Share of the canvas that it takes, in [0, 1); it ends on a patch border.
         fit: How a picture fills its part: "squash" (aspect changes), "crop" (centre), "pad".
-        image: Path of a picture, or a class; None for the data's default.
+        image: Path of a picture, or a class; several, whose maps are averaged; "auto" for that of
+            `candidates` whose picture speaks least for the label; None for the data's default.
+        candidates: Of "auto": paths or classes.
         fill: Value around a padded picture, normalised; 0 is the mean of the training pictures.
 
     Raises:
@@ -35,12 +38,25 @@ class Guide:
     layout: str = "right"
     fraction: float = 0.5
     fit: str = "squash"
-    image: str | None = None
+    image: str | list[str] | None = None
+    candidates: list[str] | None = None
     fill: float = 0.0
 
     def __post_init__(self) -> None:
         if self.layout != NO_LAYOUT:
             check_guide(self.layout, self.fraction, self.fit)
+        if self.is_chosen and not self.candidates:
+            raise InputError(
+                "guide.image=auto chooses among candidates; pass guide.candidates=[CLASS,CLASS]"
+            )
+        if self.candidates and not self.is_chosen:
+            raise InputError("guide.candidates are for guide.image=auto; leave them out")
+        twice = [name for number, name in enumerate(self.images) if name in self.images[:number]]
+        if twice or self.image == []:
+            raise InputError(
+                f"guide.image and guide.candidates take different classes, got "
+                f"{f'{twice[0]} twice' if twice else 'none'}"
+            )
         if not math.isfinite(self.fill):
             raise InputError(
                 f"fill, the value around a padded picture, must be finite, got {self.fill}"
@@ -50,6 +66,17 @@ class Guide:
     def is_shown(self) -> bool:
         """Whether there is a guide at all."""
         return self.layout != NO_LAYOUT
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether every picture gets the best of the candidates."""
+        return self.image == AUTO
+
+    @property
+    def images(self) -> list[str | None]:
+        """Every picture that is asked for; None for the data's default."""
+        asked = self.candidates if self.is_chosen else self.image
+        return [*asked] if isinstance(asked, list) else [asked]
 
 
 def no_guide() -> Guide:

@@ -91,6 +91,26 @@ def test_guides_by_path_and_by_name():
         explain(vit, fox, snail, guide=snail)
 
 
+def test_maps_beside_several_guides_are_averaged(tiny_vit):
+    guides = [OTHER, picture(20, 30), 3 * pictures(tiny_vit, 1, seed=7)[0]]
+    alone = [explain(tiny_vit, [WIDE, TALL], [1, 2], guide=guide) for guide in guides]
+    mean = explain(tiny_vit, [WIDE, TALL], [1, 2], guide=guides)
+    expected = torch.stack([each.relevance for each in alone]).mean(0)
+    torch.testing.assert_close(mean.relevance, expected)
+    torch.testing.assert_close(mean.logits, alone[0].logits)
+    assert mean.settings["guide"] == "picture, picture, tensor"
+    assert mean.own.shape == (2, 4, 2)
+
+
+def test_several_guides_are_of_different_classes_and_none_of_the_target_s():
+    vit = load_model("creatures")
+    fox, snail = scenes.single(0, 4, 4).to_pil(), "spiral-shelled snail"
+    with pytest.raises(ValueError, match="two guides show one class, spiral-shelled snail and"):
+        explain(vit, fox, "bushy-tailed fox", guide=[snail, snail])
+    with pytest.raises(ValueError, match="the guide shows 'bushy-tailed fox', a class that is"):
+        explain(vit, fox, "bushy-tailed fox", guide=[snail, "bushy-tailed fox"])
+
+
 def test_a_guide_in_a_folder_named_by_class_is_of_this_class(tiny_vit, tmp_path):
     (tmp_path / "class 3").mkdir()
     path = tmp_path / "class 3" / "a.png"

@@ -74,6 +74,11 @@ def test_no_guide_is_the_picture_as_it_is(creatures):
         ({"fraction": 50}, "got 50; pass 0.5 for 50 %"),
         ({"fraction": float("nan")}, r"must lie in \[0, 1\), got nan"),
         ({"fill": float("nan")}, "fill, .*must be finite, got nan"),
+        ({"image": "auto"}, r"chooses among candidates; pass guide.candidates=\[CLASS,CLASS\]"),
+        ({"candidates": ["a", "b"]}, "guide.candidates are for guide.image=auto"),
+        ({"image": ["a", "b", "a"]}, "take different classes, got a twice"),
+        ({"image": "auto", "candidates": ["a", "a"]}, "got a twice"),
+        ({"image": []}, "take different classes, got none"),
     ],
 )
 def test_impossible_guides_are_refused(settings, message):

@@ -1,5 +1,8 @@
 """A perturbation study: its rows, and areas, intervals and differences of known tables."""
 
+import dataclasses
+import types
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +22,7 @@ from attnguide.evaluation.perturbation_rows import (
     scores,
 )
 
+MODULE = "attnguide.evaluation.perturbation_rows.explain_many"
 COLUMNS = {"image_id", "label", "target", "prediction", "method", "loss", "order", "fraction"}
 
 
@@ -47,8 +51,7 @@ def test_fills_stand_side_by_side_and_share_the_explanations(monkeypatch):
     images, label = pictures(vit, 2), [3, 1]
     fills = ("zero", "black", 0.5, "linear", "drop")
     calls = []
-    module = "attnguide.evaluation.perturbation_rows.explain_many"
-    monkeypatch.setattr(module, lambda *a, **k: calls.append(1) or explain_many(*a, **k))
+    monkeypatch.setattr(MODULE, lambda *a, **k: calls.append(1) or explain_many(*a, **k))
     rows = study(vit, images, ["a", "b"], label, fills=fills)
     assert calls == [1]
     assert list(rows["fill"].unique()) == [str(fill) for fill in fills]
@@ -107,6 +110,40 @@ def test_random_order_depends_on_name_and_seed_alone():
     same = both[both["image_id"] == "b"].reset_index(drop=True)
     pd.testing.assert_frame_equal(same, alone, rtol=1e-9)
     assert RANDOM in set(alone["method"])
+
+
+class SeesOneHalf(torch.nn.Module):
+    """Is right (class 1) as long as a patch of the left half is there and none of the right is."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+    def forward(self, images):
+        left, right = (part.abs().amax((1, 2, 3)) for part in images.chunk(2, -1))
+        nothing = torch.zeros_like(left)
+        return torch.stack([right, 2 * left - 1.5 * right, *[nothing - 9] * 3], 1)
+
+
+def test_seam_masks_all_of_the_guide_first_and_knows_nothing_else(monkeypatch):
+    vit = tiny(dtype=torch.float64)
+    map_ = types.SimpleNamespace(relevance=torch.rand(2, 4, 4), target=torch.tensor([1, 1]))
+    monkeypatch.setattr(MODULE, lambda *_, **__: {"any": map_})
+    vit = dataclasses.replace(vit, module=SeesOneHalf())
+    own = torch.ones(4, 4)
+    own[:, 2:] = 0
+    images = torch.ones(2, 3, 16, 16, dtype=torch.float64)
+    found = {}
+    fractions = [0.0, 0.25, 0.5, 0.75, 1.0]
+    rows = study(vit, images, ["a", "b"], [1, 1], fractions=fractions, own=own)
+    for order in ("negative", "positive"):
+        part = rows[(rows["method"] == "seam") & (rows["order"] == order)]
+        found[order] = part.groupby("fraction")[["on_guide", "correct"]].mean()
+    assert found["negative"]["on_guide"].tolist()[1:] == pytest.approx([1, 1, 2 / 3, 0.5])
+    assert found["positive"]["on_guide"].tolist()[1:] == pytest.approx([0, 0, 1 / 3, 0.5])
+    assert found["negative"]["correct"].tolist() == [False, False, True, True, False]
+    assert found["positive"]["correct"].tolist() == [False] * 5
+    assert set(rows["method"]) == {"any", "random", "seam"}
 
 
 # From rows to areas

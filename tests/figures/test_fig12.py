@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from attnguide import explain, load_model, perturb, stitch
 from attnguide.data.creatures.scenes import guide, single
 from attnguide.figures.claims import Table, judge
+from attnguide.figures.perturbation_claims import seam_notes, untestable
 from experiments.fig12_perturbation import claims_about
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +42,7 @@ def test_rows_are_what_the_library_says(finished):
     guided = rows[rows["guide"] == "right"]
     # nine creatures, classes 0 to 8; the guide is the spiral-shelled snail, class 6
     assert sorted(guided["label"].unique()) == [0, 1, 2, 3, 4, 5, 7, 8]
-    assert len(guided) == 8 * 3 * 2 * 3
+    assert len(guided) == 8 * 4 * 2 * 3
     assert rows[rows["guide"] == "none"]["image_id"].nunique() == 3
     vit = load_model("creatures")
     pictures = [single(0, 4, 4).to_pil(), guide(6).to_pil()]
@@ -59,12 +60,12 @@ def test_rows_are_what_the_library_says(finished):
 def test_table_figure_and_report_are_written(finished):
     summary = pd.read_csv(finished / "summary.csv")
     assert list(summary.columns[:7]) == COLUMNS
-    assert set(summary["method"]) == {"complete", "gae", "random"}
+    assert set(summary["method"]) == {"complete", "gae", "seam", "random"}
     assert (summary["n"] == 8).all()
     areas = summary[summary["order"].notna()]
     assert areas[["auc", "ci_low", "ci_high"]].to_numpy().min() >= 0
     means = summary.fillna({"order": ""}).set_index(["method", "quantity", "order"])["auc"]
-    for method in ("complete", "gae", "random"):
+    for method in ("complete", "gae", "seam", "random"):
         least, most = (means[method, "accuracy", order] for order in ("negative", "positive"))
         assert means[method, "srg", ""] == pytest.approx(least - most)
         assert means[method, "auc_chefer", "negative"] == pytest.approx(0.9 * least)
@@ -76,10 +77,12 @@ def test_table_figure_and_report_are_written(finished):
     assert "The study without a guide" in report
     claims = pd.read_csv(finished / "claims.csv")
     assert set(claims["verdict"]) == {"inconclusive"}  # of eight pictures
-    names = ["complete_minus_gae.negative", "complete_minus_gae.positive", "rise.complete"]
-    ids = [f"fig12.{name}" for name in [*names, "rise.gae"]]
-    assert claims["id"].tolist() == [*ids, *(f"{name}.alone" for name in ids)]
-    assert claims["n"].tolist() == [8] * 4 + [3] * 4
+    guided = claims[~claims["id"].str.endswith(".alone")]
+    expected = ["complete_minus_gae.negative", "complete_minus_seam.negative", "guide_first.gae"]
+    assert {f"fig12.{name}" for name in expected} <= set(guided["id"])
+    assert not claims["id"].str.contains("(?:seam|guide_first).*alone").any()
+    assert set(guided["n"]) == {8}
+    assert "its share of the gain over GAE: " in report
 
 
 def test_interrupted_by_sigterm_and_resumed_equals_uninterrupted(finished, tmp_path):
@@ -174,10 +177,41 @@ def toy_rows(kept):
     )  # fmt: skip
 
 
-def judged(kept):
-    table = Table(toy_rows(kept), {}, 0, "without a guide", "alone")
-    claims = judge(claims_about(list(kept), [0.0, 0.25]), [("toy", table)])
+def judged(kept, guided=False):
+    rows = toy_rows(kept)
+    if guided:  # complete masks the guide first, the others half of it
+        rows["on_guide"] = rows["method"].map({"complete": 1.0, "seam": 1.0}).fillna(0.5)
+    table = Table(rows, {}, 0, "without a guide", "alone")
+    methods = [name for name in kept if name != "seam"]
+    claims = judge(claims_about(methods, [0.0, 0.25], 0.5), [("toy", table)])
     return claims.set_index("id")
+
+
+def test_seam_stands_beside_the_gain_and_what_cannot_be_told_is_not_asked():
+    claims = judged({"complete": 1.0, "gae": 0.5, "seam": 0.75}, guided=True)
+    found = claims["value"].rename(lambda name: name.removeprefix("fig12.").removesuffix(".alone"))
+    assert found["complete_minus_gae.negative"] == pytest.approx(75 / 2)
+    assert found["complete_minus_seam.negative"] == pytest.approx(25 / 2)
+    assert found["seam_minus_gae.negative"] == pytest.approx(25)
+    assert found["seam_share"] == pytest.approx(2 / 3)
+    assert found["guide_first.complete"] == 1
+    assert found["guide_first.gae"] == 0.5
+    assert claims.loc["fig12.seam_share.alone", "verdict"] == "holds"
+    # positive curves are 0 from the start and negative ones begin at 100 %
+    assert not claims.index.str.contains("positive|rise").any()
+    table = Table(toy_rows({"complete": 1.0, "gae": 0.5, "seam": 0.75}), {}, 0, "beside a guide")
+    floor, start = untestable(["complete", "gae"], [("toy", table)])
+    assert "of complete and GAE the positive test loses the class" in floor
+    assert "recognition starts near 100 %" in start
+    [sentence] = seam_notes("complete", [("toy", table)])
+    assert "seam minus GAE +25.0" in sentence
+    assert "its share of the gain over GAE: 0.67 [0.67, 0.67], n = 12" in sentence
+
+
+def test_without_a_gain_seam_has_no_share_of_it():
+    claims = judged({"complete": 0.5, "gae": 0.5, "seam": 0.75}, guided=True)
+    assert "fig12.seam_minus_gae.negative.alone" in claims.index
+    assert "fig12.seam_share.alone" not in claims.index
 
 
 def test_a_corrected_gradient_is_judged_against_its_method_and_gae():

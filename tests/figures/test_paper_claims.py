@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from attnguide.evaluation.transfer import MEASURES
+from attnguide.evaluation.intervention_rows import MEASURES
 from attnguide.figures.claims import Table, judge
 from experiments.fig02_pipeline import Fig02Pipeline
 from experiments.fig03_gradient_corrections import Fig03GradientCorrections

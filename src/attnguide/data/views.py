@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.creatures.world import draw_guide
@@ -23,8 +24,10 @@ from attnguide.types import ViT
 
 log = logging.getLogger(__name__)
 ALONE = "alone"
+COMPANY = ("itself", "grey", "black", "noise")  # what may stand beside a picture and is no guide
 Images = Tensor | Image.Image | Sequence[Tensor] | Sequence[Image.Image]
 GuidePicture = Tensor | Image.Image | str | PathLike[str]
+GuidePictures = GuidePicture | Sequence[GuidePicture]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class View:
         objects: Share of every patch, (rows, cols) in [0, 1], that each target's object covers;
             fewer than targets where no more is known, empty where nothing is.
         own: (rows, cols), 1 on the patches of the picture and 0 on the guide's; None without one.
+        others: (G - 1, 3, H, W), the same beside further guides, whose maps are averaged.
         regions: What the objects are: "masks", "boxes", "halves", or "".
         note: What happened to the picture on the way; empty if nothing.
     """
@@ -51,6 +55,16 @@ class View:
     own: Tensor | None = None
     regions: str = ""
     note: str = ""
+    others: Tensor | None = None
+
+
+def images_of(views: Sequence[View]) -> Tensor:
+    """(B, 3, H, W) to explain; (B, G, 3, H, W) if one of them stands beside several guides."""
+    most = max(0 if view.others is None else len(view.others) for view in views)
+    if not most:
+        return torch.stack([view.image for view in views])
+    further = [v.image.expand(most, -1, -1, -1) if v.others is None else v.others for v in views]
+    return torch.stack([torch.cat([v.image[None], f]) for v, f in zip(views, further, strict=True)])
 
 
 def to_view(vit: ViT, sample: Sample) -> View:
@@ -73,25 +87,30 @@ def to_view(vit: ViT, sample: Sample) -> View:
     )
 
 
-def to_guided_view(vit: ViT, sample: Sample, guide_picture: GuideImage, guide: Guide) -> View:
+def to_guided_view(
+    vit: ViT, sample: Sample, guide_pictures: GuideImage | Sequence[GuideImage], guide: Guide
+) -> View:
     """The whole picture, uncropped, with the guide picture stitched beside it; masks likewise.
 
-    Without a guide (`no_guide`), the picture as it is.
+    Without a guide (`no_guide`), the picture as it is. Beside several, the view shows the first.
 
     Raises:
         ValueError: as `stitch`; or a guide picture of a class that is to be explained.
     """
     if not guide.is_shown:
         return to_view(vit, sample)
-    if guide_picture.label in sample.targets:
-        raise InputError(
-            f"the guide {guide_picture.name} shows the class that {sample.id} is explained for; "
-            "pass a guide.image of another class"
-        )
+    pictures = [guide_pictures] if isinstance(guide_pictures, GuideImage) else guide_pictures
+    for each in pictures:
+        if each.label in sample.targets:
+            raise InputError(
+                f"the guide {each.name} shows the class that {sample.id} is explained for; pass a "
+                "guide.image of another class"
+            )
     pre = steps_of(vit)
 
-    pixels, other = pre.normalize(sample.picture), pre.normalize(guide_picture.picture)
-    image, own = _stitch(vit, [pixels], other, guide)
+    pixels, others = pre.normalize(sample.picture), [pre.normalize(g.picture) for g in pictures]
+    image, own = _stitch(vit, [pixels], others[0], guide)
+    further = [_stitch(vit, [pixels], other, guide)[0] for other in others[1:]]
     layers = [torch.from_numpy(mask).float().expand(3, -1, -1) for mask in sample.masks or ()]
     black = replace(guide, fill=0.0)
     seen = [_stitch(vit, [layer], torch.zeros(3, 8, 8), black)[0][0] for layer in layers]
@@ -104,7 +123,34 @@ def to_guided_view(vit: ViT, sample: Sample, guide_picture: GuideImage, guide: G
         tuple(coverage(layer.mean(0) > 0.5, vit.grid) for layer in seen),
         own.float(),
         sample.regions,
+        others=torch.cat(further) if further else None,
     )
+
+
+def beside_company(vit: ViT, sample: Sample, guide: Guide, seed: int) -> list[View]:
+    """The sample beside what shows no other class; `kind` is one of `COMPANY`.
+
+    Itself; grey, the mean of the model's training pictures; black; and Gaussian noise of their mean
+    and standard deviation, pixel by pixel.
+
+    Args:
+        vit: The model.
+        sample: The picture.
+        guide: How company is put beside it.
+        seed: Of the noise.
+    """
+    twice = to_guided_view(vit, sample, GuideImage(sample.picture, None, "itself"), guide)
+    assert twice.own is not None
+    own = F.interpolate(twice.own[None, None], vit.image_size)[0] > 0
+    noise = torch.randn(twice.image.shape, generator=torch.Generator().manual_seed(seed))
+    black = steps_of(vit).normalize(Image.new("RGB", (1, 1)))
+    beside = dict(zip(COMPANY, (twice.image, 0 * noise, black, noise), strict=True))
+    return [
+        replace(
+            twice, id=f"{sample.id}@{name}", kind=name, image=torch.where(own, twice.image, pixels)
+        )
+        for name, pixels in beside.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -112,17 +158,17 @@ class GuidedBatch:
     """Pictures of a notebook with a guide beside them.
 
     Attributes:
-        images: (B, 3, H, W), normalised, the guide in its part.
+        images: (B, 3, H, W), normalised, the guide in its part; (B, G, 3, H, W) beside several.
         alone: (B, 3, H, W), the pictures as the model sees them without it.
         mask: (rows, cols) bool, True on the pictures' patches.
-        label: The guide's class, None where it is not known.
+        labels: Class of each guide, None where it is not known.
         settings: What is recorded.
     """
 
     images: Tensor
     alone: Tensor
     mask: Tensor
-    label: int | None
+    labels: tuple[int | None, ...]
     settings: dict[str, Any]
 
     def check(self, vit: ViT, targets: Tensor | None) -> None:
@@ -131,15 +177,17 @@ class GuidedBatch:
         Raises:
             ValueError: a target is the guide's class.
         """
-        if self.label is not None and targets is not None and bool((targets == self.label).any()):
-            raise InputError(
-                f"the guide shows {vit.class_names[self.label]!r}, a class that is to be "
-                "explained; pass a guide of another class, or another target"
-            )
+        explained = [] if targets is None else targets.flatten().tolist()
+        for label in self.labels:
+            if label in explained:
+                raise InputError(
+                    f"the guide shows {vit.class_names[label]!r}, a class that is to be "
+                    "explained; pass a guide of another class, or another target"
+                )
 
 
 def guide_batch(
-    vit: ViT, images: Images, guide: GuidePicture, layout: str = "right", fraction: float = 0.5
+    vit: ViT, images: Images, guide: GuidePictures, layout: str = "right", fraction: float = 0.5
 ) -> GuidedBatch:
     """Stitch a guide beside every picture; geometry comes first.
 
@@ -149,7 +197,7 @@ def guide_batch(
             (B, 3, H, W), or a list of (3, h, w): of what a centre crop has cut away, nothing comes
             back.
         guide: A PIL picture; the path of one; a class whose picture the embedded world draws; or a
-            normalised tensor (3, h, w) or (B, 3, h, w).
+            normalised tensor (3, h, w) or (B, 3, h, w); or a list of such.
         layout, fraction: As in `stitch`.
 
     Raises:
@@ -162,14 +210,35 @@ def guide_batch(
     if not len(listed):
         raise InputError("expected at least one picture, got none")
     whole = [_uncropped(vit, each, "images") for each in listed]
-    other, label, name = _normalised_guide(vit, guide)
-    stitched, mask = _stitch(vit, whole, other, Guide(layout, fraction))
+    guides = guide if isinstance(guide, list | tuple) else [guide]
+    others, labels, names = zip(*(_normalised_guide(vit, each) for each in guides), strict=True)
+    check_different(labels, names)
+    each = [_stitch(vit, whole, other, Guide(layout, fraction)) for other in others]
+    stitched, mask = each[0]
+    if len(each) > 1:
+        stitched = torch.stack([images for images, _ in each], 1)
     if isinstance(listed, Tensor) or isinstance(listed[0], Tensor):
-        alone = _stitch(vit, whole, other, Guide(layout, 0.0))[0]
+        alone = _stitch(vit, whole, others[0], Guide(layout, 0.0))[0]
     else:
         alone = vit.preprocess(listed)
-    settings = {"guide": name, "layout": layout, "fraction": fraction}
-    return GuidedBatch(stitched, alone, mask, label, settings)
+    settings = {"guide": ", ".join(names), "layout": layout, "fraction": fraction}
+    return GuidedBatch(stitched, alone, mask, labels, settings)
+
+
+def check_different(labels: Sequence[int | None], names: Sequence[str]) -> None:
+    """Refuse two guides of one class: their mean would count it twice.
+
+    Raises:
+        ValueError: naming both.
+    """
+    first: dict[int, str] = {}
+    for label, name in zip(labels, names, strict=True):
+        if label in first:
+            raise InputError(
+                f"two guides show one class, {first[label]} and {name}; pass different classes"
+            )
+        if label is not None:
+            first[label] = name
 
 
 def _stitch(

@@ -126,6 +126,12 @@ def own_net_positive(rows: pd.DataFrame) -> pd.Series[float]:
 
 
 @of_kind("answers")
+def right_signs(rows: pd.DataFrame) -> pd.Series[float]:
+    """1 where the picture's part is net positive and the guide's net negative; NaN without one."""
+    return net_positive("own")(rows) * net_negative("guide")(rows)
+
+
+@of_kind("answers")
 def both_signs(rows: pd.DataFrame) -> pd.Series[float]:
     """1 where the target's object is net positive and the others net negative, else 0."""
     return net_positive("target")(rows) * net_negative("other")(rows)

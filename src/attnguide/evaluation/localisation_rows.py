@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from attnguide.data.views import View
+from attnguide.data.views import View, images_of
 from attnguide.evaluation.localisation import correlation, regions, relevance_by_region
 from attnguide.evaluation.metrics import spearman
 from attnguide.evaluation.rows import answer, forward, maps_of, number_of, row_of
@@ -48,16 +48,17 @@ def localisation_rows(
             class, 2 also one that its id picks at random.
     """
     images = torch.stack([view.image for view in views])
+    explained = images_of(views)
     own = torch.tensor([view.targets for view in views])
     extra = _competitors(vit, images, views)[:, :competitors] if competitors else own[:, :0]
     targets = torch.cat([own, extra], 1)
     if reference is None:
-        maps, logits = maps_of(vit, images, targets, methods, loss=loss)
+        maps, logits = maps_of(vit, explained, targets, methods, loss=loss)
     else:  # every column of targets has second classes of its own
         columns = []
         for target in targets.unbind(1):
             second = _references(vit, images, own, target, reference)
-            columns.append(maps_of(vit, images, target, methods, loss=loss, reference=second))
+            columns.append(maps_of(vit, explained, target, methods, loss=loss, reference=second))
         maps = {label: torch.stack([one[label] for one, _ in columns], 1) for label in methods}
         logits = columns[0][1]
     rows = []

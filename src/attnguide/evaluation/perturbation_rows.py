@@ -22,15 +22,18 @@ from attnguide.evaluation.fills import seed_of_name
 from attnguide.evaluation.metrics import abpc, area_under_curve, auc_chefer, srg
 from attnguide.evaluation.perturbation import (
     FRACTIONS,
+    ORDERS,
     PerturbationCurve,
     perturb_many,
+    rank_patches,
     require_finite,
 )
 from attnguide.evaluation.statistics import estimate, measured_rows, units_of
 from attnguide.losses import Loss, loss_name
 from attnguide.types import ViT
 
-RANDOM = "random"
+RANDOM, SEAM = "random", "seam"
+CONTROLS = (SEAM, RANDOM)  # orders that know nothing of the picture; the former knows the guide
 KINDS = ("prediction", "correct", "probability", "logit")
 QUANTITIES = {"accuracy": "correct", "probability": "probability"}
 BOTH_ORDERS = {"srg": ("accuracy", srg), "abpc": ("probability", abpc)}
@@ -50,14 +53,18 @@ def perturbation_rows(
     fills: Sequence[str | float] = ("zero",),
     seed: int = 0,
     engine: Engine | MaskedModel | None = None,
+    own: Tensor | None = None,
 ) -> pd.DataFrame:
     """Rows of `results.parquet` for one batch, a random order of patches included.
 
+    Beside a guide there is also `seam`: all of the guide is less relevant than all of the picture,
+    and within either the order is random. It knows where the guide is, and nothing of the picture.
     The device is waited for once, when all numbers leave it together.
 
     Args:
         vit: The model.
-        images: (B, 3, H, W), normalised.
+        images: (B, 3, H, W), normalised; (B, G, 3, H, W) beside several guides, of which the first
+            is masked.
         names: B image ids; with the seed they fix the random order and the noise of a fill.
         label: (B,) class that is followed.
         methods: As `explain_many` takes them.
@@ -66,6 +73,8 @@ def perturbation_rows(
         fractions, engine: As in `perturb`.
         fills: Several share the explanations.
         seed: Of the random order and of the noise of fill="linear".
+        own: (rows, cols), 1 on the picture's own patches and 0 on the guide's, for `seam` and the
+            share of masked patches that lie on the guide; None without a guide.
 
     Raises:
         ValueError: as `explain` and `perturb`; the same fill twice.
@@ -77,31 +86,48 @@ def perturbation_rows(
     many = explain_many(vit, images, explained, methods=methods, loss=loss, reference=reference)
     maps = {name: explanation.relevance for name, explanation in many.items()}
     maps[RANDOM] = torch.stack([random_map(name, seed, vit.grid) for name in names])
+    if own is not None:
+        maps[SEAM] = maps[RANDOM] + own  # in [0, 1) on the guide, in [1, 2) on the picture
+    images = images if images.ndim == 4 else images[:, 0]
     model = prepare(vit, engine)
     seeds = [seed_of_name(name, seed) for name in names]
     curves: dict[tuple[str, str, str], PerturbationCurve] = {}
     for fill in fills:
         found = perturb_many(
-            vit,
-            images,
-            maps,
-            label,
-            fractions=fractions,
-            fill=fill,
-            engine=model,
-            seeds=seeds,
+            vit, images, maps, label, fractions=fractions, fill=fill, engine=model, seeds=seeds,
             check_finite=False,
-        )
+        )  # fmt: skip
         curves |= {(str(fill), *key): curve for key, curve in found.items()}
     classes = torch.stack([label, next(iter(many.values())).target.to(label.device)])
     numbers, fetched = _fetch(curves, classes)
     require_finite(numbers[KINDS.index("logit")])
-    return _table(names, fetched, list(curves), numbers, fractions, loss_name(loss))
+    table = _table(names, fetched, list(curves), numbers, fractions, loss_name(loss))
+    if own is None:
+        return table.assign(on_guide=np.nan)
+    shares = {method: on_guide(each.cpu(), own, fractions) for method, each in maps.items()}
+    return table.assign(on_guide=torch.cat([shares[m][o].flatten() for _, m, o in curves]).numpy())
 
 
 def random_map(name: str, seed: int, grid: tuple[int, int]) -> Tensor:
     """(rows, cols) uniform numbers that depend on the image's name and the seed alone."""
     return torch.rand(grid, generator=torch.Generator().manual_seed(seed_of_name(name, seed)))
+
+
+def on_guide(relevance: Tensor, own: Tensor, fractions: Sequence[float]) -> dict[str, Tensor]:
+    """By order (B, S): share of the masked patches that lie on the guide; NaN where none is masked.
+
+    Args:
+        relevance: (B, rows, cols).
+        own: (rows, cols), 1 on the picture's own patches.
+        fractions: Of the patches, S.
+    """
+    guide, found = 1 - own.flatten().double(), {}
+    counts = torch.tensor([int(fraction * len(guide) + 0.5) for fraction in fractions])
+    for order in ORDERS:
+        masked = guide[rank_patches(relevance.flatten(1), order)].cumsum(-1)
+        masked = torch.nn.functional.pad(masked, (1, 0))[:, counts]
+        found[order] = masked / torch.where(counts > 0, counts, torch.nan)
+    return found
 
 
 def _fetch(curves: Mapping[Any, PerturbationCurve], classes: Tensor) -> tuple[Tensor, Any]:

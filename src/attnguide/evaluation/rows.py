@@ -38,7 +38,7 @@ def maps_of(
 
     Args:
         vit: The model.
-        images: (B, 3, H, W), normalised.
+        images: (B, 3, H, W), normalised; of several guides (B, G, 3, H, W).
         targets: (B,) or (B, T) classes.
         methods: By label, settings bound.
         loss, reference: As in `explain`.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+
 from attnguide.data.pictures import GuideImage, Item, Pictures, Sample, Selection
-from attnguide.data.views import to_view
+from attnguide.data.views import View, check_different, to_guided_view, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.engines import Engine, MaskedModel, prepare
 from attnguide.findings import Findings
@@ -23,7 +25,6 @@ from attnguide.types import ViT
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
     from torch import Tensor
 
 # What an experiment may take
@@ -70,11 +71,64 @@ class Study(Choices):
     vit: ViT
 
     @cached_property
-    def guide_picture(self) -> GuideImage | None:
-        """The guide, read once; None where none is asked for."""
+    def guide_pictures(self) -> tuple[GuideImage, ...]:
+        """The guides, or the candidates for one, read once; none where none is asked for.
+
+        Raises:
+            ValueError: no such picture; two of one class.
+        """
         if not self.guide.is_shown:
-            return None
-        return self.pictures.guide_picture(self.vit, self.guide.image)
+            return ()
+        asked = self.guide.images
+        found = tuple(self.pictures.guide_picture(self.vit, image) for image in asked)
+        check_different([guide.label for guide in found], [guide.name for guide in found])
+        return found
+
+    @property
+    def guide_picture(self) -> GuideImage | None:
+        """The first guide; None where none is asked for."""
+        return next(iter(self.guide_pictures), None)
+
+    @cached_property
+    def with_more_guides(self) -> Study:
+        """The same beside several guides: those asked for, or the default and `shown` classes."""
+        asked, first = self.guide.images, self.guide_picture
+        if len(asked) == 1 and first is not None:
+            shown = self.pictures.shown_singles(self.vit, len(self.pictures.shown)).items
+            others = [str(item.label) for item in shown if item.label != first.label]
+            default = first.name if first.label is None else str(first.label)
+            asked = [asked[0] or default, *others][: len(self.pictures.shown)]
+        image = [str(name) for name in asked]
+        return replace(self, guide=replace(self.guide, image=image, candidates=None))
+
+    @cached_property
+    def evidence(self) -> Tensor:
+        """(guides, C) logits of the guides by themselves."""
+        views = (to_view(self.vit, Sample(g.name, g.picture, (), ())) for g in self.guide_pictures)
+        images = torch.stack([view.image for view in views]).to(self.vit.device, self.vit.dtype)
+        with torch.no_grad():
+            return self.vit.logits(images).cpu()
+
+    def guides_of(self, targets: Sequence[int]) -> tuple[GuideImage, ...]:
+        """The guides of a picture: all, or the candidate that speaks least for its first target.
+
+        Raises:
+            ValueError: no candidate is of another class.
+        """
+        found = self.guide_pictures
+        if not self.guide.is_chosen:
+            return found
+        other = [number for number, guide in enumerate(found) if guide.label not in targets]
+        if not other or not targets:
+            raise InputError(
+                "guide.image=auto needs a candidate of another class than the label's; pass more "
+                "guide.candidates"
+            )
+        return (found[min(other, key=lambda number: float(self.evidence[number, targets[0]]))],)
+
+    def guided_view(self, sample: Sample) -> View:
+        """The sample with its guide beside it; as it is where none is asked for."""
+        return to_guided_view(self.vit, sample, self.guides_of(sample.targets), self.guide)
 
     @cached_property
     def masked_model(self) -> MaskedModel:
@@ -89,9 +143,9 @@ class Study(Choices):
 
     @property
     def guide_classes(self) -> tuple[int, ...]:
-        """The guide's class, which cannot be studied beside it."""
-        guide = self.guide_picture
-        return () if guide is None or guide.label is None else (guide.label,)
+        """Classes that cannot be studied beside the guides; a chosen guide is of another class."""
+        known = (guide.label for guide in self.guide_pictures if not self.guide.is_chosen)
+        return tuple(label for label in known if label is not None)
 
 
 @dataclass(frozen=True)
@@ -176,6 +230,7 @@ class Experiment:
         takes: Which of `CHOICES` change something; the others are refused.
         labelled: Whether pictures need labels.
         needs_guide: Whether there must be a guide.
+        one_guide: Whether it is one picture: neither several nor one chosen by the label.
         key: Columns that together name a row.
     """
 
@@ -184,6 +239,7 @@ class Experiment:
     takes: ClassVar[frozenset[str]] = frozenset()
     labelled: ClassVar[bool] = True
     needs_guide: ClassVar[bool] = False
+    one_guide: ClassVar[bool] = False
     key: ClassVar[tuple[str, ...]] = ("image_id", "model")
 
     def check(self, choices: Choices) -> None:
@@ -195,6 +251,9 @@ class Experiment:
         if self.needs_guide and not choices.guide.is_shown:
             name = self.title.partition(":")[0]
             raise InputError(f"{name} needs a guide; pass guide=right, left, top or bottom")
+        if self.one_guide and (len(choices.guide.images) > 1 or choices.guide.is_chosen):
+            name = self.title.partition(":")[0]
+            raise InputError(f"{name} takes one guide; pass one guide.image=CLASS or FILE")
         choices.pictures.check(labels=self.labelled)
 
     def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:

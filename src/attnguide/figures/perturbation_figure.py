@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from attnguide.evaluation.perturbation_rows import (
-    RANDOM,
+    CONTROLS,
     areas,
     auc_table,
     curves,
     paired_differences,
-    scores,
 )
-from attnguide.evaluation.statistics import Estimate, Kind, estimate, estimate_curve, units_of
-from attnguide.figures.claims import Ask, Table, judge
+from attnguide.evaluation.statistics import Kind, estimate, estimate_curve, units_of
+from attnguide.figures.claims import Table, judge
 from attnguide.figures.experiment import Stored
+from attnguide.figures.perturbation_claims import seam_notes, untestable
 from attnguide.figures.table_figure import TableFigure
 from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 
@@ -44,6 +44,10 @@ class Part:
     group: str
     rows: pd.DataFrame
 
+    def of(self, methods: Sequence[str]) -> list[str]:
+        """Those of the methods that have rows here."""
+        return [name for name in methods if name in set(self.rows["method"])]
+
 
 @dataclass
 class PerturbationFigure(TableFigure):
@@ -66,17 +70,19 @@ class PerturbationFigure(TableFigure):
         return found
 
     def methods(self, stored: Stored) -> list[str]:
-        """In order, the random order of patches last."""
-        return [name for name in stored.methods if name != RANDOM] + [RANDOM]
+        """In order, the controls last."""
+        return [*self.compared(stored), *(name for name in CONTROLS if name in stored.methods)]
 
     def summary(self, stored: Stored) -> pd.DataFrame:
         """Areas of the first part."""
-        return auc_table(self.parts(stored)[0].rows, self.methods(stored), stored.seed)
+        part = self.parts(stored)[0]
+        return auc_table(part.rows, part.of(self.methods(stored)), stored.seed)
 
     def tables(self, stored: Stored, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:  # noqa: ARG002
         """Areas of the other parts, and paired differences of all."""
-        found, methods = {}, self.methods(stored)
+        found = {}
         for number, part in enumerate(self.parts(stored)):
+            methods = part.of(self.methods(stored))
             if number:
                 found[f"AUC {part.words}"] = auc_table(part.rows, methods, stored.seed)
             found[f"Paired differences of AUC {part.words}"] = paired_differences(
@@ -84,42 +90,34 @@ class PerturbationFigure(TableFigure):
             )
         return found
 
-    def judged(self, stored: Stored) -> pd.DataFrame:
-        """The claims of every part and model."""
-        tables = (
+    def compared(self, stored: Stored) -> list[str]:
+        """In order, without controls."""
+        return [name for name in stored.methods if name not in CONTROLS]
+
+    def models_and_parts(self, stored: Stored) -> list[tuple[str, Table]]:
+        """A table of every part and model."""
+        return [
             (str(model), Table(own, {}, stored.seed, part.words, part.group))
             for part in self.parts(stored)
             for model, own in part.rows.groupby("model", sort=False)
-        )
-        return judge(self.claims_of(stored), tables)
+        ]
+
+    def judged(self, stored: Stored) -> pd.DataFrame:
+        """The claims of every part and model."""
+        return judge(self.claims_of(stored), self.models_and_parts(stored))
+
+    def further(self, stored: Stored) -> list[str]:
+        """What the guide's place alone reaches, and what the tests cannot tell."""
+        compared, tables = self.compared(stored), self.models_and_parts(stored)
+        return [*seam_notes(compared[0], tables), *untestable(compared, tables)]
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The first part, and the others by heading."""
-        methods, (first, *others) = self.methods(stored), self.parts(stored)
-        more = {f"The study {p.words}": draw_study(p.rows, methods, stored.seed) for p in others}
-        return draw_study(first.rows, methods, stored.seed), more
-
-
-def gain(first: str, second: str, quantity: str, order: str = "") -> Ask:
-    """How much larger a score is by the first method than by the second, on the same pictures."""
-
-    def ask(table: Table) -> Estimate:
-        own, other = (scores(table.of(name), quantity, order) for name in (first, second))
-        return estimate(own - other, units_of(table.rows), table.seed, kind="mean")
-
-    return ask
-
-
-def rise(method: str) -> Ask:
-    """By how much recognition rises from the first fraction to the second, least relevant first."""
-
-    def ask(table: Table) -> Estimate:
-        rows = table.of(method)
-        _, values = curves(rows[rows["order"] == "negative"], "accuracy")
-        gained = values.iloc[:, 1] - values.iloc[:, 0]
-        return estimate(gained, units_of(table.rows), table.seed, kind="mean")
-
-    return ask
+        first, *others = [
+            (part.words, draw_study(part.rows, part.of(self.methods(stored)), stored.seed))
+            for part in self.parts(stored)
+        ]
+        return first[1], {f"The study {words}": figure for words, figure in others}
 
 
 def draw_study(rows: pd.DataFrame, methods: Sequence[str], seed: int) -> Figure:

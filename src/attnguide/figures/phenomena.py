@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from attnguide.data.views import ALONE
 from attnguide.errors import InputError
 from attnguide.evaluation.localisation import LIKE
-from attnguide.figures.claims import Claim, mean
+from attnguide.evaluation.statistics import Estimate, paired_difference
+from attnguide.figures.claims import Ask, Claim, Table, mean
 from attnguide.figures.experiment import Choices, Stored
 from attnguide.figures.method_study import asks_for_all, blind_to_classes
 from attnguide.viz.style import method_label
 
 SIGN, WHOLE = "net positive on the object", "net positive in all"
+OWN = "sign right on the picture's part"
+RIGHT = "the picture's part net positive and the guide's net negative"
 RED = "positive share of the object's mass"
 LIKE_MEASURES = tuple(LIKE.values())
 BLIND = 0.5  # correlation between maps of two classes above which we call a method class-blind
@@ -39,6 +43,50 @@ def interpreted(figure: str, measures: Sequence[str] = (SIGN, RED)) -> tuple[Cla
              id=f"{figure}.alone.{judged[measure][0]}", below=RELIABLE, section="4.4.2",
              family=f"{figure}.alone")
         for measure in measures
+    )  # fmt: skip
+
+
+def between(measure: str, first: tuple[str, str, Any], second: tuple[str, str, Any]) -> Ask:
+    """Rows of a method with a value in a column, minus other such rows, on the same pictures."""
+
+    def ask(table: Table) -> Estimate:
+        own, other = (
+            table.of(method).query(f"{name} == @value") for method, name, value in (first, second)
+        )
+        return paired_difference(own, other, table.measures[measure], table.seed)
+
+    return ask
+
+
+def repaired(figure: str) -> Iterator[Claim]:
+    """Whether a guide repairs complete on a picture of one class: the level, and the gain (Fig. 8).
+
+    Rows of guides have `main`.
+    """
+    for name, measure, words in (
+        ("own_sign", OWN, "the picture's part is net positive"),
+        ("sign", SIGN, "the object is net positive"),
+        ("full", RED, "the object is interpreted fully"),
+    ):
+        level = f"complete, beside another class: {words}"
+        yield mean("complete", measure, level, id=f"{figure}.guided.{name}",
+                   above=RELIABLE).where("main", True)  # fmt: skip
+        yield Claim(f"{figure}.guide.{name}", f"complete: {measure}, guided minus alone",
+                    between(measure, ("complete", "main", True), ("complete", "view", ALONE)),
+                    above=0, methods=("complete",))  # fmt: skip
+
+
+def more_than_company(figure: str, method: str = "complete") -> tuple[Claim, ...]:
+    """Whether a guide does more than anything beside the picture (Fig. 8); ours.
+
+    Rows of guides have `main`, those of company their name in `view`.
+    """
+    words = f"{method_label(method)}: {RIGHT}, beside another class minus beside"
+    return tuple(
+        Claim(f"{figure}.company.{name}", f"{words} {what}",
+              between(RIGHT, (method, "main", True), (method, "view", name)), above=0,
+              methods=(method,), source="ours")
+        for name, what in (("noise", "noise"), ("grey", "grey"), ("itself", "the picture itself"))
     )  # fmt: skip
 
 

@@ -194,12 +194,14 @@ def inputs_of(study: Study, items: Sequence[Item]) -> ModelInputs:
         "the preprocessing": checksum(repr(vit.preprocess)),
     }
     try:
-        guide = study.guide_picture
+        guides = study.guide_pictures
     except InputError:  # an experiment that needs one says so when it looks at it
-        guide = None
-    if guide is not None:
-        label = repr((guide.picture.size, guide.label))
-        facts["the guide"] = checksum(label.encode() + guide.picture.tobytes())
+        guides = ()
+    if guides:
+        labels = b"".join(repr((g.picture.size, g.label)).encode() for g in guides)
+        facts["the guide"] = checksum(labels + b"".join(g.picture.tobytes() for g in guides))
+    if study.guide.is_chosen:
+        _ = study.evidence  # here, and not in each process that reads pictures
     entries = {
         key_of(i): "|".join(map(str, (i.label, i.number, i.unit, i.shown, i.measured, i.facts)))
         for i in items

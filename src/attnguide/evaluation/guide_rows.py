@@ -1,0 +1,98 @@
+"""Maps beside guides and beside company, and of the picture alone through guides: as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnguide.data.views import ALONE, View
+from attnguide.evaluation.engines import MaskedModel
+from attnguide.evaluation.localisation import regions, relevance_by_region
+from attnguide.evaluation.rows import Maps, maps_of
+from attnguide.evaluation.scores import SRG, area_rows
+from attnguide.methods import Method
+from attnguide.types import ViT
+
+# By number of guides, whose maps are averaged
+THROUGH = {1: "through 1 guide", 3: "through 3 guides", 6: "through 6 guides"}
+
+
+def guide_rows(
+    vit: ViT,
+    names: Sequence[str],
+    views: Mapping[str, Sequence[View]],
+    target: Tensor,
+    methods: Mapping[str, Method],
+    *,
+    guides: Sequence[str],
+    swept: Sequence[int],
+    fractions: Sequence[float],
+    engine: MaskedModel | None = None,
+) -> pd.DataFrame:
+    """A row per picture, method and `view`: what stands beside it, or what its map went through.
+
+    Columns are the masses of either part, `correct`, `main` (beside a guide), and areas of
+    perturbation of stitched views for guides, and SRG of the picture alone for `ALONE`, its own
+    maps, and for `THROUGH`, means over guides of the picture's part, resampled to its grid alone.
+
+    Args:
+        vit: The model.
+        names: Of the pictures.
+        views: By what stands beside, one per picture; `ALONE` shows the whole picture.
+        target: (B,) class that is explained and followed.
+        methods: By label.
+        guides: Those of the views that show another class, in order.
+        swept: Numbers of the pictures whose views beside guides are perturbed.
+        fractions, engine: As in `perturb`.
+    """
+    rows: dict[tuple[int, str, str], dict[str, Any]] = {}
+    maps: dict[str, Maps] = {}
+    images = {name: torch.stack([view.image for view in own]) for name, own in views.items()}
+    for name, own in views.items():
+        maps[name], logits = maps_of(vit, images[name], target, methods)
+        right = logits.argmax(-1) == target
+        for index, view in enumerate(own):
+            for method, relevance in maps[name].items():
+                masses = relevance_by_region(relevance[index], regions((), 0, view.own))
+                facts = {"correct": float(right[index]), "main": name in guides}
+                rows[index, name, method] = masses | facts
+    for name in guides if swept else ():
+        part = {method: relevance[list(swept)] for method, relevance in maps[name].items()}
+        seen, followed = images[name][list(swept)], target[list(swept)]
+        areas = area_rows(vit, seen, part, followed, fractions, engine)
+        for index, method, measure, value in areas:
+            rows[swept[index], name, method][measure] = value
+    for name, alone in _through(vit, maps, guides, views).items():
+        areas = area_rows(vit, images[ALONE], alone, target, fractions, engine)
+        for index, method, measure, value in areas:
+            if measure == SRG:
+                rows.setdefault((index, name, method), {"main": False})[SRG] = value
+    return pd.DataFrame(
+        {"image_id": names[index], "view": name, "method": method, **row}
+        for (index, name, method), row in rows.items()
+    )
+
+
+def _through(
+    vit: ViT, maps: Mapping[str, Maps], guides: Sequence[str], views: Mapping[str, Sequence[View]]
+) -> dict[str, Maps]:
+    """Maps of the picture alone: its own, and means over the first guides, by name and method."""
+    found: dict[str, Maps] = {ALONE: maps[ALONE]}
+    for method in maps[ALONE]:
+        parts = [own_part(maps[name][method], views[name][0].own, vit.grid) for name in guides]
+        for count, words in THROUGH.items():
+            if count <= len(parts):
+                found.setdefault(words, {})[method] = torch.stack(parts[:count]).mean(0)
+    return found
+
+
+def own_part(relevance: Tensor, own: Tensor | None, grid: tuple[int, int]) -> Tensor:
+    """(B, *grid) the picture's part of maps (B, rows, cols), resampled bilinearly."""
+    assert own is not None
+    part = relevance[:, own.bool().any(1)][:, :, own.bool().any(0)]
+    return F.interpolate(part.unsqueeze(1), grid, mode="bilinear", align_corners=False)[:, 0]
