@@ -27,9 +27,6 @@ SHARES = {"shard", "num_shards", "workers"}  # of `data`, which is not the data 
 # their lines are the most that they may have.
 LONGER_FIGURES = {
     "fig08_guided": 160,  # every way to put a guide, and the drawing of it
-    "fig09_detail": 165,  # two losses and two models, lines per layer
-    "fig10_other_methods": 170,  # every other method's own claims
-    "fig11_rewrite": 145,  # pictures before and after, drawn
     "fig12_perturbation": 145,  # a claim per method and order
 }
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from attnguide.data.pictures import Item, Selection
+from attnguide.data.pictures import Item, Selection, class_indices, retargeted
+from attnguide.figures.experiment import Study
+from attnguide.viz.panels import short_name
 
 
 def in_part(selection: Selection, part: str) -> Selection:
@@ -52,3 +55,16 @@ def in_groups(
     for entry in batch:
         groups.setdefault(key(entry[0]), []).append(entry)
     yield from groups.items()
+
+
+def rewrite_examples(study: Study) -> Selection:
+    """Pictures of the data set's own examples, each with the class to rewrite it to."""
+    vit, pairs = study.vit, study.pictures.rewrites
+    class_indices(vit, [name for pair in pairs for name in pair])  # names all unknown ones
+    items = []
+    for source, goal in pairs:
+        item, targets = study.pictures.of_class(vit, source), class_indices(vit, [source, goal])
+        name = f"{item.id} to {short_name(vit.class_names[targets[1]])}"
+        load = partial(retargeted, item.load, vit, name, tuple(targets))
+        items.append(replace(item, id=name, load=load))
+    return Selection(tuple(items))
