@@ -55,7 +55,7 @@ SMALL = {
     "label_audit": ["runner.impostors=4", "runner.shown=2"],
     "localization": [FEW, "runner.limits={gae: 4}", "runner.grids=2"],
     "parts": [FEW, "runner.limits={gae: 4}", "runner.shown=1"],
-    "sanity_checks": [FEW, "runner.limits={gae: 4}", "runner.precision_images=3"],
+    "sanity_checks": [FEW, "runner.limits={gae: 4}", "runner.precision_images=3", "runner.draws=2"],
     "scorecard": [FEW, "runner.limits={gae: 4}", "runner.fractions=[0,0.5]", "runner.grids=2"],
 }  # fmt: skip
 WORLDS = {

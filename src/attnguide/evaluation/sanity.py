@@ -11,20 +11,24 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from attnguide.api import explain_many
+from attnguide.data.views import View
 from attnguide.errors import InputError
 from attnguide.evaluation.fills import seed_of_name
 from attnguide.evaluation.metrics import completeness_error, similarity
+from attnguide.evaluation.rows import Maps, maps_of
+from attnguide.evaluation.statistics import Measure, of_kind
 from attnguide.methods import Method
 from attnguide.types import ViT
 
+RANDOM, NOISY = "random weights", "noise"  # checks
 STD = 0.02  # of a new weight, as timm initialises a ViT
-Maps = dict[str, Tensor]  # (B, rows, cols) by method
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
@@ -138,16 +142,60 @@ def cascade_rows(
             for label in methods:
                 theirs = lost[label].relevance.cpu()
                 for index, (own, other) in enumerate(zip(maps[label], theirs, strict=True)):
-                    rows.append({"index": index, "method": label, "check": "random weights",
+                    rows.append({"index": index, "method": label, "check": RANDOM,
                                  "stage": stage, "number": number, **similarity(own, other),
                                  "ssim": structural_similarity(own, other)})  # fmt: skip
     return rows
 
 
-def structural_similarity(first: Tensor, second: Tensor) -> float:
-    """SSIM of two maps as they are drawn: S / max|S|, smooth, zero in the middle of [0, 1].
+def randomised_rows(
+    vit: ViT,
+    images: Tensor,
+    target: Tensor,
+    methods: Mapping[str, Any],
+    maps: Maps,
+    seed: int = 0,
+    draws: int = 1,
+) -> list[dict[str, Any]]:
+    """`cascade_rows` of several draws of weights, in the column `draw`.
 
-    NaN where a map is 0 everywhere or not finite.
+    The first draw goes through all stages. What further ones tell is how much the numbers depend on
+    the draw: they stop at the first stage and at the last, which cost a quarter of all.
+
+    Args:
+        vit, images, target, methods, maps: As in `cascade_rows`.
+        seed: Of the first draw; the next ones follow.
+        draws: How many.
+    """
+    first, *_, last = stages(vit)
+    return [
+        row | {"draw": draw}
+        for draw in range(draws)
+        for row in cascade_rows(
+            vit, images, target, methods, maps, seed + draw, (first, last) if draw else None
+        )
+    ]
+
+
+def spread_of_draws(rows: pd.DataFrame, column: str = "signed") -> pd.DataFrame:
+    """What the draw of weights makes of a column of `randomised_rows`, by method and stage.
+
+    Returns:
+        Columns method, stage, mean, sd, least, most (of the draws' means over pictures), draws.
+    """
+    several = rows[rows["draw"].groupby(rows["stage"]).transform("max") > 0]
+    each = several.groupby(["method", "stage", "draw"], sort=False)[column].mean()
+    found = each.groupby(["method", "stage"], sort=False).agg(["mean", "std", "min", "max", "size"])
+    names = {"std": "sd", "min": "least", "max": "most", "size": "draws"}
+    return found.rename(columns=names).reset_index()
+
+
+def structural_similarity(first: Tensor, second: Tensor) -> float:
+    """SSIM of two maps, each shifted to a mean of 0 and divided by its largest magnitude.
+
+    Zero comes to the middle of [0, 1] for all methods. Unshifted, a method that is never negative
+    has half of the range and thus less contrast to lose than one of both signs, and its offset
+    counts as likeness. NaN where a map is constant or not finite.
 
     Source: Wang et al., IEEE TIP 2004, for parameter randomisation Adebayo et al., NeurIPS 2018;
     window and constants of torchmetrics' defaults, on maps of 4 pixels per patch.
@@ -156,10 +204,12 @@ def structural_similarity(first: Tensor, second: Tensor) -> float:
         structural_similarity_index_measure,
     )  # drawing: no need
 
-    largest = torch.stack([first.abs().max(), second.abs().max()])
-    if not (largest.isfinite() & (largest > 0)).all():
+    maps = torch.stack([first, second]).double()
+    shifted = maps - maps.mean((1, 2), keepdim=True)
+    largest, size = shifted.abs().amax((1, 2)), maps.abs().amax((1, 2))
+    if not (size.isfinite() & (largest > 1e-12 * size)).all():
         return float("nan")
-    scaled = torch.stack([first, second]).double() / largest.view(2, 1, 1).double()
+    scaled = shifted / largest.view(2, 1, 1)
     drawn = functional.interpolate((scaled[:, None] + 1) / 2, scale_factor=4, mode="bilinear")
     found = structural_similarity_index_measure(drawn[:1], drawn[1:], data_range=1.0)
     assert isinstance(found, Tensor)  # a pair only where the contrast is asked for too
@@ -190,7 +240,7 @@ def noise_rows(
                          for name, image in zip(names, images, strict=True)])  # fmt: skip
     other = explain_many(vit, noisy, target, methods=methods)
     return [
-        {"index": index, "method": label, "check": "noise", "stage": f"{sigma:g}",
+        {"index": index, "method": label, "check": NOISY, "stage": f"{sigma:g}",
          **similarity(own, theirs)}
         for label in methods
         for index, (own, theirs) in enumerate(
@@ -257,3 +307,58 @@ def completeness_rows(
             rows.append({"index": index, "method": label, "check": "completeness", "stage": kind,
                          "error": float(values[0]), "relative": float(values[1])})  # fmt: skip
     return rows
+
+
+def checked(
+    vit: ViT,
+    views: Sequence[View],
+    methods: Mapping[str, Method],
+    *,
+    seed: int = 0,
+    draws: int = 1,
+    noise: float = 0.01,
+    exact: bool = False,
+) -> tuple[Maps, pd.DataFrame]:
+    """The maps of every view's first target, and all checks of them.
+
+    Args:
+        vit, methods: As in `explain_many`.
+        views: Of one model.
+        seed: Of weights and noise.
+        draws: As in `randomised_rows`.
+        noise: Standard deviation, in image space.
+        exact: Whether the maps are computed in float64 too.
+
+    Returns:
+        (B, rows, cols) by method; and a row per view, method, check and stage, with the view's
+        `index`.
+    """
+    images = torch.stack([view.image for view in views])
+    target = torch.tensor([view.targets[0] for view in views])
+    maps, _ = maps_of(vit, images, target, methods)
+    rows = randomised_rows(vit, images, target, methods, maps, seed, draws)
+    rows += noise_rows(vit, images, [v.id for v in views], target, methods, maps, noise, seed)
+    rows += completeness_rows(vit, images, target, methods, maps)
+    rows += precision_rows(vit, images, target, methods, maps) if exact else []
+    numbers = dict.fromkeys(("number", "signed", "absolute", "ssim", "error", "relative"), np.nan)
+    return maps, pd.DataFrame([numbers | {"draw": 0} | row for row in rows])
+
+
+def value_of(check: str, column: str, stage: str = "") -> Measure:
+    """A column of the rows of one check, of one stage."""
+
+    @of_kind("mean")
+    def values(rows: pd.DataFrame) -> pd.Series[float]:
+        own = rows["check"] == check
+        if stage:
+            own &= rows["stage"] == stage
+        return rows[column].astype(float).where(own)
+
+    return values
+
+
+@of_kind("mean")
+def digits(rows: pd.DataFrame) -> pd.Series[float]:
+    """Decimal digits of the largest relevance that float32 keeps."""
+    error = value_of("precision", "error")(rows)
+    return pd.Series(-np.log10(error.clip(lower=1e-16)), rows.index)

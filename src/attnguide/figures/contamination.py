@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pandas as pd
 from annotated_types import Ge
@@ -63,14 +63,21 @@ BAND = 7  # panels beside each other
 
 @dataclass
 class ContaminationFigure(TableFigure):
-    """A study of the chosen models, and of those of clean and contaminated labels."""
+    """A study of the chosen models, and of those of clean and contaminated labels.
+
+    Attributes:
+        stronger: Models of more contaminated labels, which are studied too.
+    """
+
+    stronger: ClassVar[tuple[str, ...]] = ()
 
     def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:
         """All of them, each once."""
         yield from choices.models.load(device)
-        missing = [n for n in choices.pictures.contaminated or () if n not in choices.models.names]
-        if missing:
-            yield from Timm(name=missing).load(device)
+        if choices.pictures.contaminated:
+            for name in (*choices.pictures.contaminated, *self.stronger):
+                if name not in choices.models.names:
+                    yield from Timm(name=name).load(device)
 
 
 @dataclass
