@@ -81,7 +81,7 @@ class LabelAudit(ContaminationFigure):
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> tuple[View, View]:
         """The picture alone, and beside a guide of another class."""
-        guide = study.guide_picture
+        guide = study.guide_picture or study.second_guide
         assert guide is not None
         if guide.label in (item.label, *sample.targets):
             guide = study.second_guide

@@ -186,8 +186,8 @@ def test_creatures_are_judged_in_both_models_and_photographs_are_ranked(tmp_path
     assert singles["image_id"].nunique() == 32  # those of the guide's class are beside another's
     listed = table_of(run_dir, "issues")
     assert listed.groupby("model")["rank"].max().tolist() == [44] * 3
-    words = json.loads((run_dir / "findings.json").read_text())["caption"]
-    assert f"creatures: {listed[listed.model == 'creatures'].is_label_issue.sum()} of 44" in words
+    caption = json.loads((run_dir / "findings.json").read_text())["caption"]
+    assert f"creatures: {listed[listed.model == 'creatures'].is_label_issue.sum()} of 44" in caption
 
     other = start(tmp_path / "folder", *words, "scale=sample", "model.checkpoint=weights",
                   f"data.root={photographs}", "runner.shown=3")  # fmt: skip

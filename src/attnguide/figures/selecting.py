@@ -7,7 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Selection, class_indices, retargeted
+from attnguide.errors import InputError
 from attnguide.figures.experiment import Study
 from attnguide.viz.panels import short_name
 
@@ -55,6 +57,23 @@ def in_groups(
     for entry in batch:
         groups.setdefault(key(entry[0]), []).append(entry)
     yield from groups.items()
+
+
+def labelled_or_not(study: Study, count: int, shown: int) -> Selection:
+    """Singles, pairs and up to `count` grids; the first grids, or else pairs, are shown.
+
+    Without labels that the model knows, pictures are what the model says they are.
+    """
+    vit, data = study.vit, study.pictures
+    try:
+        singles = data.singles(vit, exclude=study.guide_classes)
+        pairs = in_part(data.pairs(vit), "pairs")
+    except InputError as error:
+        reason = str(error).split(";")[0]
+        note = f"Every picture is explained for the model's answer: {reason}."
+        singles, pairs = replace(data.all(vit), note=note), Selection(())
+    made = grids(vit, singles.items, count, data.seed)
+    return join(singles, pairs, made, to_show(Selection((made.items or pairs.items)[:shown])))
 
 
 def rewrite_examples(study: Study) -> Selection:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _CELL, _ROW = 0.46, 0.21  # inches: width and height of a cell
 _NAMES, _HEAD = 1.7, 1.2  # inches: room for the names of rows and columns
+_MISSING = "#d5d5d5"
 _DARK = 0.6  # beyond this share of the colours the text is white
 
 
@@ -28,9 +29,10 @@ class HeatPanel:
     Attributes:
         title: Above.
         rows, columns: Their names.
-        values: (R, C); NaN is an empty cell.
+        values: (R, C); NaN is missing, a grey cell.
         texts: (R, C) what is printed; by default the values.
         limits: Values of the coldest and the warmest colour.
+        legend: What the warmest and the coldest colour mean; no legend if it is empty.
     """
 
     title: str
@@ -39,6 +41,7 @@ class HeatPanel:
     values: ArrayLike
     texts: Sequence[Sequence[str]] | None = None
     limits: tuple[float, float] = (-1.0, 1.0)
+    legend: tuple[str, str] | tuple[()] = ()
 
 
 def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
@@ -67,9 +70,11 @@ def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
 
 
 def _draw(axes: Axes, panel: HeatPanel) -> None:
+    from matplotlib.patches import Patch
+
     values = np.asarray(panel.values, dtype=float)
     low, high = panel.limits
-    colours = relevance_colormap()
+    colours = relevance_colormap().with_extremes(bad=_MISSING)
     axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value) or panel.texts:
@@ -83,3 +88,9 @@ def _draw(axes: Axes, panel: HeatPanel) -> None:
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(panel.title, color=QUIET)
+    if panel.legend:
+        words = zip((*panel.legend, "missing"), (colours(1.0), colours(0.0), _MISSING), strict=True)
+        axes.legend(
+            handles=[Patch(color=colour, label=word) for word, colour in words],
+            loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=SMALL,
+        )  # fmt: skip
