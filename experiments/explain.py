@@ -121,9 +121,8 @@ class Explain(Experiment):
         pictures = sorted(rows.groupby("image_id", sort=False), key=lambda entry: entry[0])
         for name, part in pictures:
             if not is_picture(picture_file(stored.run_dir, name, PANELS)):
-                store_picture(
-                    stored.run_dir, name, render(explained.draw_alone(stored, name, part)), PANELS
-                )
+                panel = render(explained.draw_alone(stored, name, part))
+                store_picture(stored.run_dir, name, panel, PANELS)
         shown = explained.one_per_class(pictures, self.overview)
         chosen = ", one of each class first," if len(pictures) > len(shown) else ""
         part = ", without the guide's part," if explained.is_guided(stored) else ""

@@ -182,7 +182,7 @@ class Photographs(Pictures):
     def _default_guide(self, vit: ViT) -> int:
         """A zebra's class, or the first class of which there is a picture."""
         known = [label for label in number_classes(self._listing, vit) if label is not None]
-        if knows(vit, GUIDE) and (not known or vit.class_index(GUIDE) in known):
+        if knows(vit, GUIDE) and vit.class_index(GUIDE) in known:
             return vit.class_index(GUIDE)
         if len(set(known)) < 2:
             raise InputError(
