@@ -129,8 +129,7 @@ class LabelAudit(ContaminationFigure):
 
     def draw(self, stored: Stored) -> Findings:
         """All labels too, as a table to go through."""
-        table = suspicion.issues(self.measured(stored))
-        write_atomic(stored.run_dir / ISSUES, csv_bytes(table))
+        write_atomic(stored.run_dir / ISSUES, csv_bytes(suspicion.issues(self.measured(stored))))
         return super().draw(stored)
 
     def worst(self, stored: Stored) -> pd.DataFrame:
