@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Selection
 from attnguide.evaluation.localisation import column
-from attnguide.evaluation.rewrite_rows import amplified, rewrite_rows, rewrite_views
-from attnguide.evaluation.statistics import of_kind
+from attnguide.evaluation.rewrite_rows import amplified, noise, rewrite_rows, rewrite_views
 from attnguide.figures.claims import Claim, at
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.selecting import join, rewrite_examples, to_show
@@ -31,7 +28,11 @@ TOY = "The drawn world is a toy here: a small model of 16 flat drawings says lit
 
 @dataclass
 class Fig11Rewrite(OwnPictures):
-    """Rewrite many pictures to another class each; show some. Settings are those of `rewrite`."""
+    """Rewrite many pictures to another class each; show some.
+
+    Attributes:
+        step, max_steps, confidence, epsilon: As in `pixel_rewrite.rewrite`.
+    """
 
     step: float = 0.5
     max_steps: int = 40
@@ -50,7 +51,7 @@ class Fig11Rewrite(OwnPictures):
         FLIPPED: column("flipped", "answers"),
         "goal's probability": column("goal_probability"),
         "steps": column("steps", "mean"),
-        NOISE: of_kind("mean")(lambda rows: rows["psnr"].where(np.isfinite(rows["psnr"]))),
+        NOISE: noise,
         "largest change (levels of 255)": column("largest", "mean"),
     }
     claims = (
@@ -68,8 +69,7 @@ class Fig11Rewrite(OwnPictures):
 
     def items(self, study: Study) -> Selection:
         """Those that are shown, and every chosen picture, to a class that its id picks."""
-        own = given_pictures(study.vit, self.pictures) if self.pictures else None
-        shown = to_show(own or rewrite_examples(study), measured=True)
+        shown = to_show(rewrite_examples(study, self.pictures), measured=True)
         return join(shown, study.pictures.singles(study.vit))
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:

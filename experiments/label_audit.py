@@ -59,8 +59,8 @@ class LabelAudit(ContaminationFigure):
         "The most suspicious pictures by the mean rank of four signals. Above: the label, and "
         "the class that the model prefers to it; the map is that of Eq. 8 of the two, blue for "
         f"the second. Beneath: signals by which it is among the first {100 * TOP:g} %. Signals are "
-        "meant for fresh pictures, which the model was not trained on, as these creatures are: of "
-        "training pictures it may have learnt the wrong labels by heart."
+        "meant for fresh pictures, which the model was not trained on (creatures are drawn anew): "
+        "of training pictures it may have learnt the wrong labels by heart."
     )
     claims = tuple(
         Claim(f"label_audit.{name}.{slug(signal)}",

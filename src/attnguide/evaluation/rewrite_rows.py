@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnguide.data.views import View
+from attnguide.evaluation.statistics import of_kind
 from attnguide.interventions.pixel_rewrite import Rewriting, rewrite
 from attnguide.types import ViT
 
@@ -67,6 +68,12 @@ def rewrite_rows(vit: ViT, ids: Sequence[str], done: Rewriting) -> pd.DataFrame:
             "after": [best_classes(vit, row) for row in done.after],
         }
     )
+
+
+@of_kind("mean")
+def noise(rows: pd.DataFrame) -> pd.Series[float]:
+    """Peak signal-to-noise ratio in dB; NaN of a picture that did not change."""
+    return rows["psnr"].where(np.isfinite(rows["psnr"]))
 
 
 def best_classes(vit: ViT, logits: Tensor) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from attnguide.data.given import given_pictures
 from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Selection, class_indices, retargeted
 from attnguide.errors import InputError
@@ -76,8 +77,10 @@ def labelled_or_not(study: Study, count: int, shown: int) -> Selection:
     return join(singles, pairs, made, to_show(Selection((made.items or pairs.items)[:shown])))
 
 
-def rewrite_examples(study: Study) -> Selection:
-    """Pictures of the data set's own examples, each with the class to rewrite it to."""
+def rewrite_examples(study: Study, pictures: Sequence[Mapping[str, Any]]) -> Selection:
+    """The user's own pictures, else the data's examples, each with the class to rewrite it to."""
+    if pictures:
+        return given_pictures(study.vit, pictures)
     vit, pairs = study.vit, study.pictures.rewrites
     class_indices(vit, [name for pair in pairs for name in pair])  # names all unknown ones
     items = []
