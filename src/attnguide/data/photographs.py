@@ -130,8 +130,8 @@ class Photographs(Pictures):
         first picture of each class that there is takes their place. The default classes are
         ImageNet's: of those that are not there, other classes take the place.
         """
-        default = list(self.shown) == SHOWN
-        wanted = [n for n in SHOWN if knows(vit, n)] if default else list(self.shown)[:count]
+        default = list(self.shown) == SHOWN  # ImageNet's, of which the model may know none
+        wanted = [name for name in self.shown if not default or knows(vit, name)][:count]
         indices = class_indices(vit, wanted)
         labels = number_classes(self._listing, vit, required=True)
         require_labels(self._listing, range(len(labels)))
