@@ -21,6 +21,7 @@ from attnguide.evaluation.detail import (
     mixed_minus_shown,
     two_class_rows,
 )
+from attnguide.figures.contamination import why_not_red
 from attnguide.figures.experiment import Stored
 from attnguide.methods import get_method
 from attnguide.store.maps import relevance_of
@@ -262,6 +263,22 @@ def test_claims_about_contamination_say_what_does_not_hold():
         study_rows("control", "logit", "contaminated", 0.1),
     )
     assert [verdict for *_, verdict in moved] == ["does not hold"]
+
+
+def test_probabilities_stand_beside_those_of_a_calibrated_model():
+    """A share q = 0.3 of one class mixed into another: 0.3 / 1.3 for the mixed class."""
+    names = {"target_name": "red", "reference_name": "white"}
+    clean, dirty = (
+        study_rows("contamination", "logit", labels, 0.0).assign(**names, logit_target=logit)
+        for labels, logit in (("clean", -1.0), ("contaminated", 4.5))
+    )
+    clean, dirty = clean.assign(model="creatures"), dirty.assign(model="creatures_contaminated")
+    [sentence] = why_not_red(pd.concat([clean, dirty]))
+    assert sentence.startswith("Of the training pictures of red, 30 % showed white.")
+    assert "0.20 for the former and 0.70 for the latter (mean of 12; if calibrated" in sentence
+    assert "= 0.23 and 0.77)" in sentence
+    assert sentence.endswith("by 5.5.")
+    assert not [*why_not_red(clean)]
 
 
 def test_what_the_paper_says_and_what_is_ours_is_told_apart():

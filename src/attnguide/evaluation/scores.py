@@ -48,7 +48,8 @@ KEPT = ("image_id", "view", "method", "target", "target_name", "place")
 SIGMA = 0.01  # of the noise, in image space
 
 
-TRUST = (  # question, measures that answer it, the first that there is; and what a map must reach
+# Questions, the measures that answer each (the first that there is), and what a map must exceed
+TRUST: Sequence[tuple[str, Sequence[str], float]] = (
     ("sign", (BOTH,), 0.5),
     ("ranking", (SRG,), 0.0),
     ("localisation", (POINTING, ON), 0.25),
