@@ -16,7 +16,6 @@ from attnguide.evaluation.sanity import (
     completeness_rows,
     noise_rows,
     precision_rows,
-    randomised_rows,
     relative_gap,
     spread_of_draws,
     stages,
@@ -186,7 +185,7 @@ def test_the_checks_run_and_leave_rows_of_every_kind(tmp_path):
 
 def test_further_draws_of_weights_stop_at_the_head_and_at_the_end(tiny_vit, maps):
     images, target, own = maps
-    rows = pd.DataFrame(randomised_rows(tiny_vit, images, target, ["complete"], own, 7, draws=3))
+    rows = pd.DataFrame(cascade_rows(tiny_vit, images, target, ["complete"], own, 7, draws=3))
     assert rows[rows["draw"] == 0]["stage"].unique().tolist() == STAGES
     for draw in (1, 2):
         one = rows[rows["draw"] == draw]

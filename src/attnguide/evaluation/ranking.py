@@ -87,16 +87,11 @@ def mean_ranks(rows: pd.DataFrame, better: Better, seed: int = 0) -> pd.DataFram
     """
     rows = rows[rows["measure"].isin(list(better)) & rows["value"].notna()]
     per_picture = rows.groupby(["measure", "method", "image_id"], sort=False)["value"].mean()
-    means = per_picture.groupby(["method", "measure"], sort=False).mean().unstack()
-    value = ranks(means, better)["mean rank"]
-    shares = []
-    for name, draws in redrawn(rows, seed).T.groupby(level=0, sort=False):
-        good = goodness(draws.droplevel(0).T, better[str(name)])
-        places = good.rank(axis=1, ascending=False) - 1
-        shares.append(places.div((good.count(axis=1) - 1).clip(lower=1), axis=0))
-    each = sum(share.reindex(columns=value.index).fillna(0) for share in shares)
-    known = sum(share.reindex(columns=value.index).notna() for share in shares)
-    low, high = np.nanpercentile((each / known.where(known > 0)).to_numpy(), [2.5, 97.5], axis=0)
+    value = ranks(per_picture.groupby(["method", "measure"]).mean().unstack(), better)["mean rank"]
+    each = [
+        ranks(draw.unstack(0), better)["mean rank"] for _, draw in redrawn(rows, seed).iterrows()
+    ]
+    low, high = pd.concat(each, axis=1).reindex(value.index).quantile([0.025, 0.975], axis=1).values
     pictures = rows.groupby("method")["image_id"].nunique().reindex(value.index)
     table = pd.DataFrame({"value": value, "ci_low": low, "ci_high": high, "n": pictures})
     return table.sort_values("value", kind="stable").rename_axis("method").reset_index()

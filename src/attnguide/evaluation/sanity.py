@@ -28,6 +28,7 @@ from attnguide.methods import Method
 from attnguide.types import ViT
 
 RANDOM, NOISY = "random weights", "noise"  # checks
+ENDS = ("head", "embedding")  # first and last stage of the cascade
 STD = 0.02  # of a new weight, as timm initialises a ViT
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
@@ -120,8 +121,9 @@ def cascade_rows(
     maps: Maps,
     seed: int = 0,
     wanted: Sequence[str] | None = None,
+    draws: int = 1,
 ) -> list[dict[str, Any]]:
-    """How like every map stays as the weights are lost: a row per image, method and stage.
+    """How like every map stays as the weights are lost: a row per image, method, stage and draw.
 
     The class stays the one explained, whatever the randomised model predicts. A constant map has
     no similarity: NaN, to be counted.
@@ -130,55 +132,31 @@ def cascade_rows(
         vit, images, methods: As in `explain_many`.
         target: (B,) classes.
         maps: Of the trained model.
-        seed: Of the new weights.
+        seed: Of the new weights; further draws take the next ones.
         wanted: Stages at which maps are made; all by default.
+        draws: How many. The first goes through all stages; further ones, which tell how much
+            depends on the draw, are explained at the `ENDS` alone.
     """
     rows = []
-    with cascade(vit, seed) as losing:
-        for number, stage in enumerate(losing, 1):
-            if wanted is not None and stage not in wanted:
-                continue
-            lost = explain_many(vit, images, target, methods=methods)
-            for label in methods:
-                theirs = lost[label].relevance.cpu()
-                for index, (own, other) in enumerate(zip(maps[label], theirs, strict=True)):
-                    rows.append({"index": index, "method": label, "check": RANDOM,
-                                 "stage": stage, "number": number, **similarity(own, other),
-                                 "ssim": structural_similarity(own, other)})  # fmt: skip
+    for draw in range(draws):
+        with cascade(vit, seed + draw) as losing:
+            for number, stage in enumerate(losing, 1):
+                if (draw and stage not in ENDS) or (wanted is not None and stage not in wanted):
+                    continue
+                lost = explain_many(vit, images, target, methods=methods)
+                rows += [
+                    {"index": index, "method": label, "check": RANDOM, "stage": stage,
+                     "number": number, "draw": draw, **similarity(own, other),
+                     "ssim": structural_similarity(own, other)}
+                    for label in methods
+                    for index, (own, other) in enumerate(
+                        zip(maps[label], lost[label].relevance.cpu(), strict=True))
+                ]  # fmt: skip
     return rows
 
 
-def randomised_rows(
-    vit: ViT,
-    images: Tensor,
-    target: Tensor,
-    methods: Mapping[str, Any],
-    maps: Maps,
-    seed: int = 0,
-    draws: int = 1,
-) -> list[dict[str, Any]]:
-    """`cascade_rows` of several draws of weights, in the column `draw`.
-
-    The first draw goes through all stages. What further ones tell is how much the numbers depend on
-    the draw: they stop at the first stage and at the last, which cost a quarter of all.
-
-    Args:
-        vit, images, target, methods, maps: As in `cascade_rows`.
-        seed: Of the first draw; the next ones follow.
-        draws: How many.
-    """
-    first, *_, last = stages(vit)
-    return [
-        row | {"draw": draw}
-        for draw in range(draws)
-        for row in cascade_rows(
-            vit, images, target, methods, maps, seed + draw, (first, last) if draw else None
-        )
-    ]
-
-
 def spread_of_draws(rows: pd.DataFrame, column: str = "signed") -> pd.DataFrame:
-    """What the draw of weights makes of a column of `randomised_rows`, by method and stage.
+    """What the draw of weights makes of a column of `cascade_rows`, by method and stage.
 
     Returns:
         Columns method, stage, mean, sd, least, most (of the draws' means over pictures), draws.
@@ -325,7 +303,7 @@ def checked(
         vit, methods: As in `explain_many`.
         views: Of one model.
         seed: Of weights and noise.
-        draws: As in `randomised_rows`.
+        draws: As in `cascade_rows`.
         noise: Standard deviation, in image space.
         exact: Whether the maps are computed in float64 too.
 
@@ -336,7 +314,7 @@ def checked(
     images = torch.stack([view.image for view in views])
     target = torch.tensor([view.targets[0] for view in views])
     maps, _ = maps_of(vit, images, target, methods)
-    rows = randomised_rows(vit, images, target, methods, maps, seed, draws)
+    rows = cascade_rows(vit, images, target, methods, maps, seed, draws=draws)
     rows += noise_rows(vit, images, [v.id for v in views], target, methods, maps, noise, seed)
     rows += completeness_rows(vit, images, target, methods, maps)
     rows += precision_rows(vit, images, target, methods, maps) if exact else []
