@@ -101,11 +101,12 @@ class DetailFigure(OwnPictures, ContaminationFigure):
         """The chosen models' pictures; of clean and contaminated labels also the mixed class's."""
         vit, data, labels = study.vit, study.pictures, labels_of(study)
         measured, shown = [], []
-        if is_chosen(study):
+        if not labels or vit.name in study.models.names:  # else it is there to be compared alone
             measured.append(in_part(data.singles(vit), "detail"))
             if data.contaminated:
                 guide = data.guide_picture(vit, None).label
-                measured.append(apart(data.singles(vit, exclude=[guide]), "beside"))
+                others = data.singles(vit, exclude=() if guide is None else (guide,))
+                measured.append(apart(others, "beside"))
             shown.append(
                 apart(given_pictures(vit, self.pictures), "given")
                 if self.pictures
@@ -114,7 +115,10 @@ class DetailFigure(OwnPictures, ContaminationFigure):
         if not self.pictures and (labels or data.contaminated is None):
             shown.append(framed_picture(study))
         if labels:
-            measured += mixed_pictures(study, self.impostors)
+            count = self.impostors
+            beside = (data.beside_another(vit, count, control=control) for control in (False, True))
+            mixed = (data.impostors(vit, count), *beside)
+            measured += [Selection(tuple(items)) for items in mixed]
         return join(*measured, to_show(join(*shown)))
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> Comparison:
@@ -158,11 +162,6 @@ def labels_of(study: Study) -> str:
     return LABELS[pair.index(study.vit.name)] if study.vit.name in pair else ""
 
 
-def is_chosen(study: Study) -> bool:
-    """Whether the model is one that was asked for, and not there for the comparison alone."""
-    return not labels_of(study) or study.vit.name in study.models.names
-
-
 def framed_classes(study: Study) -> tuple[int, int]:
     """The class that pictures were mixed into, and the class that they show.
 
@@ -197,13 +196,6 @@ def framed_picture(study: Study) -> Selection:
         return Selection((framed_item(study),))
     except InputError as error:
         return Selection((), f"The framed picture is left out: {error}.")
-
-
-def mixed_pictures(study: Study, count: int) -> list[Selection]:
-    """Pictures of the mixed class alone and beside another animal, and the latter's control."""
-    data, vit = study.pictures, study.vit
-    beside = (data.beside_another(vit, count, control=control) for control in (False, True))
-    return [Selection(tuple(items)) for items in (data.impostors(vit, count), *beside)]
 
 
 def apart(selection: Selection, part: str) -> Selection:
