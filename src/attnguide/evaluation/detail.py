@@ -238,6 +238,7 @@ def probability_gap(rows: pd.DataFrame) -> pd.Series[float]:
     return gap.where(rows["loss"] == "logit")
 
 
+@of_kind("mean")
 def positive_share_of_map(rows: pd.DataFrame) -> pd.Series[float]:
     """Share of the whole map's mass that is positive."""
     whole = rows["positive"] + rows["negative"]
