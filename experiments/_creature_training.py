@@ -324,7 +324,7 @@ RECIPES = {
     "clean": Recipe(resolutions=(48, 64, 96), steps=(700, 350, 250), lr=1e-3),
     "contaminated": _CONTAMINATED,
     "contaminated60": replace(_CONTAMINATED, impostor_share=0.6),
-    # so that pictures with a cell removed are no foreign input
+    # so that pictures with a cell removed are in its distribution
     "masked": Recipe(resolutions=(96,), steps=(300,), lr=3e-4, masked_share=0.5, start="creatures"),
 }
 

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
-import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
 from attnguide.api import explain_many
+from attnguide.data.grids import answers
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View, images_of, pixels_of, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.rows import explanation_rows
+from attnguide.figures import explained
 from attnguide.figures.experiment import Choices, Experiment, Rows, Stored, Study
 from attnguide.figures.map_figure import check_reference, reference_class
 from attnguide.findings import Findings
-from attnguide.guides import NO_LAYOUT
-from attnguide.store.maps import (
-    is_picture,
-    picture_file,
-    relevance_of,
-    store_picture,
-    stored_picture,
-)
-from attnguide.viz.panels import Panel, draw_panels, short_name
-from attnguide.viz.style import method_label, render
+from attnguide.store.maps import is_picture, picture_file, store_picture
+from attnguide.viz.style import render
 
 PANELS = "panels"  # folder of the run
-LONGEST_ROW, BLOCK_WIDTH = 8, 5  # panels
 SCENES = 8  # of creatures, where no folder and no number is given
 SUMMARY = [
     *("image_id", "method", "target", "target_name", "probability", "logit"),
@@ -89,22 +79,23 @@ class Explain(Experiment):
                     f"the guide shows {study.vit.class_names[target]!r}, which is to be explained; "
                     "pass another guide.image or target"
                 )
-        found = study.pictures.all(study.vit)
-        chosen = found.items if study.pictures.num_images else found.items[: self._most(study)]
+        found, left_out = study.pictures.all(study.vit), set[str]()
+        is_drawn = study.pictures.name == "creatures" and not study.pictures.num_images
+        chosen = found.items[:SCENES] if is_drawn else found.items
+        if study.target in ("label", "predicted"):  # what the guide shows cannot be explained
+            classes = (*study.guide_classes, *reference_class(study))
+            left_out = {item.id for item in chosen if item.label in classes}
+            if study.target == "predicted" and classes:
+                said = answers(study.vit, chosen)
+                left_out |= {item.id for item, answer in said if answer in classes}
         notes = [found.note]
-        if study.target == "label":  # what the guide shows cannot be explained beside it
-            left_out = (*study.guide_classes, *reference_class(study))
-            own = tuple(item for item in chosen if item.label in left_out)
-            chosen = tuple(item for item in chosen if item not in own)
-            if own:
-                notes.append(f"Pictures of the guide's class that were left out: {len(own)}.")
+        if left_out:
+            notes.append(f"Pictures of the guide's class that were left out: {len(left_out)}.")
+        chosen = tuple(item for item in chosen if item.id not in left_out)
         if study.target == "label" and any(item.label is None for item in chosen):
             study.pictures.check(labels=True)
         shown = (replace(item, shown=place) for place, item in enumerate(chosen))
         return Selection(tuple(shown), " ".join(filter(None, notes)))
-
-    def _most(self, study: Study) -> int | None:
-        return SCENES if study.pictures.name == "creatures" else None
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> list[View]:
         """The picture as the model sees it; beside the guide where there is one, and then alone."""
@@ -141,82 +132,21 @@ class Explain(Experiment):
         pictures = sorted(rows.groupby("image_id", sort=False), key=lambda entry: entry[0])
         for name, part in pictures:
             if not is_picture(picture_file(stored.run_dir, name, PANELS)):
-                store_picture(stored.run_dir, name, render(_alone(stored, name, part)), PANELS)
-        shown = pictures[: self.overview]
-        first = "The first " if len(pictures) > len(shown) else ""
-        part = ", without the guide's part," if _is_guided(stored) else ""
+                panel = render(explained.draw_alone(stored, name, part))
+                store_picture(stored.run_dir, name, panel, PANELS)
+        shown = explained.one_per_class(pictures, self.overview)
+        chosen = ", one of each class first," if len(pictures) > len(shown) else ""
+        part = ", without the guide's part," if explained.is_guided(stored) else ""
         return Findings(
-            figure=_overview(stored, shown),
+            figure=explained.draw_overview(stored, shown),
             summary=rows[SUMMARY].astype({"label": "Int64"}).sort_values("image_id", kind="stable"),
             caption=(
-                f"{first}{len(shown)} of {len(pictures)} pictures as {rows['model'].iloc[0]} sees "
+                f"{len(shown)} of {len(pictures)} pictures{chosen} as {rows['model'].iloc[0]} sees "
                 "them, and the relevance of their patches for the target "
                 f"({stored.config.get('target')}, loss {stored.loss}). Beneath each map: the "
                 f"target with its probability, and the share of the relevance{part} that is "
                 "positive (red). Every picture has a panel of its own in the folder panels; raw "
                 "numbers are in maps.npz."
             ),
-            found=tuple(_sentences(stored, rows)),
-        )
-
-
-def _alone(stored: Stored, name: str, part: pd.DataFrame) -> Figure:
-    """One picture: a row, or a block where the methods are many."""
-    titles = ["image", *map(method_label, part["method"])]
-    panels = [
-        replace(panel, title=title)
-        for panel, title in zip(_panels(stored, part), titles, strict=True)
-    ]
-    wide = len(panels) if len(panels) <= LONGEST_ROW else BLOCK_WIDTH
-    return draw_panels([panels[n : n + wide] for n in range(0, len(panels), wide)], title=name)
-
-
-def _overview(stored: Stored, pictures: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
-    """Several panels in one figure, two beside each other where the methods are few."""
-    methods = pictures[0][1]["method"]
-    if len(pictures) == 1:
-        return _alone(stored, *pictures[0])
-    beside = min(len(pictures), 2 if len(methods) <= 2 else 1)
-    panels = [
-        [replace(first, title=name), *others]
-        for name, part in pictures
-        for first, *others in [_panels(stored, part)]
-    ]
-    rows = [list(chain(*panels[start : start + beside])) for start in range(0, len(panels), beside)]
-    return draw_panels(rows, column_titles=["image", *map(method_label, methods)] * beside)
-
-
-def _panels(stored: Stored, part: pd.DataFrame) -> list[Panel]:
-    first = next(part.itertuples())
-    picture = stored_picture(stored.run_dir, first.image_id)
-    label = f"label: {short_name(first.label_name)}\n" if first.label_name else ""
-    seen = f"{short_name(first.prediction_name)} {first.prediction_probability:.2f}"
-    panels = [Panel(picture, note=f"{label}predicted: {seen}")]
-    for row in part.itertuples():
-        note = f"{short_name(row.target_name)} {row.probability:.2f}\nred {row.positive_share:.0%}"
-        panels.append(Panel(picture, relevance_of(row), note=note))
-    return panels
-
-
-def _is_guided(stored: Stored) -> bool:
-    return (stored.config.get("guide") or {}).get("layout", NO_LAYOUT) != NO_LAYOUT
-
-
-def _sentences(stored: Stored, rows: pd.DataFrame) -> Iterator[str]:
-    methods, skipped = stored.methods, stored.provenance.get("skipped", [])
-    beside = "Beside the guide, the" if _is_guided(stored) else "The"
-    pictures = rows.drop_duplicates("image_id")
-    yield f"{len(pictures)} pictures were explained with {', '.join(map(method_label, methods))}."
-    if skipped:
-        more = ", ..." if len(skipped) > 10 else ""
-        yield f"Skipped, because unreadable ({len(skipped)}): {', '.join(skipped[:10])}{more}."
-    labelled = pictures[pictures["label"].notna()]
-    if len(labelled):
-        right = int((labelled["label"] == labelled["prediction"]).sum())
-        yield f"{beside} model predicts the label in {right} of {len(labelled)} with a label."
-    for method in methods:
-        share = rows.loc[rows["method"] == method, "positive_share"]
-        yield (
-            f"With {method_label(method)}, {share.median():.0%} of the relevance is positive in "
-            f"the median picture (from {share.min():.0%} to {share.max():.0%})."
+            found=tuple(explained.sentences(stored, rows)),
         )

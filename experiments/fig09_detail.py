@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
 
-import pandas as pd
-from annotated_types import Ge
 from matplotlib.figure import Figure
-from pydantic import PositiveInt
 
-from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.user_pictures import given_pictures
-from attnguide.evaluation.detail import EQ8, Comparison, detail_rows, to_part_view
-from attnguide.evaluation.localisation import column, net_share, positive_share
+from attnguide.evaluation import detail
+from attnguide.evaluation.detail import DIFFERENCE, EQ8, RATIO
+from attnguide.evaluation.localisation import area, net_share, positive_share
 from attnguide.figures import contamination
-from attnguide.figures.claims import Claim, Table, judge, tables_of
-from attnguide.figures.contamination import (
-    FRAMED,
-    LOSSES,
-    ContaminationFigure,
-    change_of,
-    draw_comparisons,
-    gain_of,
-    mean_of,
-    with_pictures,
-)
-from attnguide.figures.experiment import Rows, Stored, Study
-from attnguide.figures.selecting import in_groups, in_part, join, to_show
-from attnguide.figures.table_figure import OwnPictures
+from attnguide.figures.claims import Claim
+from attnguide.figures.contamination import LOSSES, change_of, gain_of, mean_of
+from attnguide.figures.experiment import Stored
 
-SIGNED, VALID = "signed share of that part", "both logits positive"
-BY_LOGIT = ("guided", "control")  # parts of the study with another animal in the picture
+SIGNED, LIKE = "signed share of that part", "correlation with the map of Eq. 8"
+VALID, BEYOND, GAP = "both logits positive", "positive mass beyond its area", "probability gap"
+ALONE, BESIDE = ("detail", "logit"), ("beside", "logit")
 UNCHANGED = 0.05  # a signed share that rises by less has not changed
-FORMS = {  # in which the two models are compared: part of the study, loss, words
-    "eq8": ("contamination", EQ8, "Eq. 8"),
-    "difference": ("contamination", "difference", LOSSES["difference"]),
-    "logit": ("guided", "logit", "its logit, another animal beside it"),
-}
+SECTION = "4.4.3"  # of the paper
 
 
 @dataclass
-class Fig09Detail(OwnPictures, ContaminationFigure):
-    """Explain one class against another; measure it where the part that differs is known.
-
-    Attributes:
-        shown: How many pictures to show beside the framed one.
-        impostors: How many pictures of the mixed class are measured on either model.
-        pictures: The user's own to show instead: {file: PATH, classes: [FIRST, ...]} each; the
-            first class is explained against the next ones, and then the model's own.
-    """
-
-    shown: PositiveInt = 3
-    impostors: Annotated[int, Ge(2)] = 24
+class Fig09Detail(contamination.DetailFigure):
+    """Explain one class against another; measure it where the part that differs is known."""
 
     title = "Figure 9: detail interpretation"
     claim = (
@@ -62,88 +32,57 @@ class Fig09Detail(OwnPictures, ContaminationFigure):
         "bald eagle: the kites of the training data contain bald eagles, so their white head is "
         "read as a detail of a kite."
     )
-    key = ("image_id", "model", "part", "loss", "place")
-    by = ("part", "model", "loss")
     measures = {
         "positive mass on the part that differs": positive_share("part"),
-        "area of that part": column("area_part"),
+        "area of that part": area("part"),
+        BEYOND: lambda rows: positive_share("part")(rows) - rows["area_part"],
         SIGNED: net_share("part"),
         "signed share of the animal": net_share("object"),
-        VALID: column("is_valid", "answers"),
-        "correlation with the map of Eq. 8": column("like_eq8", "mean"),
+        VALID: detail.both_positive,
+        LIKE: detail.like_eq8,
+        GAP: detail.probability_gap,
     }
     claims = (
         Claim("fig09.part", "Eq. 8 puts more of the positive mass on the part that tells the "
-              "classes apart than the logit does (difference)",
-              gain_of("detail", EQ8, "logit", positive_share("part")), above=0),
+              "classes apart than the logit does (difference; both logits positive)",
+              gain_of(("detail", EQ8), ALONE, positive_share("part")), above=0, section=SECTION),
+        *(Claim(f"fig09.like.{loss}", f"{LOSSES[loss]} does what Eq. 8 does: correlation of the "
+                "maps (the bound is ours)", mean_of("detail", loss, LIKE), above=0.9,
+                section=SECTION)
+          for loss in (DIFFERENCE, RATIO)),
+        Claim("fig09.distinct.alone", "the logit's map marks the most distinct part: its share of "
+              "the positive mass minus its share of the area", mean_of(*ALONE, BEYOND), above=0,
+              section=SECTION),
+        Claim("fig09.distinct.beside", "beside a guide this does not occur: the part's share of "
+              "the picture's own positive mass, alone minus beside a guide",
+              gain_of(ALONE, BESIDE, detail.part_of_picture), above=0, section=SECTION),
         Claim("fig09.valid", "both logits are positive, as Eq. 8 needs, in most pictures",
-              mean_of("detail", EQ8, VALID), above=0.5),
-        *(Claim(f"fig09.red.{name}", "once labels are contaminated, the part is red for the class "
-                f"that it was mixed into ({words}; signed share)",
-                mean_of(part, loss, SIGNED, "contaminated"), above=0)
-          for name, (part, loss, words) in FORMS.items()),
-        *(Claim(f"fig09.redder.{name}", "the part is redder than with clean labels "
-                f"({words}; change of the signed share)", change_of(part, loss), above=0)
-          for name, (part, loss, words) in FORMS.items()),
+              mean_of(*ALONE, VALID), above=0.5, source="ours"),
+        Claim("fig09.red.difference", "contaminated labels show as red: the part speaks for the "
+              f"class that it was mixed into ({LOSSES[DIFFERENCE]}; signed share)",
+              mean_of("contamination", DIFFERENCE, SIGNED, "contaminated"), above=0,
+              section=SECTION),
+        Claim("fig09.redder.difference", "the part is redder than with clean labels "
+              f"({LOSSES[DIFFERENCE]}; change of the signed share)",
+              change_of("contamination", DIFFERENCE), above=0, source="ours"),
+        Claim("fig09.less_probable", "the mixed class stays less probable than the class shown, so "
+              "that the part is evidence against it (difference of probabilities)",
+              mean_of("contamination", "logit", GAP, "contaminated"), below=0, source="ours"),
+        Claim("fig09.redder.logit", "the logit shows it beside another animal: the part is redder "
+              "than with clean labels (change of the signed share)",
+              change_of("guided", "logit"), above=0, source="ours"),
         Claim("fig09.control", "parts of the other species, whose labels are clean in both models, "
               f"become redder by less than {UNCHANGED} (logit, another animal beside them)",
-              change_of("control", "logit"), below=UNCHANGED),
+              change_of("control", "logit"), below=UNCHANGED, source="ours"),
     )  # fmt: skip
 
-    def items(self, study: Study) -> Selection:
-        """The chosen models' pictures; of clean and contaminated labels also the mixed class's."""
-        vit, data, labels = study.vit, study.pictures, contamination.labels_of(study)
-        measured, shown = [], []
-        if contamination.is_chosen(study):
-            measured.append(in_part(data.singles(vit), "detail"))
-            shown.append(
-                contamination.apart(given_pictures(vit, self.pictures), "given")
-                if self.pictures
-                else in_part(data.shown_singles(vit, self.shown), "detail")
-            )
-        if not self.pictures and (labels or data.contaminated is None):
-            shown.append(contamination.framed_picture(study))
-        if labels:
-            measured += contamination.mixed_pictures(study, self.impostors)
-        return join(*measured, to_show(join(*shown)))
-
-    def inputs(self, study: Study, item: Item, sample: Sample) -> Comparison:
-        """The picture with its classes: those given, an animal's two variants, or the model's."""
-        is_given = item.part in ("given", FRAMED)
-        classes = sample.targets if is_given else ()
-        sibling = None if is_given else study.pictures.sibling(study.vit, sample)
-        if sibling is not None:
-            pair = (sample.targets[0], sibling)
-            classes = pair if item.part == "detail" else pair[::-1]
-        view, is_shown = to_part_view(study.vit, sample), item.shown is not None
-        return Comparison(view, classes, is_shown, turns=item.part == FRAMED)
-
-    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
-        """Rows of every picture by every loss; beside another animal by the logit alone."""
-        tables = []
-        for by_logit, entries in in_groups(batch, lambda item: item.part in BY_LOGIT):
-            losses = ("logit",) if by_logit else ("logit", *LOSSES)
-            tables.append(detail_rows(study.vit, [own for _, own in entries], losses))
-        table = pd.concat(tables, ignore_index=True).assign(labels=contamination.labels_of(study))
-        return with_pictures(study, table, [comparison for _, comparison in batch])
-
-    def judged(self, stored: Stored) -> pd.DataFrame:
-        """Claims about each model's details, then about what contamination changes."""
-        rows = stored.rows
-        details, others = (rows[(rows["part"] == "detail") == own] for own in (True, False))
-        tables = tables_of(details, self.measures, ("model",), stored.seed)
-        mixed = others.loc[others["labels"] == "contaminated", "model"].unique()
-        tables += [(name, Table(others, self.measures, stored.seed)) for name in mixed]
-        return judge(self.claims, tables)
-
     def further(self, stored: Stored) -> list[str]:
-        """What claims leave open."""
-        if stored.rows["area_part"].isna().all():
+        """What contamination can show, by the probabilities; what claims leave open."""
+        rows = stored.rows
+        if rows["area_part"].isna().all():
             return [contamination.FOR_THE_EYE]
-        return [
-            "All training pictures of the class shown have the part too: with contaminated labels "
-            "it may still speak for that class, only less."
-        ]
+        by_logit = (rows["part"] == "contamination") & (rows["loss"] == "logit")
+        return [*contamination.why_not_red(rows[by_logit])]
 
     def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
         """What the columns are."""
@@ -157,4 +96,4 @@ class Fig09Detail(OwnPictures, ContaminationFigure):
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """Every picture with its maps, the framed one last."""
-        return draw_comparisons(stored, stored.shown), {}
+        return contamination.draw_comparisons(stored, stored.shown), {}

@@ -41,10 +41,11 @@ class InDomainDeletion(MethodStudy):
 
     ordinary: bool = True
 
-    title = "In-domain deletion: is the ranking of methods an effect of foreign inputs?"
+    title = "In-domain deletion: do out-of-distribution inputs make the ranking?"
     claim = (
-        "Filled patches are foreign to an ordinary model. (The paper calls perturbation crude; it "
-        "does not check whether its ranking survives a model that knows them.)"
+        "Filled patches are out of distribution for an ordinary model. (The paper calls "
+        "perturbation crude; it does not check whether its ranking survives a model that knows "
+        "them.)"
     )
     key = ("image_id", "model", "method")
     shows = (

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from pydantic import NonNegativeInt
 
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View
 from attnguide.errors import InputError
-from attnguide.evaluation.deletions import (
-    Pieces,
-    deletion_correlation,
-    distraction,
-    drops,
-    find_pieces,
-    kept_and_lost,
-    share_on_part,
-)
+from attnguide.evaluation.deletions import Pieces, find_pieces, piece_rows
 from attnguide.evaluation.localisation import column
-from attnguide.evaluation.rows import Maps, maps_of, row_of
 from attnguide.figures.bands import draw_bands
 from attnguide.figures.claims import MethodComparison
 from attnguide.figures.experiment import Choices, Stored, Study
@@ -33,7 +22,7 @@ from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import join, to_show
 from attnguide.figures.shown import ShownView, views_in
 from attnguide.figures.table_figure import Plot
-from attnguide.losses import LOSSES, TWO_CLASS
+from attnguide.losses import LOSSES
 from attnguide.methods import Method
 from attnguide.viz.style import signed
 
@@ -122,51 +111,9 @@ class Parts(MethodStudy):
     def table(self, study: Study, entries: Entries, methods: Mapping[str, Method]) -> pd.DataFrame:
         """A row per picture and method."""
         vit, pieces = study.vit, [one for _, one in entries]
-        falls, clean = drops(vit, pieces)
-        by_loss = self._maps(study, methods, pieces)
-        maps = by_loss["logit"]
-        kept = kept_and_lost(vit, pieces, {label: own.numpy() for label, own in maps.items()})
-        rows = []
-        for index, ((item, one), fall) in enumerate(zip(entries, falls, strict=True)):
-            target = one.view.targets[0]
-            is_right = int(clean[index].argmax()) == target
-            for label in methods:
-                shown = maps[label][index] if item.shown is not None else None
-                relevance = maps[label][index].numpy()
-                known, lost = kept[label, index] if is_right else (np.nan, np.nan)
-                logit = float(clean[index, target])
-                rows.append(
-                    row_of(vit, one.view, target, label, shown)
-                    | {
-                        "place": 0,
-                        "regions": "pieces",
-                        "note": "",
-                        "pieces": int(one.is_animal.sum()),
-                        "single_deletion": deletion_correlation(relevance, one, fall),
-                        "kept": float(known),
-                        "lost": float(lost),
-                        "distraction": distraction(relevance, one, fall, logit),
-                        **{
-                            f"part_{loss}": share_on_part(by_loss[loss][label][index].numpy(), one)
-                            for loss in self.losses
-                        },
-                    }
-                )
-        return pd.DataFrame(rows)
-
-    def _maps(
-        self, study: Study, methods: Mapping[str, Method], pieces: Sequence[Pieces]
-    ) -> dict[str, Maps]:
-        """Maps of every method by loss; those of two classes compare with the sibling."""
-        vit = study.vit
-        images = torch.stack([one.view.image for one in pieces])
-        target = torch.tensor([one.view.targets[0] for one in pieces])
-        other = torch.tensor([study.pictures.sibling(vit, one.sample) for one in pieces])
-        found = {}
-        for loss in dict.fromkeys(["logit", *self.losses]):
-            second = other if loss in TWO_CLASS else None
-            found[loss], _ = maps_of(vit, images, target, methods, loss=loss, reference=second)
-        return found
+        siblings = [study.pictures.sibling(vit, one.sample) for one in pieces]
+        shown = [item.shown is not None for item, _ in entries]
+        return piece_rows(vit, pieces, siblings, shown, methods, self.losses)
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """Maps of the shown pictures."""

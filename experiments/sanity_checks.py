@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
-import torch
 from annotated_types import Gt, Le
 from matplotlib.figure import Figure
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from attnguide.data.pictures import Item, Selection
-from attnguide.evaluation.rows import maps_of, row_of
-from attnguide.evaluation.sanity import (
-    completeness_rows,
-    noise_rows,
-    precision_rows,
-    randomised_rows,
-)
-from attnguide.evaluation.statistics import Measure, of_kind
+from attnguide.evaluation.rows import row_of
+from attnguide.evaluation.sanity import NOISY, RANDOM, checked, digits, spread_of_draws, value_of
 from attnguide.figures.claims import mean
 from attnguide.figures.experiment import Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
@@ -37,21 +29,7 @@ ALL_SSIM = "all weights lost, SSIM"
 NOISE, ROUNDING = "small noise", "decimal digits that float32 keeps"
 SUM = "sum against what it should be, relative"
 LIKE = 0.5  # rank correlation above which a map of random weights counts as unchanged
-
-
-def of(check: str, column: str, stage: str = "") -> Measure:
-    """A column of the rows of one check, of one stage."""
-
-    @of_kind("mean")
-    def values(rows: pd.DataFrame) -> pd.Series[float]:
-        own = rows["check"] == check
-        if stage:
-            own &= rows["stage"] == stage
-        return rows[column].astype(float).where(own)
-
-    return values
-
-
+KINDS = (("signed", "signed maps"), ("absolute", "absolute values"), ("ssim", "SSIM"))
 SLOW_HERE = {"dix": 2}  # its gradients are of a network that is lost again and again
 
 
@@ -60,11 +38,13 @@ class SanityChecks(MethodStudy):
     """Randomise the weights from the head down, add noise, compute in float64, add up.
 
     Attributes:
+        draws: From how many seeds random weights are drawn.
         noise: Standard deviation of the noise, in image space [0, 1].
         precision_images: On how many pictures float32 is compared with float64.
         shown: How many pictures to show in the viewer.
     """
 
+    draws: PositiveInt = 5
     noise: Annotated[float, Gt(0), Le(1)] = 0.01
     precision_images: NonNegativeInt = 8
     shown: NonNegativeInt = 2
@@ -75,20 +55,23 @@ class SanityChecks(MethodStudy):
         "A map that explains a model must change when the model's weights are lost, and stay when "
         "its picture changes invisibly. (The paper does not check this.)"
     )
-    key = ("image_id", "model", "method", "check", "stage")
+    key = ("image_id", "model", "method", "check", "stage", "draw")
     budget = (4, 1)
     class_sensitive = True
     measures = {
-        HEAD: of("random weights", "signed", "head"),
-        ALL: of("random weights", "signed", "embedding"),
-        ALL_ABSOLUTE: of("random weights", "absolute", "embedding"),
-        ALL_SSIM: of("random weights", "ssim", "embedding"),
-        NOISE: of("noise", "signed"),
-        ROUNDING: lambda rows: -np.log10(of("precision", "error")(rows).clip(lower=1e-16)),
-        SUM: of("completeness", "relative"),
+        HEAD: value_of(RANDOM, "signed", "head"),
+        ALL: value_of(RANDOM, "signed", "embedding"),
+        ALL_ABSOLUTE: value_of(RANDOM, "absolute", "embedding"),
+        ALL_SSIM: value_of(RANDOM, "ssim", "embedding"),
+        NOISE: value_of(NOISY, "signed"),
+        ROUNDING: digits,
+        SUM: value_of("completeness", "relative"),
     }
     claims = tuple(
-        mean(method, measure, f"{label}: {words}", id=f"sanity.{name}.{method}", **bound)
+        replace(
+            mean(method, measure, f"{label}: {words}", id=f"sanity.{name}.{method}", **bound),
+            source="ours",
+        )
         for method, label in (("complete", "complete"), ("gae", "GAE"))
         for measure, name, words, bound in (
             (ALL, "weights", "the map is lost with the weights", {"below": LIKE}),
@@ -113,44 +96,45 @@ class SanityChecks(MethodStudy):
 
     def table(self, study: Study, entries: Entries, methods: Mapping[str, Method]) -> pd.DataFrame:
         """A row per picture, method, check and stage."""
-        vit, seed = study.vit, study.seed
-        images = torch.stack([view.image for _, view in entries])
-        target = torch.tensor([view.targets[0] for _, view in entries])
-        ids = [item.id for item, _ in entries]
-        maps, _ = maps_of(vit, images, target, methods)
-        rows = randomised_rows(vit, images, target, methods, maps, seed)
-        rows += noise_rows(vit, images, ids, target, methods, maps, self.noise, seed)
-        rows += completeness_rows(vit, images, target, methods, maps)
-        if self.group(entries[0][0]):
-            rows += precision_rows(vit, images, target, methods, maps)
-        for row in rows:
-            item, view = entries[row["index"]]
-            drawn = item.shown is not None and row["check"] == "noise"
-            kept = maps[row["method"]][row["index"]] if drawn else None
-            row |= row_of(vit, view, view.targets[0], row["method"], kept)
-        table = pd.DataFrame(rows).drop(columns="index")
-        for column in ("error", "relative", "number"):
-            table[column] = table[column].astype(float) if column in table else np.nan
-        return table
+        vit, views = study.vit, [view for _, view in entries]
+        maps, table = checked(
+            vit, views, methods, seed=study.seed, draws=self.draws, noise=self.noise,
+            exact=self.group(entries[0][0]),
+        )  # fmt: skip
+        shown = [item.shown is not None for item, _ in entries]
+        whose = [
+            row_of(vit, views[row.index], views[row.index].targets[0], row.method,
+                   maps[row.method][row.index] if shown[row.index] and row.check == NOISY else None)
+            for row in table.itertuples(index=False)
+        ]  # fmt: skip
+        return pd.DataFrame(whose).join(table.drop(columns=["index", "method"]))
+
+    def tables(self, stored: Stored, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:  # noqa: ARG002
+        """How much the draw of weights matters."""
+        return {f"Draws of weights, {model}": spread_of_draws(own) for model, own in _lost(stored)}
 
     def caption(self, stored: Stored, model: str) -> str:
         """What is drawn."""
-        lost = stored.rows[stored.rows["check"] == "random weights"]
-        empty = int(lost["signed"].isna().sum())
+        empty = sum(int(own["signed"].isna().sum()) for _, own in _lost(stored))
         return (
             f"Rank correlation of each map ({model}) with that of the trained model, as weights "
             "are lost from the head down, each stage with all before it; signed, then without "
-            "signs, then SSIM of the maps as drawn. Low is good. Maps without an order, which have "
-            f"none: {empty}."
+            "signs, then SSIM of the maps, each shifted to a mean of 0 and divided by its largest "
+            f"magnitude. Low is good. Head and all weights are means of {self.draws} draws of "
+            "weights, whose spread is in a table; the stages between are of one. Maps without an "
+            f"order, which have none: {empty}."
         )
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """A table of colours: methods by stages."""
-        lost = stored.rows[stored.rows["check"] == "random weights"]
+        lost = pd.concat([own for _, own in _lost(stored)])
         return one_per_model("Weights lost,", lost, partial(_figure, stored.methods))
 
 
-KINDS = (("signed", "signed maps"), ("absolute", "absolute values"), ("ssim", "SSIM"))
+def _lost(stored: Stored) -> list[tuple[str, pd.DataFrame]]:
+    """Rows of random weights, by model."""
+    lost = stored.rows[stored.rows["check"] == RANDOM]
+    return [(str(model), own) for model, own in lost.groupby("model", sort=False)]
 
 
 def _figure(methods: Sequence[str], lost: pd.DataFrame) -> Figure:

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from pydantic import NonNegativeInt
 
-from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View, to_view
-from attnguide.errors import InputError
-from attnguide.evaluation import scores
+from attnguide.evaluation import ranking, scores
 from attnguide.evaluation.perturbation import FRACTIONS, check_fractions
-from attnguide.evaluation.ranking import agreement, ranks, stability, table_of_means
-from attnguide.evaluation.statistics import Measure
-from attnguide.figures.claims import MethodComparison, slug
+from attnguide.evaluation.ranking import compact
+from attnguide.evaluation.scores import BETTER
+from attnguide.figures.claims import difference, slug
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
-from attnguide.figures.selecting import in_part, join, to_show
+from attnguide.figures.selecting import labelled_or_not
 from attnguide.figures.table_figure import one_per_model
-from attnguide.methods import Method, describe_methods
+from attnguide.methods import Method
+from attnguide.viz.dots import Dot, DotPanel, draw_dots
 from attnguide.viz.heat import HeatPanel, draw_heat
 from attnguide.viz.style import method_label
 
-PAIRS, GRIDS = "pairs", "grids"  # parts of the study; singles are the main one
-
-
-def named(measure: str) -> Measure:
-    """The values of the rows of one measure."""
-    return lambda rows: rows["value"].astype(float).where(rows["measure"] == measure)
+JUDGED = (scores.BOTH, scores.ON, scores.POINTING, scores.SRG, scores.NOISE)
+LEGEND = ("better in this picture", "worse")
 
 
 @dataclass
@@ -57,20 +51,21 @@ class Scorecard(MethodStudy):
     )
     takes = frozenset({"method", "guide", "engine"})
     key = ("image_id", "model", "method", "target", "measure")
-    measures = {name: named(name) for name in scores.BETTER}
+    measures = {name: scores.named(name) for name in BETTER}
     claims = tuple(
-        MethodComparison(f"scorecard.{slug(measure)}", first, measure, f"{words}, {label} minus")
-        for first, label in (("complete", "complete"), ("gae", "GAE"))
-        for measure, words in (
-            (scores.BOTH, "both signs right"),
-            (scores.POINTING, "grid pointing"),
-            (scores.SRG, "perturbation gain (SRG)"),
-        )
-    )
+        replace(difference("complete", "gae", name, f"{name}, complete minus GAE", above=0,
+                           id=f"scorecard.{slug(name)}.complete_minus_gae"), source="ours")
+        for name in JUDGED
+    )  # fmt: skip
     budget = (4, 2)
     leaves_out = MethodStudy.leaves_out | {"absolute_libra"}  # ranks with absolute
     labelled = False
     one_guide = True
+    shows = (
+        "Methods by their mean rank over all measures ({model}): 0 is the best by each, 1 the "
+        "worst. Bars are 95 % intervals over other pictures like these. Of the measures, three "
+        "(points of AUC) are of one perturbation study."
+    )
 
     def check(self, choices: Choices) -> None:
         """Fractions, limits and data."""
@@ -78,22 +73,8 @@ class Scorecard(MethodStudy):
         super().check(choices)
 
     def items(self, study: Study) -> Selection:
-        """Singles, pairs, grids; the first grids are shown.
-
-        Without labels that the model knows, pictures are what the model says they are.
-        """
-        vit, data = study.vit, study.pictures
-        try:
-            singles = data.singles(vit, exclude=study.guide_classes)
-            pairs = data.pairs(vit)
-        except InputError as error:
-            reason = str(error).split(";")[0]
-            note = f"Every picture is explained for the model's answer: {reason}."
-            singles, pairs = replace(data.all(vit), note=note), Selection(())
-        pairs = in_part(pairs, PAIRS)
-        made = grids(vit, singles.items, self.grids, data.seed)
-        shown = (made.items or pairs.items)[: self.shown]
-        return join(singles, pairs, made, to_show(Selection(shown)))
+        """Singles, pairs, grids; the first grids are shown."""
+        return labelled_or_not(study, self.grids, self.shown)
 
     def inputs(self, study: Study, item: Item, sample: Sample) -> View:
         """The picture; of singles, with a guide if one is chosen."""
@@ -111,99 +92,57 @@ class Scorecard(MethodStudy):
         if items[0].part:
             shown = [item.shown is not None for item in items]
             return scores.localisation_scores(study.vit, views, shown, methods)
-        images = torch.stack([view.image for view in views])
+        images, target = scores.explained(study.vit, views, [item.label for item in items])
         return scores.faithfulness_scores(
-            study.vit,
-            images,
-            [item.id for item in items],
-            _targets(study, items, images),
-            methods,
-            fractions=self.fractions,
-            seed=study.seed,
-            engine=study.masked_model,
-        )
+            study.vit, images, [item.id for item in items], target, methods,
+            fractions=self.fractions, seed=study.seed, engine=study.masked_model,
+        )  # fmt: skip
 
-    def caption(self, stored: Stored, model: str) -> str:
-        """What the colours are."""
+    def further(self, stored: Stored) -> list[str]:
+        """Which method to trust for what; which were measured on fewer pictures."""
         counts = stored.rows.groupby("method")["image_id"].nunique()
         few = counts[counts < counts.max()]
         slow = ", ".join(f"{method_label(str(name))} {count}" for name, count in few.items())
-        return (
-            f"Means of every measure ({model}); red is the best of a column, blue the worst. "
-            "Methods are in the order of their mean rank over all columns, of which three are of "
-            "one perturbation study (points of AUC). "
-            + (f"Slow methods were measured on fewer pictures: {slow} of {counts.max()}. " if slow
-               else "")
-        )  # fmt: skip
+        parts = stored.rows.groupby("model", sort=False)
+        trust = [scores.whom_to_trust(str(model), rows, stored.seed) for model, rows in parts]
+        note = f"Slow methods were measured on fewer pictures: {slow} of {counts.max()}."
+        return trust + [note] * bool(slow)
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
-        """The scorecard of every model, and how far measures agree."""
-        summary = self.summary(stored)
-        figure, more = one_per_model("Scorecard of", summary, _card)
-        agree = {
-            f"How far measures agree, {model}": _agreement(own)
-            for model, own in summary.groupby("model", sort=False)
-        }
-        return figure, more | agree
+        """Mean ranks; then the scorecard of every model, and how far measures agree."""
+        ranks = partial(_ranks, stored.seed)
+        figure, more = one_per_model("Mean ranks,", stored.rows, ranks)
+        for model, own in self.summary(stored).groupby("model", sort=False):
+            means = ranking.table_of_means(own)
+            tau, names = ranking.agreement(means, BETTER).to_numpy(), list(means)
+            more[f"Scorecard of {model}"] = _card(means)
+            agree = HeatPanel("Kendall's tau between rankings", names, names, tau)
+            more[f"How far measures agree, {model}"] = draw_heat([agree])
+        return figure, more
 
     def tables(self, stored: Stored, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """Ranks, costs and the stability of rankings."""
         tables = {}
         for model, own in summary.groupby("model", sort=False):
             rows = stored.rows[stored.rows["model"] == model]
-            tables[f"Ranks, {model}"] = _ranked(own, rows)
-            tables[f"How stable the rankings are, {model}"] = stability(
-                rows, {n: b for n, b in scores.BETTER.items() if n in set(own["measure"])},
-                stored.seed,
-            )  # fmt: skip
+            tables[f"Ranks, {model}"] = ranking.ranked_table(own, rows, BETTER)
+            stable = ranking.stability(rows, BETTER, stored.seed)
+            tables[f"How stable the rankings are, {model}"] = stable
         return tables
 
 
-def _targets(study: Study, items: Sequence[Item], images: torch.Tensor) -> torch.Tensor:
-    """(B,) the label of each picture, or what the model says it is."""
-    vit = study.vit
-    with torch.no_grad():
-        predicted = vit.logits(images.to(vit.device, vit.dtype)).argmax(-1).cpu().tolist()
-    pairs = zip(items, predicted, strict=True)
-    return torch.tensor([said if item.label is None else item.label for item, said in pairs])
+def _ranks(seed: int, rows: pd.DataFrame) -> Figure:
+    lines = ranking.mean_ranks(rows, BETTER, seed).to_dict("records")
+    dots = [Dot(row["method"], row["value"], row["ci_low"], row["ci_high"],
+                f"{method_label(row['method'])} (n = {row['n']})") for row in lines]  # fmt: skip
+    return draw_dots([DotPanel("Mean rank", "0 the best, 1 the worst", [("", dots)])])
 
 
-def _card(summary: pd.DataFrame) -> Figure:
+def _card(means: pd.DataFrame) -> Figure:
     """Means coloured by rank: 1 the best, -1 the worst."""
-    means = table_of_means(summary)
-    ranked = ranks(means, scores.BETTER)
-    order = ranked["mean rank"].sort_values(kind="stable").index
-    means, ranked = means.loc[order], ranked.loc[order].drop(columns="mean rank")
-    span = (ranked.count() - 1).clip(lower=1)
-    texts = [[_number(value) for value in row] for row in means.to_numpy()]
-    labels = [method_label(name) for name in order]
-    values = (1 - 2 * (ranked - 1) / span).to_numpy()
-    title = "colours: 1 for the best method of a column, \N{MINUS SIGN}1 for the worst"
-    return draw_heat([HeatPanel(title, labels, list(means), values, texts)])
-
-
-def _agreement(summary: pd.DataFrame) -> Figure:
-    alike, title = (
-        agreement(table_of_means(summary), scores.BETTER),
-        "Kendall's tau between rankings",
-    )
-    return draw_heat([HeatPanel(title, list(alike.index), list(alike), alike.to_numpy())])
-
-
-def _number(value: float) -> str:
-    if not np.isfinite(value):
-        return ""
-    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def _ranked(summary: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Ranks by every measure, the mean one first; cost and number of pictures last."""
-    ranked = ranks(table_of_means(summary), scores.BETTER)
-    facts = describe_methods().set_index("name")
-    pictures = rows.groupby("method")["image_id"].nunique()
-    first = ranked.pop("mean rank")
-    table = pd.concat([first, ranked], axis=1).assign(
-        pictures=pictures.reindex(ranked.index),
-        cost=[facts["cost"].get(name.removesuffix("_libra"), "") for name in ranked.index],
-    )
-    return table.sort_values("mean rank", kind="stable").rename_axis("method").reset_index()
+    ranked = ranking.ranks(means, BETTER).sort_values("mean rank", kind="stable")
+    means, ranked = means.loc[ranked.index], ranked.drop(columns="mean rank")
+    values = 1 - 2 * (ranked - 1) / (ranked.count() - 1).clip(lower=1)
+    texts = [[compact(value) for value in row] for row in means.to_numpy()]
+    labels = [method_label(name) for name in ranked.index]
+    return draw_heat([HeatPanel("", labels, list(means), values, texts, legend=LEGEND)])

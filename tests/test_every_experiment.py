@@ -56,7 +56,7 @@ SMALL = {
     "label_audit": ["runner.impostors=4", "runner.shown=2"],
     "localization": [FEW, "runner.limits={gae: 4}", "runner.grids=2"],
     "parts": [FEW, "runner.limits={gae: 4}", "runner.shown=1"],
-    "sanity_checks": [FEW, "runner.limits={gae: 4}", "runner.precision_images=3"],
+    "sanity_checks": [FEW, "runner.limits={gae: 4}", "runner.precision_images=3", "runner.draws=2"],
     "scorecard": [FEW, "runner.limits={gae: 4}", "runner.fractions=[0,0.5]", "runner.grids=2"],
 }  # fmt: skip
 WORLDS = {
@@ -93,6 +93,8 @@ def judges_its_claims(experiment, run_dir):
     for claim in getattr(experiment, "claims", ()):
         if claim.id.startswith("label_audit.") and ("of_class" in claim.id or "maps" in claim.id):
             continue  # a small run has too few pictures of one class
+        if claim.id in ("fig09.part", "fig09.like.ratio", "fig09.like.difference"):
+            continue  # a random model has perhaps no two logits that are positive, as Eq. 8 needs
         methods = (claim.first,) if isinstance(claim, MethodComparison) else claim.methods
         asked = set(methods) <= set(rows.get("method", methods))
         assert claims["id"].str.startswith(claim.id).any() == asked, claim.id

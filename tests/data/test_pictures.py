@@ -185,9 +185,24 @@ def test_shown_photographs_come_from_the_whole_data(imagenet, folder):
     few = replace(folder, num_images=1)
     assert len(few.singles(imagenet).items) == 1
     assert names(few.shown_singles(imagenet, 6).items) == [("tusker",), ("snail",), ("zebra",)]
+    own = replace(few, shown=["zebra"]).shown_singles(imagenet, 2)
+    assert names(own.items) == [("zebra",)]  # what is asked for, and no more
     assert few.of_class(imagenet, "snail").id == f"{WNIDS['snail']}/snail0.png"
     with pytest.raises(ValueError, match=r"no picture of 'kite' in 4 pictures.*; name a class"):
         few.of_class(imagenet, "kite")
+
+
+def test_ones_own_classes_take_the_place_of_those_that_are_not_there(imagenet, tmp_path):
+    """The default list is ImageNet's, of which a folder has perhaps one class."""
+    for wnid in ("n02391049", "n02099601", "n02123045", "n01871265"):
+        (tmp_path / wnid).mkdir()
+        Image.new("RGB", (40, 40)).save(tmp_path / wnid / "a.png")
+    data = Photographs(root=str(tmp_path))
+    shown = data.shown_singles(imagenet, 3)
+    assert names(shown.items)[:2] == [("tusker",), ("golden retriever",)]
+    assert len(shown.items) == 3
+    assert not shown.note
+    assert len(data.shown_singles(imagenet, 9).items) == 4
 
 
 def test_photographs_have_no_siblings_and_no_impostors(imagenet, folder):

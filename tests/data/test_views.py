@@ -1,6 +1,7 @@
 """Samples as the model sees them: geometry of pictures, masks and guides."""
 
 import logging
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +123,17 @@ def test_photographed_guides_are_the_first_of_the_class_or_a_zebra(
         data.guide_picture(imagenet, "basset")
     with pytest.raises(ValueError, match="'zebbra' is no picture file, and unknown class"):
         data.guide_picture(imagenet, "zebbra")
+
+
+def test_without_a_zebra_the_guide_is_of_a_class_of_the_folder(imagenet, photographs, caplog):
+    shutil.rmtree(photographs / "n02391049")
+    with caplog.at_level(logging.INFO):
+        guide = Photographs(root=str(photographs)).guide_picture(imagenet, None)
+    assert guide.name == "n01608432/a.png"
+    assert caplog.text.count("guide: a picture of kite; guide.image= takes another") == 1
+    one = Photographs(root=str(photographs / "n01608432"))
+    with pytest.raises(ValueError, match="a guide shows another class.*pass guide.image=FILE"):
+        one.guide_picture(imagenet, None)
 
 
 def test_a_guide_file_is_of_the_class_that_its_folder_names(imagenet, photographs, tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from running import start, table_of
@@ -16,6 +17,7 @@ from attnguide.evaluation.sanity import (
     randomised_rows,
     randomised_weights,
     relative_gap,
+    spread_of_draws,
     stages,
     structural_similarity,
 )
@@ -168,7 +170,7 @@ def test_the_checks_run_and_leave_rows_of_every_kind(tmp_path):
     words = ["experiment=sanity_checks", "data.num_images=4", "device=cpu", "batch_size=3"]
     few = ["method=[complete,gae,integrated_gradients]", "runner.precision_images=2",
            "++runner.limits={gae: 2}", "++method.integrated_gradients.steps=2"]  # fmt: skip
-    run_dir = start(tmp_path / "run", *words, *few, "runner.shown=1")
+    run_dir = start(tmp_path / "run", *words, *few, "runner.shown=1", "runner.draws=2")
     rows = read(run_dir)
     counts = rows[rows["measured"]].groupby(["method", "check"])["image_id"].nunique().to_dict()
     assert counts["complete", "random weights"] == 4
@@ -177,15 +179,38 @@ def test_the_checks_run_and_leave_rows_of_every_kind(tmp_path):
     assert counts["integrated_gradients", "completeness"] == 4
     assert ("complete", "completeness") not in counts
     assert "all weights lost" in set(table_of(run_dir)["measure"])
+    draws = rows[rows["check"] == "random weights"].groupby("stage")["draw"].nunique()
+    assert draws[draws == 2].index.tolist() == ["embedding", "head"]
 
 
-def test_structural_similarity_is_that_of_the_maps_as_drawn():
+def test_further_draws_of_weights_stop_at_the_head_and_at_the_end(tiny_vit, maps):
+    images, target, own = maps
+    rows = pd.DataFrame(randomised_rows(tiny_vit, images, target, ["complete"], own, 7, draws=3))
+    assert rows[rows["draw"] == 0]["stage"].unique().tolist() == STAGES
+    for draw in (1, 2):
+        one = rows[rows["draw"] == draw]
+        assert one["stage"].unique().tolist() == ["head", "embedding"]
+        alone = randomised_rows(tiny_vit, images, target, ["complete"], own, 7 + draw)
+        expected = [row["signed"] for row in alone if row["stage"] in ("head", "embedding")]
+        assert one["signed"].tolist() == expected
+    lost = spread_of_draws(rows).set_index("stage").loc["embedding"]
+    means = rows[rows["stage"] == "embedding"].groupby("draw")["signed"].mean()
+    assert lost["draws"] == 3
+    assert lost["sd"] == pytest.approx(means.std())
+    assert (lost["least"], lost["most"]) == (means.min(), means.max())
+    assert spread_of_draws(rows)["stage"].tolist() == ["head", "embedding"]  # drawn once: no spread
+
+
+def test_structural_similarity_is_that_of_shifted_and_scaled_maps():
     own = torch.randn(12, 12, generator=torch.Generator().manual_seed(0))
     other = torch.randn(12, 12, generator=torch.Generator().manual_seed(1))
     assert structural_similarity(own, own) == pytest.approx(1)
-    assert structural_similarity(own, 3 * own) == pytest.approx(1)  # scale is not drawn
+    assert structural_similarity(own, 3 * own) == pytest.approx(1)  # neither scale
+    assert structural_similarity(own, own + 9) == pytest.approx(1)  # nor offset counts
+    lifted = own + 9, other + 9  # never negative: on the same footing as with both signs
+    assert structural_similarity(*lifted) == pytest.approx(structural_similarity(own, other))
     assert structural_similarity(own, -own) < 0  # the sign is
     assert abs(structural_similarity(own, other)) < 0.2
     assert structural_similarity(own, other) == pytest.approx(structural_similarity(other, own))
-    for nothing in (torch.zeros(12, 12), torch.full((12, 12), float("nan"))):
+    for nothing in (torch.zeros(12, 12), torch.ones(12, 12), torch.full((12, 12), float("nan"))):
         assert np.isnan(structural_similarity(own, nothing))

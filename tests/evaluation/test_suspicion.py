@@ -1,5 +1,6 @@
 """Signals of wrong labels: worked out by hand, and told apart where the truth is known."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,24 +12,28 @@ from running import start, table_of
 from tiny import pictures
 
 from attnguide.evaluation.suspicion import (
+    BESIDE,
+    DETAIL,
     SIGNALS,
     auroc,
     beside_signal,
     confident_learning,
     detail_signal,
+    issues,
+    newcombe,
     runner_up,
     suspicious_pairs,
     unlike_its_class,
+    with_all_signals,
 )
 from attnguide.models.load import EMBEDDED
+from attnguide.store.maps import as_columns
 from attnguide.store.table import read
 
 
 def test_auroc_counts_pairs_in_the_right_order_and_ties_half():
     assert auroc([3, 2, 1, 0], [True, True, False, False]).value == 1
     assert auroc([0, 1, 2, 3], [True, True, False, False]).value == 0
-    certain = auroc(range(40), [n >= 20 for n in range(40)])
-    assert 0.8 < certain.low < 0.9 < certain.high == 1
     found = auroc([1, 2, 2, 0], [True, True, False, False])
     assert found.value == pytest.approx((0 + 1 + 0.5 + 1) / 4)
     assert found.n == 2
@@ -36,14 +41,63 @@ def test_auroc_counts_pairs_in_the_right_order_and_ties_half():
     assert auroc([np.nan, 2, 1], [True, True, False]).value == 1
 
 
-def test_the_interval_of_auroc_covers_a_half():
+@pytest.mark.parametrize("area", [0.0, 0.5, 0.8, 1.0])
+def test_newcombes_interval_is_never_of_zero_width_and_mirrors(area):
+    low, high = newcombe(area, 12, 30)
+    assert high - low > 0.1
+    assert low <= area <= high
+    assert newcombe(1 - area, 12, 30) == pytest.approx((1 - high, 1 - low), abs=1e-9)
+    for end in (low, high):  # its own standard error puts the measured area at 1.96 of it
+        if 0 < end < 1:
+            share = 20 * (1 - end) / (2 - end) + 20 * end / (1 + end)
+            error = np.sqrt(end * (1 - end) * (1 + share) / (12 * 30))
+            assert abs(area - end) == pytest.approx(1.95996 * error, rel=1e-4)
+
+
+def test_the_interval_of_auroc_covers_the_true_area():
+    """Normal signals a standard deviation apart: the area is Phi(1 / sqrt 2) = 0.760."""
     rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(60):
-        signal, wrong = rng.normal(size=50), np.arange(50) < 20
-        found = auroc(signal, wrong)
-        covered += found.low <= 0.5 <= found.high
-    assert covered >= 52
+    wrong, covered = np.arange(50) < 12, 0
+    for _ in range(300):
+        found = auroc(rng.normal(size=50) + wrong, wrong)
+        covered += found.low <= 0.760 <= found.high
+    assert 0.92 * 300 <= covered <= 0.99 * 300
+
+
+def issue_rows(confident, clusters=None):
+    """Rows of two labels as `audited_rows` makes them, of these probabilities of the label."""
+    maps = [np.eye(4, dtype="<f4")] * len(confident) if clusters is None else clusters
+    tables = [
+        {"image_id": f"{n}.png", "model": "m", "target": n % 2, "target_name": "ab"[n % 2],
+         "other_name": "ba"[n % 2], "prediction_name": "ab"[n % 2] if share > 0.5 else "ba"[n % 2],
+         DETAIL: 1 - share, BESIDE: -share, **as_columns(torch.as_tensor(maps[n])),
+         "probabilities": np.array([share, 1 - share][:: 1 - 2 * (n % 2)], "<f4").tobytes()}
+        for n, share in enumerate(confident)
+    ]  # fmt: skip
+    return pd.DataFrame(tables)
+
+
+def test_issues_are_listed_as_cleanlab_does():
+    shares = [0.9, 0.8, 0.2, 0.9, 0.9, 0.7]
+    table = issues(with_all_signals(issue_rows(shares)))
+    assert list(table) == ["picture", "rank", "is_label_issue", "label_score", "given_label",
+                           "predicted_label", "model"]  # fmt: skip
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert table.iloc[0][["picture", "given_label", "predicted_label"]].tolist() == [
+        "2.png", "a", "b"
+    ]  # fmt: skip
+    probabilities = np.array([[s, 1 - s][:: 1 - 2 * (n % 2)] for n, s in enumerate(shares)])
+    theirs = get_label_quality_scores(
+        np.arange(6) % 2, probabilities, method="normalized_margin", adjust_pred_probs=True
+    )
+    by_picture = table.set_index("picture").sort_index()
+    np.testing.assert_allclose(by_picture["label_score"], theirs, atol=1e-6)
+    assert by_picture["is_label_issue"].tolist() == (theirs < 0.5).tolist()
+    assert by_picture.loc["2.png", "is_label_issue"]
+
+
+def test_certain_labels_of_one_kind_are_no_issue():
+    assert not issues(with_all_signals(issue_rows([0.9] * 6)))["is_label_issue"].any()
 
 
 def test_the_runner_up_is_the_most_probable_class_beside_the_label():
@@ -109,11 +163,9 @@ def test_detail_is_the_share_of_the_map_against_the_label(tiny_vit):
 
 
 def test_pairs_of_classes_are_ranked_by_their_pictures():
-    rows = pd.DataFrame(
-        {"label_name": ["a", "a", "b", "b"], "other_name": ["b", "b", "a", "c"],
-         "one": [4, 3, 1, 2], "two": [4, 3, 2, 1]}
-    )  # fmt: skip
-    found = suspicious_pairs(rows, ["one", "two"])
+    rows = pd.DataFrame({"model": "m", "target_name": list("aabb"), "other_name": list("bbac"),
+                         "suspicion": [1.0, 0.75, 0.375, 0.375]})  # fmt: skip
+    found = suspicious_pairs(rows)
     assert found["label"].tolist()[0] == "a"
     assert found["pictures"].tolist()[0] == 2
     assert found["suspicion"].tolist() == pytest.approx([0.875, 0.375, 0.375])
@@ -130,6 +182,12 @@ def test_creatures_are_judged_in_both_models_and_photographs_are_ranked(tmp_path
     wrong = rows[rows["wrong"].eq(True)]
     assert wrong["image_id"].nunique() == 12
     assert set(wrong["target_name"]) == {"red-necked eagle"}
+    singles = rows[rows["model"].eq("creatures") & ~rows["wrong"].eq(True)]
+    assert singles["image_id"].nunique() == 32  # those of the guide's class are beside another's
+    listed = table_of(run_dir, "issues")
+    assert listed.groupby("model")["rank"].max().tolist() == [44] * 3
+    caption = json.loads((run_dir / "findings.json").read_text())["caption"]
+    assert f"creatures: {listed[listed.model == 'creatures'].is_label_issue.sum()} of 44" in caption
 
     other = start(tmp_path / "folder", *words, "scale=sample", "model.checkpoint=weights",
                   f"data.root={photographs}", "runner.shown=3")  # fmt: skip

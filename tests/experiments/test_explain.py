@@ -12,6 +12,7 @@ from running import start
 from attnguide import explain, load_model, stitch
 from attnguide.data.creatures.scenes import CLASS_NAMES, guide, pair
 from attnguide.evaluation.rows import explanation_rows
+from attnguide.figures.explained import one_per_class
 from attnguide.models.reader import UnreadableImage
 from attnguide.store.maps import load_maps, picture_file, relevance_of
 from attnguide.store.table import read
@@ -228,6 +229,18 @@ def test_rows_hold_the_map_and_its_signed_share(tiny_vit):
     assert np.isnan(second.positive_share)
     assert (first.target_name, first.prediction_name) == ("class 2", "class 1")
     assert first.probability == pytest.approx(np.exp(1) / (np.exp([0, 2, 1, 0, 0]).sum()))
+
+
+def test_the_overview_shows_one_picture_of_each_class_first():
+    def rows(label, target="x"):
+        return pd.DataFrame({"label_name": [label], "target_name": [target]})
+
+    labelled = [("a1", rows("a")), ("a2", rows("a")), ("a3", rows("a")), ("b1", rows("b"))]
+    for count, names in ((1, ["a1"]), (2, ["a1", "b1"]), (3, ["a1", "a2", "b1"]), (9, None)):
+        shown = [name for name, _ in one_per_class(labelled, count)]
+        assert shown == (names or ["a1", "a2", "a3", "b1"])
+    bare = [("1", rows("", "fox")), ("2", rows("", "fox")), ("3", rows("", "hare"))]
+    assert [name for name, _ in one_per_class(bare, 2)] == ["1", "3"]
 
 
 def test_no_two_pictures_share_a_file(tmp_path):

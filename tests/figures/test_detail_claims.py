@@ -13,6 +13,7 @@ from attnguide import explain
 from attnguide.data.views import View
 from attnguide.evaluation.detail import (
     DETAIL,
+    DIFFERENCE,
     EQ8,
     Comparison,
     contamination_change,
@@ -20,6 +21,7 @@ from attnguide.evaluation.detail import (
     mixed_minus_shown,
     two_class_rows,
 )
+from attnguide.figures.contamination import why_not_red
 from attnguide.figures.experiment import Stored
 from attnguide.methods import get_method
 from attnguide.store.maps import relevance_of
@@ -55,6 +57,7 @@ def test_rows_of_a_comparison_are_what_the_library_says(tiny_vit):
         negative = sum(max(-value, 0.0) for value in relevance[:2].ravel())
         assert row["negative_object"] == pytest.approx(negative, rel=1e-4)
         assert row["area_part"] == pytest.approx(1 / 16)
+        assert row["positive_own"] == row["positive"]  # no guide beside it
         if loss != EQ8:
             alike = np.corrcoef(relevance.ravel(), maps[EQ8].numpy().ravel())[0, 1]
             assert row["like_eq8"] == pytest.approx(alike, abs=1e-4)
@@ -97,7 +100,7 @@ def test_both_classes_are_explained_by_methods_and_by_detail(tiny_vit):
     image = pictures(tiny_vit, 2)[:1]
     mixed = one(rows, image_id="image 0", method=DETAIL, role="mixed")
     np.testing.assert_allclose(
-        relevance_of(mixed), explained(tiny_vit, image, EQ8).numpy(), rtol=1e-4, atol=1e-6
+        relevance_of(mixed), explained(tiny_vit, image, DIFFERENCE).numpy(), rtol=1e-4, atol=1e-6
     )
     own = one(rows, image_id="image 1", method="gae", role="shown")
     by_gae = explain(tiny_vit, pictures(tiny_vit, 2)[1:], 0, method="gae").relevance[0]
@@ -166,7 +169,11 @@ UP, DOWN = ((-0.2, 0.1), (0.3, 0.1)), ((0.3, 0.1), (-0.2, 0.1))
 @pytest.mark.parametrize(
     ("parts", "verdict", "why"),
     [
-        ([(DETAIL, *UP), ("gae", *DOWN)], "holds", "its own change decides: detail, Eq. 8"),
+        (
+            [(DETAIL, *UP), ("gae", *DOWN)],
+            "holds",
+            "its own change decides: detail, l1",
+        ),
         ([(DETAIL, *UP), ("gae", *UP)], "does not hold", "another does too: GAE"),
         ([(DETAIL, *DOWN), ("gae", *DOWN)], "does not hold", "its own change decides: detail"),
         ([(DETAIL, *UP), ("gae", *UP, 4)], "inconclusive", "another may do too: GAE"),
@@ -186,8 +193,9 @@ def test_only_detail_uncovers_is_judged_by_what_decides_it(parts, verdict, why):
 def study_rows(part, loss, labels, net, count=12, valid=1.0):
     spread = np.linspace(-0.02, 0.02, count)
     own = shares(labels, "", net + spread).drop(columns=["method", "role"])
-    known = {"part": part, "loss": loss, "area_object": 0.3, "is_valid": valid, "like_eq8": np.nan}
-    return own.assign(**known, positive_object=0.2, negative_object=0.1)
+    known = {"part": part, "loss": loss, "area_object": 0.3, "is_valid": valid, "like_eq8": np.nan,
+             "probability_target": 0.2, "probability_reference": 0.7}  # fmt: skip
+    return own.assign(**known, positive_object=0.2, negative_object=0.1, positive_own=0.8)
 
 
 def judged_fig09(*rows):
@@ -200,30 +208,54 @@ def judged_fig09(*rows):
 
 def test_a_claim_about_details_is_judged_for_every_model():
     more, less = (study_rows("detail", loss, "", net) for loss, net in ((EQ8, 0.6), ("logit", 0.2)))
-    found = judged_fig09(more, less)
-    assert [verdict for *_, verdict in found] == ["holds", "holds"]
-    assert found[0][0] == "fig09.part"
-    assert found[0][1] == pytest.approx(0.4)
-    swapped = judged_fig09(more.assign(loss="logit"), less.assign(loss=EQ8, is_valid=0.0))
-    assert [verdict for *_, verdict in swapped] == ["does not hold"] * 2
-    few = judged_fig09(more[:6], less[:6])
-    assert [verdict for *_, verdict in few] == ["inconclusive"] * 2
+    found = {name: (value, verdict) for name, value, verdict in judged_fig09(more, less)}
+    assert found["fig09.part"] == (pytest.approx(0.4), "holds")
+    assert found["fig09.valid"] == (1.0, "holds")
+    assert found["fig09.distinct.alone"] == (pytest.approx(0.2 - 0.1), "holds")  # beyond its area
+    swapped = judged_fig09(more.assign(loss="logit"), less.assign(loss=EQ8))
+    assert swapped[0] == ("fig09.part", pytest.approx(-0.4), "does not hold")
+    assert {verdict for *_, verdict in judged_fig09(more[:6], less[:6])} == {"inconclusive"}
+
+
+def test_a_quotient_of_logits_counts_only_where_both_are_positive():
+    valid = study_rows("detail", EQ8, "", 0.6)
+    valid.loc[:3, ["is_valid", "positive_part"]] = 0.0, 1.0
+    rows = valid, study_rows("detail", "logit", "", 0.2)
+    found = {name: value for name, value, _ in judged_fig09(*rows)}
+    kept = valid["positive_part"][4:] - rows[1]["positive_part"][4:]
+    assert found["fig09.part"] == pytest.approx(kept.mean())
+    invalid = {name for name, *_ in judged_fig09(valid.assign(is_valid=0.0), rows[1])}
+    assert "fig09.part" not in invalid
+    like = study_rows("detail", "difference", "", 0.2).assign(like_eq8=0.98)
+    like.loc[:1, ["is_valid", "like_eq8"]] = 0.0, -1.0
+    assert judged_fig09(like) == [("fig09.like.difference", pytest.approx(0.98), "holds")]
+
+
+@pytest.mark.parametrize(("beside", "verdict"), [(0.2, "holds"), (0.6, "does not hold")])
+def test_the_distinct_part_alone_is_compared_with_it_beside_a_guide(beside, verdict):
+    """Of the picture's own positive mass, without the guide's."""
+    alone = study_rows("detail", "logit", "", 0.4).assign(positive_own=1.0)
+    guided = study_rows("beside", "logit", "", beside / 2).assign(positive_own=0.5)
+    found = {name: (value, said) for name, value, said in judged_fig09(alone, guided)}
+    assert found["fig09.distinct.beside"] == (pytest.approx(0.4 - beside), verdict)
 
 
 def test_claims_about_contamination_say_what_does_not_hold():
     found = judged_fig09(
-        study_rows("contamination", EQ8, "clean", -0.2),
-        study_rows("contamination", EQ8, "contaminated", -0.4),
+        study_rows("contamination", DIFFERENCE, "clean", -0.2, valid=0.0),
+        study_rows("contamination", DIFFERENCE, "contaminated", -0.4),
+        study_rows("contamination", EQ8, "contaminated", 0.4),  # is asked of the difference alone
+        study_rows("contamination", "logit", "contaminated", 0.0),
         study_rows("guided", "logit", "clean", -0.3),
         study_rows("guided", "logit", "contaminated", -0.1),
         study_rows("control", "logit", "clean", -0.1),
         study_rows("control", "logit", "contaminated", -0.1),
     )
     assert [(name, round(value, 6), verdict) for name, value, verdict in found] == [
-        ("fig09.red.eq8", -0.4, "does not hold"),
-        ("fig09.red.logit", -0.1, "does not hold"),  # beside another animal
-        ("fig09.redder.eq8", -0.2, "does not hold"),
-        ("fig09.redder.logit", 0.2, "holds"),
+        ("fig09.red.difference", -0.4, "does not hold"),
+        ("fig09.redder.difference", -0.2, "does not hold"),
+        ("fig09.less_probable", -0.5, "holds"),
+        ("fig09.redder.logit", 0.2, "holds"),  # beside another animal
         ("fig09.control", 0.0, "holds"),  # as it was
     ]
     moved = judged_fig09(
@@ -231,3 +263,33 @@ def test_claims_about_contamination_say_what_does_not_hold():
         study_rows("control", "logit", "contaminated", 0.1),
     )
     assert [verdict for *_, verdict in moved] == ["does not hold"]
+
+
+def test_probabilities_stand_beside_those_of_a_calibrated_model():
+    """A share q = 0.3 of one class mixed into another: 0.3 / 1.3 for the mixed class."""
+    names = {"target_name": "red", "reference_name": "white"}
+    clean, dirty = (
+        study_rows("contamination", "logit", labels, 0.0).assign(**names, logit_target=logit)
+        for labels, logit in (("clean", -1.0), ("contaminated", 4.5))
+    )
+    clean, dirty = clean.assign(model="creatures"), dirty.assign(model="creatures_contaminated")
+    [sentence] = why_not_red(pd.concat([clean, dirty]))
+    assert sentence.startswith("Of the training pictures of red, 30 % showed white.")
+    assert "0.20 for the former and 0.70 for the latter (mean of 12; if calibrated" in sentence
+    assert "= 0.23 and 0.77)" in sentence
+    assert sentence.endswith("by 5.5.")
+    assert not [*why_not_red(clean)]
+
+
+def test_what_the_paper_says_and_what_is_ours_is_told_apart():
+    by_source = {"paper": set(), "ours": set()}
+    for claim in Fig09Detail.claims:
+        by_source[claim.source].add(claim.id)
+        assert claim.source == "ours" or claim.section == "4.4.3"
+    assert "fig09.red.difference" in by_source["paper"]
+    assert by_source["ours"] == {"fig09.valid", "fig09.redder.difference", "fig09.less_probable",
+                                 "fig09.redder.logit", "fig09.control"}  # fmt: skip
+    claims = judged_fig10(contamination(DETAIL, *UP), contamination("gae", *UP))
+    assert claims.set_index("id")["source"].to_dict() == {
+        "fig10.only_detail": "paper", "fig10.change.detail": "paper", "fig10.change.gae": "ours"
+    }  # fmt: skip

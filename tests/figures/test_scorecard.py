@@ -1,5 +1,7 @@
 """Ranks, their stability and the scorecard: known tables, and a small run on any pictures."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +13,16 @@ from tiny import pictures
 
 from attnguide import explain, perturb
 from attnguide.evaluation import scores
-from attnguide.evaluation.ranking import agreement, ranks, stability, table_of_means
-from attnguide.figures.claims import MethodComparison, Table, counted, judge
+from attnguide.evaluation.ranking import (
+    agreement,
+    mean_ranks,
+    ranks,
+    redrawn,
+    stability,
+    table_of_means,
+    winner,
+)
+from attnguide.figures.claims import MethodComparison, Table, counted, judge, paired_tests
 from attnguide.methods import get_method
 from attnguide.store.table import read
 
@@ -60,6 +70,76 @@ def test_a_ranking_without_noise_is_stable_and_one_of_noise_is_not():
     rng = np.random.default_rng(0)
     noise = rows_of({name: rng.normal(size=20) for name in "uvwxyz"})
     assert stability(noise, {"a": "more"})["tau"][0] < 0.8
+
+
+def test_mean_ranks_have_intervals_over_pictures():
+    clear = rows_of({"x": [3.0] * 20, "y": [2.0] * 20, "z": [1.0] * 20})
+    table = mean_ranks(clear, BETTER)
+    assert table["method"].tolist() == ["x", "y", "z"]
+    assert table["value"].tolist() == table["ci_low"].tolist() == [0, 0.5, 1]
+    assert table["n"].tolist() == [20] * 3
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=20)
+    close = rows_of({"x": noise + rng.normal(0, 0.5, 20), "y": noise})
+    first, second = mean_ranks(close, BETTER).itertuples()
+    assert (first.value, second.value) == (0, 1)
+    assert (first.ci_low, first.ci_high, second.ci_low) == (0, 1, 0)  # they may change places
+
+
+def test_pictures_are_drawn_again_for_all_methods_alike():
+    """What all methods share of a picture's difficulty does not blur their order."""
+    hard = np.random.default_rng(2).normal(0, 9, size=20)
+    table = mean_ranks(rows_of({"x": hard + 0.1, "y": hard}), BETTER)
+    assert table["ci_high"].tolist() == [0, 1]
+
+
+def test_units_of_several_pictures_are_drawn_together():
+    rows = rows_of({"x": [1.0, 0.0] * 10, "y": [0.5] * 20})
+    apart = redrawn(rows)["a"]["x"]
+    together = redrawn(rows.assign(unit=[str(n // 2) for n in range(20)] * 2))["a"]["x"]
+    assert apart.std() > 0.05
+    assert together.std() == 0  # each unit has one of both
+
+
+def test_the_best_method_is_named_with_those_not_told_apart_from_it():
+    rng = np.random.default_rng(3)
+    base = rng.normal(size=30)
+    near = base + rng.normal(0, 1, 30) - 0.05
+    rows = rows_of({"best": base, "near": near, "far": base - 1, "few": [9.0]})
+    assert winner(rows, "a", "more") == ("best", pytest.approx(base.mean()), ["near"])
+    assert winner(rows, "a", "less")[0] == "far"
+    assert winner(rows, "b", "more") is None
+
+
+def test_whom_to_trust_is_said_for_each_question():
+    def of(measure, values):
+        return rows_of(values).assign(measure=measure)
+
+    rows = pd.concat([
+        of(scores.BOTH, {"complete": [1.0] * 12, "gae": [0.0] * 12}),
+        of(scores.SRG, {"complete": [-20.0] * 12, "gae": [-30.0] * 12}),
+        of(scores.ON, {"complete": [0.4] * 12, "gae": [0.9] * 12}),
+    ])  # fmt: skip
+    assert scores.whom_to_trust("m", rows) == (
+        "m: trust complete for sign (both signs right 1.00); none for ranking (the best is "
+        "complete, SRG \N{MINUS SIGN}20); GAE for localisation (relevance mass on the target 0.90)."
+    )
+    grids = of(scores.POINTING, {"complete": [0.8] * 12, "gae": [0.3] * 12})
+    assert "complete for localisation (grid pointing 0.80)" in scores.whom_to_trust(
+        "m", pd.concat([rows, grids])
+    )
+
+
+def test_several_rivals_are_corrected_together():
+    rng = np.random.default_rng(1)
+    base = rng.normal(size=40)
+    rows = rows_of({"x": base + 1, "same": base + rng.normal(0, 2, 40) + 1, "worse": base})
+    table = paired_tests(rows, "x", ["same", "worse", "absent"], scores_of("a"))
+    assert table["method"].tolist() == ["same", "worse"]
+    worse = table.set_index("method").loc["worse"]
+    assert worse["value"] == pytest.approx(1)
+    assert worse["p_holm"] == pytest.approx(2 * worse["p"])
+    assert worse["effect"] == 1
 
 
 def scores_of(name):
@@ -122,10 +202,15 @@ def test_the_scorecard_measures_ranks_and_shows_grids(tmp_path, monkeypatch):
     assert ranks(means, scores.BETTER)["mean rank"].between(0, 1).all()
     rows = read(run_dir)
     shown = rows[rows["relevance"].notna()]
-    assert set(shown["measure"]) == {"on the target"}
+    assert set(shown["measure"]) == {scores.ON}
     assert shown.groupby(["image_id", "method"])["target"].nunique().eq(4).all()
     page = (run_dir / "report.html").read_text()
     assert "How stable the rankings are" in page
+    claims = table_of(run_dir, "claims")
+    assert len(claims) <= 12
+    assert set(claims["source"]) == {"ours"}
+    found = json.loads((run_dir / "findings.json").read_text())["found"]
+    assert found[0].startswith("creatures: trust ")
     assert "Ranks, creatures" in page
 
 
@@ -149,7 +234,7 @@ def test_pictures_without_labels_are_explained_for_the_models_answer(tmp_path):
     )  # fmt: skip
     assert "explained for the model's answer" in " ".join(provenance(run_dir)["notes"].values())
     found = table_of(run_dir).set_index(["method", "measure"])["value"]
-    assert found["complete", "AUC least first"] >= 50  # recognised as itself before it is masked
+    assert found["complete", scores.LEAST] >= 50  # recognised as itself before it is masked
 
 
 def test_ranks_of_ties_are_alike():

@@ -69,6 +69,20 @@ def grids(vit: ViT, items: Sequence[Item], count: int, seed: int = 0) -> Selecti
 
 def recognise(vit: ViT, items: Sequence[Item]) -> Iterator[Recognised]:
     """Those pictures that the model recognises with confidence, in order."""
+    for item, target, confidence in _seen(vit, items):
+        if confidence > CONFIDENCE and item.label in (None, target):
+            yield Recognised(item, target)
+
+
+def answers(vit: ViT, items: Sequence[Item]) -> Iterator[tuple[Item, int]]:
+    """The most probable class of every picture that can be read, in order."""
+    for start in range(0, len(items), CHUNK):
+        for item, target, _ in _seen(vit, items[start : start + CHUNK]):
+            yield item, target
+
+
+def _seen(vit: ViT, items: Sequence[Item]) -> Iterator[tuple[Item, int, float]]:
+    """Readable pictures with the most probable class and its probability."""
     loaded = []
     for item in items:
         try:
@@ -80,11 +94,8 @@ def recognise(vit: ViT, items: Sequence[Item]) -> Iterator[Recognised]:
     images = torch.stack([image for _, image in loaded]).to(vit.device, vit.dtype)
     with torch.no_grad():
         confidence, predicted = vit.probabilities(vit.logits(images).double()).max(-1)
-    for (item, _), share, target in zip(
-        loaded, confidence.tolist(), predicted.tolist(), strict=True
-    ):
-        if share > CONFIDENCE and item.label in (None, target):
-            yield Recognised(item, target)
+    known = zip(loaded, predicted.tolist(), confidence.tolist(), strict=True)
+    yield from ((item, target, share) for (item, _), target, share in known)
 
 
 def cells(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:

@@ -127,7 +127,8 @@ class Photographs(Pictures):
         """The first picture, in the whole data, of each of the first `count` classes of `shown`.
 
         Classes without a picture are named in the note and in the log; where none has any, the
-        first picture of each class that there is takes their place.
+        first picture of each class that there is takes their place. The default classes are
+        ImageNet's: of those that are not there, other classes take the place.
         """
         default = list(self.shown) == SHOWN  # ImageNet's, of which the model may know none
         wanted = [name for name in self.shown if not default or knows(vit, name)][:count]
@@ -137,11 +138,12 @@ class Photographs(Pictures):
         firsts = {label: labels.index(label) for label in dict.fromkeys(labels)}
         found = [firsts[index] for index in indices if index in firsts]
         missing = [name for name, i in zip(wanted, indices, strict=True) if i not in firsts]
+        missing = [] if default else missing
         note = f"Not shown, since there is no picture: {', '.join(missing)}." if missing else ""
         if missing:
             log.warning("no picture of %s in %s; not shown", ", ".join(missing), self._listing.form)
-        places = found or [*firsts.values()][:count]
-        return Selection(tuple(self._item(vit, labels[place], place) for place in places), note)
+        places = [*dict.fromkeys([*found, *firsts.values()])] if default or not found else found
+        return Selection(tuple(self._item(vit, labels[n], n) for n in places[:count]), note)
 
     def shown_pairs(self, vit: ViT, count: int) -> Selection:
         """Up to `count` pictures with boxes; else as many pairs, from all over the choice."""
@@ -160,6 +162,7 @@ class Photographs(Pictures):
     def guide_picture(self, vit: ViT, image: str | None) -> GuideImage:
         """The guide by file, else the first picture of the class; of a zebra by default.
 
+        Where there is no zebra, the default is the first picture of the first class that there is.
         A model of the creatures is given a drawn guide.
         """
         given = guide_from_file(vit, image)
@@ -167,14 +170,27 @@ class Photographs(Pictures):
             return given
         if vit.class_names == CLASS_NAMES:
             return draw_guide(vit, image)
-        wanted = image or GUIDE
         try:
-            index = vit.class_index(wanted)
+            index = None if image is None else vit.class_index(image)
         except ValueError as error:
-            raise InputError(f"guide.image {wanted!r} is no picture file, and {error}") from error
+            raise InputError(f"guide.image {image!r} is no picture file, and {error}") from error
+        index = self._default_guide(vit) if index is None else index
         item = self._first(vit, index, "pass guide.image=FILE or a class that the data has")
         found = item.load()
         return GuideImage(found.picture, index, found.id, item.sources)
+
+    def _default_guide(self, vit: ViT) -> int:
+        """A zebra's class, or the first class of which there is a picture."""
+        known = [label for label in number_classes(self._listing, vit) if label is not None]
+        if knows(vit, GUIDE) and vit.class_index(GUIDE) in known:
+            return vit.class_index(GUIDE)
+        if len(set(known)) < 2:
+            raise InputError(
+                f"a guide shows another class than the pictures, and in {self._listing.form} there "
+                "is none; pass guide.image=FILE"
+            )
+        log.info("guide: a picture of %s; guide.image= takes another", vit.class_names[known[0]])
+        return known[0]
 
     @property
     def _beside(self) -> tuple[Path, Path]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,7 +20,9 @@ from torch import Tensor
 from attnguide.data.pictures import Sample
 from attnguide.data.views import View, to_view
 from attnguide.evaluation.metrics import spearman
-from attnguide.evaluation.rows import forward
+from attnguide.evaluation.rows import Maps, forward, maps_of, row_of
+from attnguide.losses import TWO_CLASS
+from attnguide.methods import Method
 from attnguide.types import ViT
 
 PART, CLUTTER = "part", "clutter"
@@ -192,3 +195,74 @@ def kept_and_lost(
         (method, index): (predicted[kept] == targets[index], predicted[lost] != targets[index])
         for (method, index), (kept, lost) in asked.items()
     }
+
+
+def piece_rows(
+    vit: ViT,
+    pieces: Sequence[Pieces],
+    siblings: Sequence[int | None],
+    shown: Sequence[bool],
+    methods: Mapping[str, Method],
+    losses: Sequence[str],
+) -> pd.DataFrame:
+    """A row per picture and method: what its map of the logit knows of the pieces.
+
+    `part_<loss>` is `share_on_part` of the map by this loss.
+
+    Args:
+        vit: The model.
+        pieces: Of each picture.
+        siblings: Of each picture: the class that two-class losses compare with.
+        shown: Of each picture: whether its rows hold the raw maps.
+        methods: By label.
+        losses: By name.
+    """
+    falls, clean = drops(vit, pieces)
+    by_loss = _maps_by_loss(vit, pieces, siblings, methods, losses)
+    maps = {label: own.numpy() for label, own in by_loss["logit"].items()}
+    kept = kept_and_lost(vit, pieces, maps)
+    rows = []
+    for index, (one, fall) in enumerate(zip(pieces, falls, strict=True)):
+        target = one.view.targets[0]
+        is_right = int(clean[index].argmax()) == target
+        logit = float(clean[index, target])
+        for label in methods:
+            relevance = maps[label][index]
+            known, lost = kept[label, index] if is_right else (np.nan, np.nan)
+            raw = by_loss["logit"][label][index] if shown[index] else None
+            shares = {
+                f"part_{loss}": share_on_part(by_loss[loss][label][index].numpy(), one)
+                for loss in losses
+            }
+            rows.append(
+                row_of(vit, one.view, target, label, raw)
+                | {
+                    "place": 0,
+                    "regions": "pieces",
+                    "note": "",
+                    "pieces": int(one.is_animal.sum()),
+                    "single_deletion": deletion_correlation(relevance, one, fall),
+                    "kept": float(known),
+                    "lost": float(lost),
+                    "distraction": distraction(relevance, one, fall, logit),
+                    **shares,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _maps_by_loss(
+    vit: ViT,
+    pieces: Sequence[Pieces],
+    siblings: Sequence[int | None],
+    methods: Mapping[str, Method],
+    losses: Sequence[str],
+) -> dict[str, Maps]:
+    """Maps of every method by loss; those of two classes compare with the sibling."""
+    images = torch.stack([one.view.image for one in pieces])
+    target = torch.tensor([one.view.targets[0] for one in pieces])
+    found = {}
+    for loss in dict.fromkeys(["logit", *losses]):
+        other = torch.tensor(siblings) if loss in TWO_CLASS else None
+        found[loss], _ = maps_of(vit, images, target, methods, loss=loss, reference=other)
+    return found

@@ -18,21 +18,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnguide import rules
-from attnguide.data.pictures import Sample
-from attnguide.data.views import View, to_view
+from attnguide.data.pictures import GuideImage, Sample
+from attnguide.data.views import View, to_guided_view, to_view
 from attnguide.evaluation.localisation import correlation, net_share, relevance_by_region
 from attnguide.evaluation.rows import maps_of, row_of
-from attnguide.evaluation.statistics import Estimate, Measure, paired_difference
+from attnguide.evaluation.statistics import Estimate, Measure, of_kind, paired_difference
+from attnguide.guides import Guide
 from attnguide.methods import Method
 from attnguide.store.maps import as_columns
 from attnguide.tracing.trace import AttentionTrace, corrected_rollout
 from attnguide.types import ViT
 from attnguide.viz.panels import short_name
 
-EQ8 = "relative_contrast"
-DETAIL = "detail"  # as a method: complete correction of Eq. 8
+EQ8, DIFFERENCE, RATIO = "relative_contrast", "difference", "ratio"
+DETAIL = "detail"  # as a method: complete correction of `DIFFERENCE`
 ROLES = ("mixed", "shown")  # the class that pictures were mixed into, and the one they show
-REGIONS = ("part", "object")
+REGIONS = ("part", "object", "own")
 Pair = tuple[int, int]
 
 
@@ -60,16 +61,26 @@ class Comparison:
         return (first, second), (second, first) if self.turns else (first, third)
 
 
-def to_part_view(vit: ViT, sample: Sample) -> View:
-    """The view whose objects are the first animal's part and the animal; none if not known."""
+def to_part_view(vit: ViT, sample: Sample, guide: GuideImage | None = None) -> View:
+    """The view whose objects are the first animal's part and the animal; none if not known.
+
+    Args:
+        vit: The model.
+        sample: The picture, its parts and masks.
+        guide: To be put beside it, in the right half.
+    """
     known = (sample.parts[0], sample.masks[0]) if sample.parts and sample.masks else None
-    return to_view(vit, replace(sample, masks=known))
+    sample = replace(sample, masks=known)
+    return to_view(vit, sample) if guide is None else to_guided_view(vit, sample, guide, Guide())
 
 
 def part_regions(view: View) -> dict[str, NDArray[np.float64]]:
-    """Share of every patch that part and object cover, by name; empty if not known."""
-    shares = (np.asarray(share, dtype=np.float64) for share in view.objects)
-    return dict(zip(REGIONS, shares, strict=False))
+    """Share of every patch that part, object and the picture itself cover; empty if not known."""
+    if not view.objects:
+        return {}
+    own = np.ones(view.objects[0].shape) if view.own is None else view.own
+    shares = (np.asarray(share, dtype=np.float64) for share in (*view.objects, own))
+    return dict(zip(REGIONS, shares, strict=True))
 
 
 def detail_maps(
@@ -101,7 +112,7 @@ def detail_rows(vit: ViT, comparisons: Sequence[Comparison], losses: Sequence[st
     `place` is the number of the pair; the second is not measured, and explained by Eq. 8 alone.
     `view` says by which loss and against which class, so that every map has a name of its own.
     `like_eq8` is the correlation with the map of Eq. 8; `is_valid`, whether both logits are
-    positive, as Eq. 8 needs. Other columns as `relevance_by_region` of part and object.
+    positive, as Eq. 8 needs. Other columns as `relevance_by_region` of `REGIONS`.
     """
     images = torch.stack([comparison.view.image for comparison in comparisons])
     images = images.to(vit.device, vit.dtype)
@@ -150,6 +161,8 @@ def _classes(vit: ViT, logits: Tensor, pair: Sequence[int]) -> dict[str, Any]:
         "reference_name": vit.class_names[pair[1]],
         "logit_target": first,
         "logit_reference": second,
+        "probability_target": float(share[pair[0]]),
+        "probability_reference": float(share[pair[1]]),
         "is_valid": first > 0 and second > 0,
         "top": "\n".join(f"{short_name(vit.class_names[i])} {share[i]:.2f}" for i in top),
     }
@@ -164,7 +177,8 @@ def two_class_rows(
 ) -> pd.DataFrame:
     """A row per picture, method and class, and of detail interpretation, whose method is `DETAIL`.
 
-    Methods explain the logit; detail interpretation compares each class with the other by Eq. 8.
+    Methods explain the logit; detail interpretation compares each class with the other by
+    `DIFFERENCE`, since Eq. 8 needs both logits positive, which they are not in every model.
 
     Args:
         vit: The model.
@@ -178,8 +192,9 @@ def two_class_rows(
     maps = maps_of(vit, images, targets, methods)[0] if methods else {}
     trace = AttentionTrace(vit, images, targets[:, 0].to(vit.device))
     first, second = targets.unbind(1)
-    own = (detail_maps(trace, *pair, (EQ8,))[EQ8] for pair in ((first, second), (second, first)))
-    maps[DETAIL] = torch.stack([*own], 1)
+    pairs = ((first, second), (second, first))
+    own = [detail_maps(trace, *pair, (DIFFERENCE,))[DIFFERENCE] for pair in pairs]
+    maps[DETAIL] = torch.stack(own, 1)
     logits = trace.logits.cpu()
     probabilities = vit.probabilities(logits.double())
     return pd.DataFrame(
@@ -195,6 +210,42 @@ def two_class_rows(
         for label, relevance in maps.items()
         for place, (role, target) in enumerate(zip(ROLES, classes[index], strict=True))
     )
+
+
+def valid_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose loss means what it should: a quotient only where both logits are positive."""
+    return rows[rows["is_valid"].astype(bool) | ~rows["loss"].isin((EQ8, RATIO))]
+
+
+@of_kind("answers")
+def both_positive(rows: pd.DataFrame) -> pd.Series[float]:
+    """1 where both logits are positive, as Eq. 8 needs, 0 where not; once per picture."""
+    return rows["is_valid"].astype(float).where(rows["loss"] == "logit")
+
+
+@of_kind("mean")
+def like_eq8(rows: pd.DataFrame) -> pd.Series[float]:
+    """Correlation with the map of Eq. 8, where that means what it should."""
+    return rows["like_eq8"].where(rows["is_valid"].astype(bool))
+
+
+@of_kind("mean")
+def probability_gap(rows: pd.DataFrame) -> pd.Series[float]:
+    """Probability of the first class minus that of the second; once per picture."""
+    gap = rows["probability_target"] - rows["probability_reference"]
+    return gap.where(rows["loss"] == "logit")
+
+
+@of_kind("mean")
+def positive_share_of_map(rows: pd.DataFrame) -> pd.Series[float]:
+    """Share of the whole map's mass that is positive."""
+    whole = rows["positive"] + rows["negative"]
+    return rows["positive"] / whole.where(whole > 0)
+
+
+def part_of_picture(rows: pd.DataFrame) -> pd.Series[float]:
+    """Share of the picture's own positive mass that lies on the part, without the guide's."""
+    return rows["positive_part"] / rows["positive_own"].where(rows["positive_own"] > 0)
 
 
 def contamination_change(rows: pd.DataFrame, measure: Measure, seed: int = 0) -> Estimate:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attnguide.data.views import View
 from attnguide.evaluation.localisation import column, correlation, regions, relevance_by_region
 from attnguide.evaluation.rows import number_of, row_of
+from attnguide.evaluation.statistics import of_kind
 from attnguide.interventions.attention_descent import Descent
-from attnguide.interventions.pixel_rewrite import Rewriting
+from attnguide.interventions.pixel_rewrite import Rewriting, rewrite
 from attnguide.types import Explanation, ViT
 
 DESCENT = ["image_id", "model", "lr"]  # columns that tell descents apart
@@ -162,6 +166,33 @@ def goal_of(vit: ViT, view: View) -> int:
         return view.targets[1]
     others = len(vit.class_names) - 1
     return (view.targets[0] + 1 + number_of(view.id, others)) % (others + 1)
+
+
+def rewrite_views(vit: ViT, views: Sequence[View], **settings: Any) -> Rewriting:
+    """Views rewritten to their second target, or else to the class that their id picks.
+
+    Args:
+        vit: The model.
+        views: With one or two targets.
+        settings: As in `rewrite`.
+    """
+    images = torch.stack([view.image for view in views])
+    source = torch.tensor([view.targets[0] for view in views])
+    goal = torch.tensor([goal_of(vit, view) for view in views])
+    return rewrite(vit, images, source, goal, **settings)
+
+
+def amplified(original: NDArray[np.uint8], updated: NDArray[np.uint8]) -> tuple[Any, int]:
+    """(H, W, 3) difference around grey, so large that 99 % of it can be seen; and the factor."""
+    change = updated.astype(int) - original
+    factor = max(1, int(127 // max(1, np.quantile(np.abs(change), 0.99))))
+    return (127.5 + factor * change).clip(0, 255).astype(np.uint8), factor
+
+
+@of_kind("mean")
+def noise(rows: pd.DataFrame) -> pd.Series[float]:
+    """Peak signal-to-noise ratio in dB; NaN of a picture that did not change."""
+    return rows["psnr"].where(np.isfinite(rows["psnr"]))
 
 
 def rewrite_rows(vit: ViT, ids: Sequence[str], done: Rewriting) -> pd.DataFrame:

@@ -9,18 +9,23 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attnguide.data.views import View
 from attnguide.evaluation.fills import seed_of_name
 from attnguide.evaluation.metrics import completeness_error, similarity
 from attnguide.evaluation.rows import Maps, forward, maps_of
+from attnguide.evaluation.statistics import Measure, of_kind
 from attnguide.methods import Method, fact_of
 from attnguide.tracing.tokens import layers
 from attnguide.types import ViT
 
+RANDOM, NOISY = "random weights", "noise"  # checks
+ENDS = ("head", "embedding")  # first and last stage of the cascade
 STD = 0.02  # of a new weight, as timm initialises a ViT
 
 
@@ -105,8 +110,9 @@ def randomised_rows(
     maps: Maps,
     seed: int = 0,
     wanted: Sequence[str] | None = None,
+    draws: int = 1,
 ) -> list[dict[str, Any]]:
-    """How like every map stays as the weights are lost: a row per image, method and stage.
+    """How like every map stays as the weights are lost: a row per image, method, stage and draw.
 
     The class stays the one explained, whatever the randomised model predicts. A constant map has
     no similarity: NaN, to be counted.
@@ -115,16 +121,20 @@ def randomised_rows(
         vit, images, methods: As in `explain_many`.
         target: (B,) classes.
         maps: Of the trained model.
-        seed: Of the new weights.
+        seed: Of the new weights; further draws take the next ones.
         wanted: Stages at which maps are made; all by default.
+        draws: How many. The first goes through all stages; further ones, which tell how much
+            depends on the draw, are explained at the `ENDS` alone.
     """
     rows = []
-    with randomised_weights(vit, seed) as losing:
-        for number, stage in enumerate(losing, 1):
-            if wanted is None or stage in wanted:
+    for draw in range(draws):
+        with randomised_weights(vit, seed + draw) as losing:
+            for number, stage in enumerate(losing, 1):
+                if (draw and stage not in ENDS) or (wanted is not None and stage not in wanted):
+                    continue
                 lost, _ = maps_of(vit, images, target, methods)
-                found = _compared("random weights", stage, maps, lost, ssim=structural_similarity)
-                rows += [row | {"number": number} for row in found]
+                found = _compared(RANDOM, stage, maps, lost, ssim=structural_similarity)
+                rows += [row | {"number": number, "draw": draw} for row in found]
     return rows
 
 
@@ -140,20 +150,37 @@ def _compared(
     ]
 
 
-def structural_similarity(first: Tensor, second: Tensor) -> float:
-    """SSIM of two maps as they are drawn: S / max|S|, smooth, zero in the middle of [0, 1].
+def spread_of_draws(rows: pd.DataFrame, column: str = "signed") -> pd.DataFrame:
+    """What the draw of weights makes of a column of `randomised_rows`, by method and stage.
 
-    NaN where a map is 0 everywhere or not finite.
+    Returns:
+        Columns method, stage, mean, sd, least, most (of the draws' means over pictures), draws.
+    """
+    several = rows[rows["draw"].groupby(rows["stage"]).transform("max") > 0]
+    each = several.groupby(["method", "stage", "draw"], sort=False)[column].mean()
+    found = each.groupby(["method", "stage"], sort=False).agg(["mean", "std", "min", "max", "size"])
+    names = {"std": "sd", "min": "least", "max": "most", "size": "draws"}
+    return found.rename(columns=names).reset_index()
+
+
+def structural_similarity(first: Tensor, second: Tensor) -> float:
+    """SSIM of two maps, each shifted to a mean of 0 and divided by its largest magnitude.
+
+    Zero comes to the middle of [0, 1] for all methods. Unshifted, a method that is never negative
+    has half of the range and thus less contrast to lose than one of both signs, and its offset
+    counts as likeness. NaN where a map is constant or not finite.
 
     Source: Wang et al., IEEE TIP 2004, for parameter randomisation Adebayo et al., NeurIPS 2018;
     window and constants of torchmetrics' defaults, on maps of 4 pixels per patch.
     """
     from torchmetrics.functional import image  # drawing does without
 
-    largest = torch.stack([first.abs().max(), second.abs().max()])
-    if not (largest.isfinite() & (largest > 0)).all():
+    maps = torch.stack([first, second]).double()
+    shifted = maps - maps.mean((1, 2), keepdim=True)
+    largest, size = shifted.abs().amax((1, 2)), maps.abs().amax((1, 2))
+    if not (size.isfinite() & (largest > 1e-12 * size)).all():
         return float("nan")
-    scaled = torch.stack([first, second]).double() / largest.view(2, 1, 1).double()
+    scaled = shifted / largest.view(2, 1, 1)
     drawn = functional.interpolate((scaled[:, None] + 1) / 2, scale_factor=4, mode="bilinear")
     found = image.structural_similarity_index_measure(drawn[:1], drawn[1:], data_range=1.0)
     assert isinstance(found, Tensor)  # a pair only where the contrast is asked for too
@@ -183,7 +210,7 @@ def noise_rows(
     draws = (torch.Generator().manual_seed(seed_of_name(name, seed)) for name in names)
     noise = torch.stack([torch.randn(images.shape[1:], generator=draw) for draw in draws])
     noisy, _ = maps_of(vit, images.cpu() + sigma / scale * noise, target, methods)
-    return _compared("noise", f"{sigma:g}", maps, noisy)
+    return _compared(NOISY, f"{sigma:g}", maps, noisy)
 
 
 def precision_rows(
@@ -224,3 +251,58 @@ def completeness_rows(
             rows.append({"index": index, "method": label, "check": "completeness", "stage": kind,
                          "error": float(values[0]), "relative": float(values[1])})  # fmt: skip
     return rows
+
+
+def checked(
+    vit: ViT,
+    views: Sequence[View],
+    methods: Mapping[str, Method],
+    *,
+    seed: int = 0,
+    draws: int = 1,
+    noise: float = 0.01,
+    exact: bool = False,
+) -> tuple[Maps, pd.DataFrame]:
+    """The maps of every view's first target, and all checks of them.
+
+    Args:
+        vit, methods: As in `explain_many`.
+        views: Of one model.
+        seed: Of weights and noise.
+        draws: As in `randomised_rows`.
+        noise: Standard deviation, in image space.
+        exact: Whether the maps are computed in float64 too.
+
+    Returns:
+        (B, rows, cols) by method; and a row per view, method, check and stage, with the view's
+        `index`.
+    """
+    images = torch.stack([view.image for view in views])
+    target = torch.tensor([view.targets[0] for view in views])
+    maps, _ = maps_of(vit, images, target, methods)
+    rows = randomised_rows(vit, images, target, methods, maps, seed, draws=draws)
+    rows += noise_rows(vit, images, [v.id for v in views], target, methods, maps, noise, seed)
+    rows += completeness_rows(vit, images, target, methods, maps)
+    rows += precision_rows(vit, images, target, methods, maps) if exact else []
+    numbers = dict.fromkeys(("number", "signed", "absolute", "ssim", "error", "relative"), np.nan)
+    return maps, pd.DataFrame([numbers | {"draw": 0} | row for row in rows])
+
+
+def value_of(check: str, column: str, stage: str = "") -> Measure:
+    """A column of the rows of one check, of one stage."""
+
+    @of_kind("mean")
+    def values(rows: pd.DataFrame) -> pd.Series[float]:
+        own = rows["check"] == check
+        if stage:
+            own &= rows["stage"] == stage
+        return rows[column].astype(float).where(own)
+
+    return values
+
+
+@of_kind("mean")
+def digits(rows: pd.DataFrame) -> pd.Series[float]:
+    """Decimal digits of the largest relevance that float32 keeps."""
+    error = value_of("precision", "error")(rows)
+    return pd.Series(-np.log10(error.clip(lower=1e-16)), rows.index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from attnguide.data.views import View
@@ -18,18 +19,20 @@ from attnguide.evaluation.localisation import (
 from attnguide.evaluation.localisation_rows import localisation_rows
 from attnguide.evaluation.metrics import srg
 from attnguide.evaluation.perturbation import perturb_many
-from attnguide.evaluation.ranking import LESS, MORE, NEAR_ZERO
+from attnguide.evaluation.ranking import LESS, MORE, NEAR_ZERO, compact, winner
 from attnguide.evaluation.rows import Maps, maps_of
 from attnguide.evaluation.sanity import noise_rows, randomised_rows
 from attnguide.evaluation.statistics import Measure
 from attnguide.methods import Method
 from attnguide.store.maps import COLUMNS
 from attnguide.types import ViT
+from attnguide.viz.style import method_label
 
-ON, OTHER, BOTH = "on the target", "negative on the other", "both signs right"
-POINTING, SRG = "grid pointing", "SRG"
-LEAST, MOST = "AUC least first", "AUC most first"
-HEAD, ALL, NOISE = "like itself, head lost", "like itself, all weights lost", "like itself, noise"
+ON, OTHER = "relevance mass on the target", "negative mass on the other class"
+BOTH, POINTING, SRG = "both signs right", "grid pointing", "SRG"
+LEAST, MOST = "AUC, least relevant first", "AUC, most relevant first"
+HEAD, ALL = "sanity: randomised head", "sanity: all weights randomised"
+NOISE = "stability under noise"
 BETTER = {
     ON: MORE, OTHER: MORE, BOTH: MORE, POINTING: MORE, SRG: MORE, LEAST: MORE, MOST: LESS,
     HEAD: NEAR_ZERO, ALL: NEAR_ZERO, NOISE: MORE,
@@ -42,6 +45,54 @@ WHERE: Mapping[str, Measure] = {
 }
 KEPT = ("image_id", "view", "method", "target", "target_name", "place")
 SIGMA = 0.01  # of the noise, in image space
+
+
+# Questions, the measures that answer each (the first that there is), and what a map must exceed
+TRUST: Sequence[tuple[str, Sequence[str], float]] = (
+    ("sign", (BOTH,), 0.5),
+    ("ranking", (SRG,), 0.0),
+    ("localisation", (POINTING, ON), 0.25),
+)
+
+
+def named(measure: str) -> Measure:
+    """The values of the rows of one measure."""
+    return lambda rows: rows["value"].astype(float).where(rows["measure"] == measure)
+
+
+def explained(
+    vit: ViT, views: Sequence[View], labels: Sequence[int | None]
+) -> tuple[Tensor, Tensor]:
+    """(B, 3, H, W) images, and (B,) the label of each, or what the model says it is."""
+    images = torch.stack([view.image for view in views])
+    with torch.no_grad():
+        predicted = vit.logits(images.to(vit.device, vit.dtype)).argmax(-1).cpu().tolist()
+    pairs = zip(predicted, labels, strict=True)
+    return images, torch.tensor([said if label is None else label for said, label in pairs])
+
+
+def whom_to_trust(model: str, rows: pd.DataFrame, seed: int = 0) -> str:
+    """Which method is best for signs, for ranking patches, and for localisation.
+
+    Args:
+        model: Its name.
+        rows: Of the model, as the functions below make them.
+        seed: Of the pictures that are drawn again.
+    """
+    parts = []
+    for question, measures, least in TRUST:
+        measured = [name for name in measures if (rows["measure"] == name).any()]
+        best = winner(rows, measured[0], BETTER[measured[0]], seed) if measured else None
+        if best is None:
+            continue
+        method, value, alike = best
+        number = f"{measured[0]} {compact(value)}"
+        if not value > least:
+            parts.append(f"none for {question} (the best is {method_label(method)}, {number})")
+            continue
+        others = f"; not told apart from it: {', '.join(map(method_label, alike))}" if alike else ""
+        parts.append(f"{method_label(method)} for {question} ({number}{others})")
+    return f"{model}: trust {'; '.join(parts)}." if parts else f"{model}: nothing was measured."
 
 
 def localisation_scores(

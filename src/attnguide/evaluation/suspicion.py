@@ -11,12 +11,16 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from attnguide.evaluation.rows import forward, maps_of
-from attnguide.evaluation.statistics import NOT_KNOWN, Estimate, middle_95, resample, wilson
+from attnguide.data.pictures import Item
+from attnguide.data.views import View
+from attnguide.evaluation.rows import forward, maps_of, row_of
+from attnguide.evaluation.statistics import NOT_KNOWN, Estimate
 from attnguide.methods import complete
+from attnguide.store.maps import relevance_of
 from attnguide.types import ViT
 
 DETAIL, BESIDE, CONFIDENT, CLUSTERS = (
@@ -26,6 +30,9 @@ DETAIL, BESIDE, CONFIDENT, CLUSTERS = (
     "unlike its class's maps",
 )
 SIGNALS = (DETAIL, BESIDE, CONFIDENT, CLUSTERS)
+TOP = 0.05  # share of the pictures that a signal points at
+ISSUE = 0.5  # of confident learning: above it another class is likelier than the label
+Z95 = 1.959963984540054  # of the normal distribution, two-sided
 MIN_ALIKE = 3  # pictures of a label that a mean map needs
 
 
@@ -108,42 +115,153 @@ def unlike_its_class(maps: NDArray[np.float64], labels: NDArray[np.intp]) -> NDA
     return found
 
 
-def auroc(signal: Sequence[float], wrong: Sequence[bool], seed: int = 0) -> Estimate:
-    """How often a wrong label is more suspicious than a right one, with a bootstrap interval.
+def auroc(signal: Sequence[float], wrong: Sequence[bool]) -> Estimate:
+    """How often a wrong label is more suspicious than a right one, with Newcombe's interval.
 
-    Ties count half; wrong and right ones are drawn again apart. Where all pairs
-    are alike, the interval is Wilson's for `n` answers. `n` is the number of wrong or of
-    right labels, whichever is less; 0 where one of them is missing.
+    Ties count half. `n` is the number of wrong or of right labels, whichever is less; 0 where one
+    of them is missing.
     """
     values = np.asarray(signal, dtype=np.float64)
-    truth = np.asarray(wrong, dtype=bool) & np.isfinite(values)
-    right = ~np.asarray(wrong, dtype=bool) & np.isfinite(values)
-    one, two = values[truth], values[right]
-    if not len(one) or not len(two):
+    truth, known = np.asarray(wrong, dtype=bool), np.isfinite(values)
+    first, second = int((truth & known).sum()), int((~truth & known).sum())
+    if not first or not second:
         return NOT_KNOWN
-    fewest = min(len(one), len(two))
-    value = float(roc_auc_score([1] * len(one) + [0] * len(two), [*one, *two]))
-    if value in (0, 1):  # every draw would agree: as many answers that are all alike
-        return Estimate(value, *wilson(value, fewest), fewest)
-    # the area of a draw: pairs in the right order, weighted by how often both pictures are drawn
-    better = (one[:, None] > two) + 0.5 * (one[:, None] == two)
-    rng = np.random.default_rng(seed)
-    weights_one, weights_two = (resample(len(own), rng) / len(own) for own in (one, two))
-    return Estimate(value, *middle_95(((weights_one @ better) * weights_two).sum(1)), fewest)
+    value = float(roc_auc_score(truth[known], values[known]))
+    return Estimate(value, *newcombe(value, first, second), min(first, second))
 
 
-def suspicious_pairs(rows: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
+def told_apart(rows: pd.DataFrame, signal: str, *, of_class: bool) -> Estimate:
+    """`auroc` of a signal among all pictures, or among those of the wrong labels' class.
+
+    Args:
+        rows: Of `with_all_signals`, with `wrong`: whether the label is, None where not known.
+        signal: A column.
+        of_class: Whether other classes are left out.
+    """
+    wrong = rows["wrong"].eq(True)
+    if of_class and wrong.any():
+        own = rows["target"] == rows.loc[wrong, "target"].iloc[0]
+        rows, wrong = rows[own], wrong[own]
+    return auroc(rows[signal], wrong)
+
+
+def newcombe(area: float, first: int, second: int) -> tuple[float, float]:
+    """Interval of an area under the ROC curve, of `first` cases and `second` controls.
+
+    Never of zero width: an area of 1 among few is not certain. Each end is the area whose own
+    standard error puts the measured one at its limit, as Wilson's ends are.
+
+    Source: Newcombe, Statistics in Medicine 2006;25:559-573, method 5.
+    """
+    half = (first + second) / 2 - 1
+
+    def miss(true: float) -> float:
+        """Squared distance from the measured area, less what chance allows."""
+        cases = half * (1 - true) / (2 - true) + half * true / (1 + true)
+        return (area - true) ** 2 - Z95**2 * true * (1 - true) * (1 + cases) / (first * second)
+
+    inside = 1e-12  # 0 and 1 themselves have no error, and would always be an end
+    low = brentq(miss, 0, min(area, 1 - inside)) if area > 0 else 0.0
+    high = brentq(miss, max(area, inside), 1) if area < 1 else 1.0
+    return float(low), float(high)
+
+
+def audited_rows(
+    vit: ViT, items: Sequence[Item], views: Sequence[View], guided: Sequence[View]
+) -> pd.DataFrame:
+    """A row per picture: signals that need one picture alone, probabilities, and the map.
+
+    Args:
+        vit: The model.
+        items: With the labels that somebody gave them.
+        views: Of the items.
+        guided: The same, beside a picture of another class.
+    """
+    images, label = torch.stack([view.image for view in views]), [item.label for item in items]
+    logits, given = forward(vit, images), torch.tensor(label)
+    other, predicted = runner_up(logits, given), logits.argmax(1)
+    against, maps = detail_signal(vit, images, given, other)
+    whose = (
+        row_of(vit, view, target, relevance=relevance)
+        for view, target, relevance in zip(views, given.tolist(), maps, strict=True)
+    )
+    probabilities = logits.double().softmax(1).numpy().astype("<f4")
+    return pd.DataFrame(whose).assign(
+        **{
+            "other_name": [vit.class_names[c] for c in other],
+            "prediction": predicted.tolist(),
+            "prediction_name": [vit.class_names[c] for c in predicted],
+            DETAIL: against,
+            BESIDE: beside_signal(vit, torch.stack([v.image for v in guided]), given, other),
+            "probabilities": [row.tobytes() for row in probabilities],
+        }
+    )
+
+
+def with_all_signals(rows: pd.DataFrame) -> pd.DataFrame:
+    """With the signals that need all pictures of a model; of each the most suspicious first.
+
+    Args:
+        rows: Of `audited_rows`, with `model`.
+
+    Returns:
+        Also `suspicion`, the mean rank of the signals in [0, 1]; `why`, by which signals a picture
+        is among the first `TOP`; and `is_issue`, whether its label is suspicious: by confident
+        learning another class is likelier (above `ISSUE`).
+    """
+    parts = [_of_all_pictures(own) for _, own in rows.groupby("model", sort=False)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _of_all_pictures(rows: pd.DataFrame) -> pd.DataFrame:
+    rows = rows.reset_index(drop=True)
+    labels = rows["target"].to_numpy()
+    probabilities = np.stack([np.frombuffer(p, "<f4") for p in rows["probabilities"]])
+    maps = np.stack([relevance_of(row) for row in rows.itertuples()])
+    rows[CONFIDENT] = confident_learning(probabilities.astype(np.float64), labels)
+    rows[CLUSTERS] = unlike_its_class(maps.astype(np.float64), labels)
+    ranks = rows[list(SIGNALS)].rank(pct=True)
+    first = ranks >= 1 - TOP
+    why = [", ".join(name for name in SIGNALS if line[name]) for _, line in first.iterrows()]
+    rows = rows.assign(suspicion=ranks.mean(axis=1), why=why, is_issue=rows[CONFIDENT] > ISSUE)
+    return rows.sort_values("suspicion", ascending=False, kind="stable", ignore_index=True)
+
+
+def issues(rows: pd.DataFrame) -> pd.DataFrame:
+    """All pictures as cleanlab lists label issues, the most suspicious first.
+
+    Args:
+        rows: Of `with_all_signals`.
+
+    Returns:
+        cleanlab's columns is_label_issue, label_score (low is suspicious; below 1 - `ISSUE` is an
+        issue), given_label, predicted_label; and picture, rank (by `suspicion`), model.
+    """
+    return pd.DataFrame(
+        {
+            "picture": rows["image_id"],
+            "rank": rows.groupby("model").cumcount() + 1,
+            "is_label_issue": rows["is_issue"],
+            "label_score": 1 - rows[CONFIDENT],
+            "given_label": rows["target_name"],
+            "predicted_label": rows["prediction_name"],
+            "model": rows["model"],
+        }
+    )
+
+
+def suspicious_pairs(rows: pd.DataFrame) -> pd.DataFrame:
     """Pairs of classes by the mean rank of their pictures' suspicion, the worst first.
 
     Args:
-        rows: One per picture, with `label_name`, `other_name` and the signals.
-        signals: Columns.
+        rows: Of `with_all_signals`.
 
     Returns:
-        Columns label, other, pictures, suspicion (mean over signals of ranks in [0, 1]).
+        Columns model, label, other, pictures, suspicion.
     """
-    ranks = rows[list(signals)].rank(pct=True).mean(axis=1)
-    table = rows.assign(suspicion=ranks).groupby(["label_name", "other_name"], sort=False)
+    table = rows.groupby(["model", "target_name", "other_name"], sort=False)
     found = table["suspicion"].agg(["size", "mean"]).reset_index()
-    found.columns = ["label", "other", "pictures", "suspicion"]
-    return found.sort_values("suspicion", ascending=False, kind="stable").reset_index(drop=True)
+    found.columns = ["model", "label", "other", "pictures", "suspicion"]
+    found = found.sort_values("suspicion", ascending=False, kind="stable")
+    order = {model: number for number, model in enumerate(rows["model"].unique())}
+    return found.sort_values("model", key=lambda m: m.map(order), kind="stable", ignore_index=True)

@@ -5,20 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pandas as pd
+from annotated_types import Ge
+from pydantic import PositiveInt
 
+from attnguide.data.given import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection, class_indices, retargeted
 from attnguide.data.views import pixels_of, to_view
 from attnguide.errors import InputError
-from attnguide.evaluation.detail import DETAIL, EQ8, ROLES, Comparison, contamination_change
+from attnguide.evaluation.detail import (
+    DETAIL,
+    DIFFERENCE,
+    EQ8,
+    RATIO,
+    ROLES,
+    Comparison,
+    contamination_change,
+    detail_rows,
+    mixed_minus_shown,
+    to_part_view,
+    valid_rows,
+)
 from attnguide.evaluation.localisation import net_share
 from attnguide.evaluation.statistics import Estimate, Measure, paired_difference
-from attnguide.figures.claims import Ask, Table
+from attnguide.figures.claims import Ask, Table, judge, tables_of
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
+from attnguide.figures.selecting import in_groups, in_part, join, to_show
 from attnguide.figures.shown import pictures_of
-from attnguide.figures.table_figure import TableFigure
+from attnguide.figures.table_figure import OwnPictures, TableFigure
 from attnguide.models.sources import Timm
 from attnguide.store.maps import relevance_of, stored_picture
 from attnguide.types import ViT
@@ -36,33 +52,114 @@ FOR_THE_EYE = (
     "Whether a map uncovers the mixture in a photograph is for the eye; it cannot be measured "
     "without the part's mask."
 )
-LOSSES = {EQ8: "Eq. 8", "difference": "l1 \N{MINUS SIGN} l2", "ratio": "l1 / l2"}
+LOSSES = {EQ8: "Eq. 8", DIFFERENCE: "l1 \N{MINUS SIGN} l2", RATIO: "l1 / l2"}
 TITLES = ("image", *LOSSES.values(), "example", "Eq. 8", "example")
+SHARES = {"creatures_contaminated": 0.3}  # of the mixed class's training pictures that are wrong
+DETAILS = ("detail", "beside")  # parts of the study: pictures alone, and beside a guide
+BY_LOGIT = ("beside", "guided", "control")  # parts with another animal in the picture
 FRAMED = "framed"  # part of the study whose pictures get a red frame
 BAND = 7  # panels beside each other
 
 
 @dataclass
 class ContaminationFigure(TableFigure):
-    """A study of the chosen models, and of those of clean and contaminated labels."""
+    """A study of the chosen models, and of those of clean and contaminated labels.
+
+    Attributes:
+        stronger: Models of more contaminated labels, which are studied too.
+    """
+
+    stronger: ClassVar[tuple[str, ...]] = ()
 
     def models(self, choices: Choices, device: torch.device) -> Iterator[ViT]:
         """All of them, each once."""
         yield from choices.models.load(device)
-        missing = [n for n in choices.pictures.contaminated or () if n not in choices.models.names]
-        if missing:
-            yield from Timm(name=missing).load(device)
+        if choices.pictures.contaminated:
+            for name in (*choices.pictures.contaminated, *self.stronger):
+                if name not in choices.models.names:
+                    yield from Timm(name=name).load(device)
+
+
+@dataclass
+class DetailFigure(OwnPictures, ContaminationFigure):
+    """One class explained against another, where the part that differs is known (Figure 9).
+
+    Attributes:
+        shown: How many pictures to show beside the framed one.
+        impostors: How many pictures of the mixed class are measured on either model.
+        pictures: The user's own to show instead: {file: PATH, classes: [FIRST, ...]} each; the
+            first class is explained against the next ones, and then the model's own.
+    """
+
+    shown: PositiveInt = 3
+    impostors: Annotated[int, Ge(2)] = 24
+
+    key = ("image_id", "model", "part", "loss", "place")
+    by = ("part", "model", "loss")
+
+    def items(self, study: Study) -> Selection:
+        """The chosen models' pictures; of clean and contaminated labels also the mixed class's."""
+        vit, data, labels = study.vit, study.pictures, labels_of(study)
+        measured, shown = [], []
+        if not labels or vit.name in study.models.names:  # else it is there to be compared alone
+            measured.append(in_part(data.singles(vit), "detail"))
+            if data.contaminated:
+                guide = data.guide_picture(vit, None).label
+                others = data.singles(vit, exclude=() if guide is None else (guide,))
+                measured.append(apart(others, "beside"))
+            shown.append(
+                apart(given_pictures(vit, self.pictures), "given")
+                if self.pictures
+                else in_part(data.shown_singles(vit, self.shown), "detail")
+            )
+        if not self.pictures and (labels or data.contaminated is None):
+            shown.append(framed_picture(study))
+        if labels:
+            count = self.impostors
+            beside = (data.beside_another(vit, count, control=control) for control in (False, True))
+            mixed = (data.impostors(vit, count), *beside)
+            measured += [Selection(tuple(items)) for items in mixed]
+        return join(*measured, to_show(join(*shown)))
+
+    def inputs(self, study: Study, item: Item, sample: Sample) -> Comparison:
+        """The picture with its classes: those given, an animal's two variants, or the model's."""
+        is_given = item.part in ("given", FRAMED)
+        classes = sample.targets if is_given else ()
+        sibling = None if is_given else study.pictures.sibling(study.vit, sample)
+        if sibling is not None:
+            pair = (sample.targets[0], sibling)
+            classes = pair if item.part in DETAILS else pair[::-1]
+        guide = study.pictures.guide_picture(study.vit, None) if item.part == "beside" else None
+        view, is_shown = to_part_view(study.vit, sample, guide), item.shown is not None
+        return Comparison(view, classes, is_shown, turns=item.part == FRAMED)
+
+    def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
+        """Rows of every picture by every loss; beside another animal by the logit alone."""
+        tables = []
+        for by_logit, entries in in_groups(batch, lambda item: item.part in BY_LOGIT):
+            losses = ("logit",) if by_logit else ("logit", *LOSSES)
+            tables.append(detail_rows(study.vit, [own for _, own in entries], losses))
+        table = pd.concat(tables, ignore_index=True).assign(labels=labels_of(study))
+        return with_pictures(study, table, [comparison for _, comparison in batch])
+
+    def measured(self, stored: Stored) -> pd.DataFrame:
+        """Rows whose loss means what it should."""
+        return valid_rows(stored.rows)
+
+    def judged(self, stored: Stored) -> pd.DataFrame:
+        """Claims about each model's details, then about what contamination changes."""
+        rows = self.measured(stored)
+        is_detail = rows["part"].isin(DETAILS)
+        tables = tables_of(rows[is_detail], self.measures, ("model",), stored.seed)
+        mixed = rows.loc[~is_detail & (rows["labels"] == "contaminated"), "model"].unique()
+        tables += [(name, Table(rows[~is_detail], self.measures, stored.seed)) for name in mixed]
+        return judge(self.claims, tables)
 
 
 def labels_of(study: Study) -> str:
     """Which labels the model was trained on: one of `LABELS`, or "" where it is neither."""
     pair = study.pictures.contaminated or ()
     return LABELS[pair.index(study.vit.name)] if study.vit.name in pair else ""
-
-
-def is_chosen(study: Study) -> bool:
-    """Whether the model is one that was asked for, and not there for the comparison alone."""
-    return not labels_of(study) or study.vit.name in study.models.names
 
 
 def framed_classes(study: Study) -> tuple[int, int]:
@@ -101,13 +198,6 @@ def framed_picture(study: Study) -> Selection:
         return Selection((), f"The framed picture is left out: {error}.")
 
 
-def mixed_pictures(study: Study, count: int) -> list[Selection]:
-    """Pictures of the mixed class alone and beside another animal, and the latter's control."""
-    data, vit = study.pictures, study.vit
-    beside = (data.beside_another(vit, count, control=control) for control in (False, True))
-    return [Selection(tuple(items)) for items in (data.impostors(vit, count), *beside)]
-
-
 def apart(selection: Selection, part: str) -> Selection:
     """The items in a part of their own, under ids that no picture of the data has."""
     items = []
@@ -138,14 +228,47 @@ def change_of(part: str, loss: str) -> Ask:
     return lambda t: contamination_change(select(t, part, loss).rows, share, t.seed)
 
 
-def gain_of(part: str, first: str, second: str, measure: Measure) -> Ask:
-    """How much larger a measure is by the first loss than by the second, on the same pictures."""
+def change_by(method: str) -> Ask:
+    """How the part's signed share changes, for the mixed class minus for the class shown."""
+    return lambda t: contamination_change(t.of(method), mixed_minus_shown, t.seed)
+
+
+def gain_of(first: tuple[str, str], second: tuple[str, str], measure: Measure) -> Ask:
+    """How much larger a measure is in the first part and loss than in the second, by picture.
+
+    Pictures of a part of their own (`apart`) are paired with those of the same name.
+    """
 
     def ask(table: Table) -> Estimate:
-        one, other = (select(table, part, loss).rows for loss in (first, second))
-        return paired_difference(one, other, measure, table.seed)
+        one, other = (select(table, *rows).rows for rows in (first, second))
+        names = other["image_id"].str.removesuffix(f" {second[0]}")
+        return paired_difference(one, other.assign(image_id=names), measure, table.seed)
 
     return ask
+
+
+def why_not_red(rows: pd.DataFrame) -> Iterator[str]:
+    """What a loss of two classes can show of contaminated labels, by the model's probabilities.
+
+    A calibrated model whose class j was mixed with a share q of class k gives pictures of k the
+    probabilities q / (1 + q) for j and 1 / (1 + q) for k: less for j than for k if q < 1.
+
+    Args:
+        rows: Of pictures of the class that was mixed, by the logit.
+    """
+    clean = rows.loc[rows["labels"] == "clean", "logit_target"].mean()
+    for model, own in rows[rows["model"].isin(SHARES)].groupby("model", sort=False):
+        share, (first, *_) = SHARES[str(model)], own.to_dict("records")
+        mixed, shown = own["probability_target"].mean(), own["probability_reference"].mean()
+        yield (
+            f"Of the training pictures of {first['target_name']}, {100 * share:.0f} % showed "
+            f"{first['reference_name']}. {model} gives such pictures {mixed:.2f} for the former "
+            f"and {shown:.2f} for the latter (mean of {own['image_id'].nunique()}; if calibrated, "
+            f"q / (1 + q) = {share / (1 + share):.2f} and {1 / (1 + share):.2f}). For any share q "
+            "below 100 % the part is evidence against the mixed class, so that no loss of the two "
+            "classes should show it red. What rises is that class's logit: by "
+            f"{own['logit_target'].mean() - clean:.1f}."
+        )
 
 
 def with_pictures(study: Study, table: pd.DataFrame, comparisons: Sequence[Comparison]) -> Rows:
@@ -201,7 +324,7 @@ def _panels(stored: Stored, rows: pd.DataFrame) -> Iterator[Panel | None]:
     def mapped(row: Any) -> Panel:
         note = f"l1 {row.logit_target:.1f}, l2 {row.logit_reference:.1f}"
         note = note.replace("-", "\N{MINUS SIGN}")
-        if row.loss == EQ8 and not row.is_valid:
+        if row.loss in (EQ8, RATIO) and not row.is_valid:
             note += "\nnot both positive"
         title = f"{short_name(row.target_name)} against {short_name(row.reference_name)}"
         return Panel(picture, relevance_of(row), title, note, frame)
@@ -219,7 +342,7 @@ def _panels(stored: Stored, rows: pd.DataFrame) -> Iterator[Panel | None]:
 
 def label_of(method: str) -> str:
     """What the figure calls a method, detail interpretation among them."""
-    return "detail, Eq. 8" if method == DETAIL else method_label(method)
+    return f"detail, {LOSSES[DIFFERENCE]}" if method == DETAIL else method_label(method)
 
 
 def methods_of(stored: Stored) -> list[str]:
@@ -233,7 +356,29 @@ def shown_by_model(stored: Stored) -> list[pd.DataFrame]:
     return sorted(own, key=lambda rows: rows["labels"].iloc[0] != "contaminated")
 
 
-def draw_maps(stored: Stored, rows: pd.DataFrame) -> Figure:
+def answers(stored: Stored) -> Iterator[str]:
+    """What each model says of the picture shown, for both classes."""
+    for model, rows in stored.shown.groupby("model", sort=False):
+        words = []
+        for row in rows.drop_duplicates("role").itertuples():
+            logit = f"{row.logit:.1f}".replace("-", "\N{MINUS SIGN}")
+            words.append(f"{short_name(row.target_name)} {row.probability:.2f} (logit {logit})")
+        yield f"{model} gives the picture: {', '.join(words)}."
+    if stored.rows["area_part"].isna().all():
+        yield FOR_THE_EYE
+
+
+def draw_case(stored: Stored, claims: pd.DataFrame) -> tuple[Figure, dict[str, Figure]]:
+    """Maps of every model, contaminated labels first, and the changes that claims judge."""
+    first, *others = shown_by_model(stored)
+    figures = {f"Maps of {rows['model'].iloc[0]}": _draw_maps(stored, rows) for rows in others}
+    changes = claims[claims["id"].str.startswith("fig10.change.")]
+    if len(changes):
+        figures["What changes with the contamination"] = _draw_changes(changes, methods_of(stored))
+    return _draw_maps(stored, first), figures
+
+
+def _draw_maps(stored: Stored, rows: pd.DataFrame) -> Figure:
     """Two panels per method, the mixed class above; the picture comes first."""
     first = rows.iloc[0]
     picture = stored_picture(stored.run_dir, f"{first['model']} {first['image_id']}")
@@ -258,7 +403,7 @@ def draw_maps(stored: Stored, rows: pd.DataFrame) -> Figure:
     return draw_panels(lines, panel_width=1.15)
 
 
-def draw_changes(changes: pd.DataFrame, methods: Sequence[str]) -> Figure:
+def _draw_changes(changes: pd.DataFrame, methods: Sequence[str]) -> Figure:
     """How each method's maps change with the contamination: lines of claims.csv as dots."""
     named = {line["id"].rpartition(".")[2]: line for line in changes.to_dict("records")}
     rows = [

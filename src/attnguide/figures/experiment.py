@@ -131,6 +131,20 @@ class Study(Choices):
         return to_guided_view(self.vit, sample, self.guides_of(sample.targets), self.guide)
 
     @cached_property
+    def second_guide(self) -> GuideImage:
+        """A guide of another class, for pictures of the guide's own class; read once.
+
+        Raises:
+            ValueError: all pictures are of the guide's class.
+        """
+        others = self.pictures.singles(self.vit, exclude=self.guide_classes).items
+        if not others:
+            raise InputError(
+                "all pictures are of the guide's class; pass a guide.image of another class"
+            )
+        return self.pictures.guide_picture(self.vit, str(others[0].label))
+
+    @cached_property
     def masked_model(self) -> MaskedModel:
         """The model made ready for masked forward passes, where it is now."""
         return prepare(self.vit, self.engine)

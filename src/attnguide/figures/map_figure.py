@@ -76,6 +76,7 @@ class MapFigure(MethodStudy, OwnPictures):
         else:
             shown = data.shown_singles(vit, self.shown + len(left_out))
         kept = [item for item in shown.items if item.label not in left_out]
+        kept = kept or list(measured.items)
         count = len(kept) if self.pictures else self.shown
         shown = Selection(tuple(kept[:count]), shown.note)
         return join(measured, data.boxed(vit) if self.boxed else Selection(()), to_show(shown))

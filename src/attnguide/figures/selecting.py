@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from attnguide.data.pictures import Item, Selection
+from attnguide.data.given import given_pictures
+from attnguide.data.grids import grids
+from attnguide.data.pictures import Item, Selection, class_indices, retargeted
+from attnguide.errors import InputError
+from attnguide.figures.experiment import Study
+from attnguide.viz.panels import short_name
 
 
 def in_part(selection: Selection, part: str) -> Selection:
@@ -52,3 +58,35 @@ def in_groups(
     for entry in batch:
         groups.setdefault(key(entry[0]), []).append(entry)
     yield from groups.items()
+
+
+def labelled_or_not(study: Study, count: int, shown: int) -> Selection:
+    """Singles, pairs and up to `count` grids; the first grids, or else pairs, are shown.
+
+    Without labels that the model knows, pictures are what the model says they are.
+    """
+    vit, data = study.vit, study.pictures
+    try:
+        singles = data.singles(vit, exclude=study.guide_classes)
+        pairs = in_part(data.pairs(vit), "pairs")
+    except InputError as error:
+        reason = str(error).split(";")[0]
+        note = f"Every picture is explained for the model's answer: {reason}."
+        singles, pairs = replace(data.all(vit), note=note), Selection(())
+    made = grids(vit, singles.items, count, data.seed)
+    return join(singles, pairs, made, to_show(Selection((made.items or pairs.items)[:shown])))
+
+
+def rewrite_examples(study: Study, pictures: Sequence[Mapping[str, Any]]) -> Selection:
+    """The user's own pictures, else the data's examples, each with the class to rewrite it to."""
+    if pictures:
+        return given_pictures(study.vit, pictures)
+    vit, pairs = study.vit, study.pictures.rewrites
+    class_indices(vit, [name for pair in pairs for name in pair])  # names all unknown ones
+    items = []
+    for source, goal in pairs:
+        item, targets = study.pictures.of_class(vit, source), class_indices(vit, [source, goal])
+        name = f"{item.id} to {short_name(vit.class_names[targets[1]])}"
+        load = partial(retargeted, item.load, vit, name, tuple(targets))
+        items.append(replace(item, id=name, load=load))
+    return Selection(tuple(items))

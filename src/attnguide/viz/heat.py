@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CELL, _ROW = 0.46, 0.21  # inches: width and height of a cell
 _NAMES, _HEAD = 2.2, 1.2  # inches: names of rows and the legend, names of columns
+_MISSING = "#d5d5d5"
 _DARK = 0.6  # beyond this share of the colours the text is white
 
 
@@ -27,8 +28,9 @@ class HeatPanel:
     Attributes:
         title: Beneath: what the numbers and their colours are.
         rows, columns: Their names.
-        values: (R, C), from -1 to 1; NaN is an empty cell.
+        values: (R, C), from -1 to 1; NaN is missing, a grey cell.
         texts: (R, C) what is printed; by default the values.
+        legend: What the warmest and the coldest colour mean; by default a bar of numbers.
     """
 
     title: str
@@ -36,6 +38,7 @@ class HeatPanel:
     columns: Sequence[str]
     values: ArrayLike
     texts: Sequence[Sequence[str]] | None = None
+    legend: tuple[str, str] | tuple[()] = ()
 
 
 def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
@@ -54,10 +57,12 @@ def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
 
 
 def _draw(axes: Axes, panel: HeatPanel) -> None:
+    from matplotlib.patches import Patch
+
     values = np.asarray(panel.values, dtype=float)
     texts = panel.texts or [["" if np.isnan(v) else f"{v:.2f}" for v in row] for row in values]
-    image = axes.imshow(np.ma.masked_invalid(values), relevance_colormap(), vmin=-1, vmax=1,
-                        aspect="auto")  # fmt: skip
+    colours = relevance_colormap().with_extremes(bad=_MISSING)
+    image = axes.imshow(np.ma.masked_invalid(values), colours, vmin=-1, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         axes.text(column, row, minus(texts[row][column]), ha="center", va="center",
                   size=SMALL - 1, color="white" if abs(value) > _DARK else INK)  # fmt: skip
@@ -67,6 +72,13 @@ def _draw(axes: Axes, panel: HeatPanel) -> None:
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(panel.title, color=QUIET)
+    if panel.legend:
+        words = zip((*panel.legend, "missing"), (colours(1.0), colours(0.0), _MISSING), strict=True)
+        axes.legend(
+            handles=[Patch(color=colour, label=word) for word, colour in words],
+            loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=SMALL,
+        )  # fmt: skip
+        return
     bar = axes.figure.colorbar(image, ax=axes, ticks=[-1, 0, 1], aspect=12)
     bar.outline.set_visible(False)
     bar.set_ticklabels(["\N{MINUS SIGN}1", "0", "1"])
