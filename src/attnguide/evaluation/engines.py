@@ -123,7 +123,7 @@ def paths(model: Model) -> tuple[str, ...]:
 def _cut(model: Model, path: str) -> Network:
     """The model, cut where this path says."""
     if path == "pixels":
-        leave = _Whole(model) if isinstance(model, ViT) else model
+        leave: Callable[[Tensor], Tensor] = _Whole(model) if isinstance(model, ViT) else model
         return Network(path, lambda images: images, leave)
     assert isinstance(model, ViT)  # `paths`
     module: Any = model.module

@@ -277,7 +277,8 @@ def _from_images(vit: ViT, images: Tensor, recording: Recording) -> Tensor:
     with ExitStack() as hooks:
         for block in layers(vit):
             hooks.enter_context(block.register_forward_pre_hook(keep))
-        return vit.logits(recording.images)
+        logits = vit.logits(recording.images)
+    return logits
 
 
 def _compare(vit: ViT, images: Tensor, logits: Tensor) -> None:
