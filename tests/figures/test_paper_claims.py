@@ -55,7 +55,7 @@ def test_figure_2_asks_whether_the_product_adds_to_a_sum():
 
 
 ALONE_BAD = masses("complete", (1, 2), (0, 0), (1, 3), area=(0.4, 0, 0.6))
-ALONE_GOOD = masses("complete", (3, 0.1), (0, 0), (1, 0), area=(0.4, 0, 0.6))
+ALONE_GOOD = masses("complete", (3, 0.1), (0, 0), (1, 0), area=(0.4, 0, 0.6), n=60)
 
 
 def test_figure_3_says_that_absolute_is_blind_and_complete_fails_on_one_class():

@@ -242,6 +242,13 @@ def units_of(rows: pd.DataFrame) -> pd.Series[str] | None:
     return rows.groupby("image_id")["unit"].first() if "unit" in rows else None
 
 
+def unit_means(values: pd.Series[float], units: pd.Series[str] | None) -> NDArray[np.float64]:
+    """Mean over the images of each unit, for statistics that need independent values."""
+    values = values.dropna()
+    codes = _codes(values.index, units)
+    return np.bincount(codes, np.asarray(values, dtype=np.float64)) / np.bincount(codes)
+
+
 def per_image(rows: pd.DataFrame, measure: Measure) -> tuple[pd.Series[float], Kind]:
     """Mean of a measure over the rows of each image that have it, and its kind."""
     means: pd.Series[float] = measure(rows).groupby(rows["image_id"]).mean().dropna()
