@@ -179,7 +179,7 @@ class GuidedBatch:
         """
         explained = [] if targets is None else targets.flatten().tolist()
         for label in self.labels:
-            if label in explained:
+            if label is not None and label in explained:
                 raise InputError(
                     f"the guide shows {vit.class_names[label]!r}, a class that is to be "
                     "explained; pass a guide of another class, or another target"
@@ -233,12 +233,13 @@ def check_different(labels: Sequence[int | None], names: Sequence[str]) -> None:
     """
     first: dict[int, str] = {}
     for label, name in zip(labels, names, strict=True):
+        if label is None:
+            continue
         if label in first:
             raise InputError(
                 f"two guides show one class, {first[label]} and {name}; pass different classes"
             )
-        if label is not None:
-            first[label] = name
+        first[label] = name
 
 
 def _stitch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from typing import Any
 
 import pandas as pd
@@ -14,10 +15,11 @@ from attnguide.data.views import ALONE, View
 from attnguide.evaluation.engines import MaskedModel
 from attnguide.evaluation.localisation import regions, relevance_by_region
 from attnguide.evaluation.rows import Maps, maps_of
-from attnguide.evaluation.scores import SRG, area_rows
+from attnguide.evaluation.scores import LEAST, MOST, SRG, area_rows
 from attnguide.methods import Method
 from attnguide.types import ViT
 
+AREAS = (SRG, LEAST, MOST)
 # By number of guides, whose maps are averaged
 THROUGH = {1: "through 1 guide", 3: "through 3 guides", 6: "through 6 guides"}
 
@@ -60,7 +62,7 @@ def guide_rows(
             for method, relevance in maps[name].items():
                 masses = relevance_by_region(relevance[index], regions((), 0, view.own))
                 facts = {"correct": float(right[index]), "main": name in guides}
-                rows[index, name, method] = masses | facts
+                rows[index, name, method] = masses | facts | dict.fromkeys(AREAS, nan)
     for name in guides if swept else ():
         part = {method: relevance[list(swept)] for method, relevance in maps[name].items()}
         seen, followed = images[name][list(swept)], target[list(swept)]
