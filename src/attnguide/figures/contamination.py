@@ -11,7 +11,7 @@ import pandas as pd
 from annotated_types import Ge
 from pydantic import PositiveInt
 
-from attnguide.data.given import given_pictures
+from attnguide.data.user_pictures import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection, class_indices, retargeted
 from attnguide.data.views import pixels_of, to_view
 from attnguide.errors import InputError

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from attnguide.data.given import given_pictures
+from attnguide.data.user_pictures import given_pictures
 from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Selection, class_indices, retargeted
 from attnguide.errors import InputError
