@@ -272,8 +272,9 @@ class Explanation:
         settings = dict(self.settings)
         if isinstance(settings.get("reference"), list):
             settings["reference"] = settings["reference"][images]
-        tensors = (tensor[images] for tensor in (self.relevance, self.target, self.logits))
-        return Explanation(*tensors, self.method, settings, self.mask)
+        own = (tensor[images] for tensor in (self.relevance, self.target, self.logits))
+        relevance, target, logits = own
+        return Explanation(relevance, target, logits, self.method, settings, self.mask)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write a `.npz` file, which `load_explanation` reads; returns its path."""

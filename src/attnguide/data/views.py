@@ -210,8 +210,9 @@ def guide_batch(
     if not len(listed):
         raise InputError("expected at least one picture, got none")
     whole = [_uncropped(vit, each, "images") for each in listed]
-    guides = guide if isinstance(guide, list | tuple) else [guide]
-    others, labels, names = zip(*(_normalised_guide(vit, each) for each in guides), strict=True)
+    guides: list[Any] = list(guide) if isinstance(guide, list | tuple) else [guide]
+    found = [_normalised_guide(vit, one) for one in guides]
+    others, labels, names = zip(*found, strict=True)
     check_different(labels, names)
     each = [_stitch(vit, whole, other, Guide(layout, fraction)) for other in others]
     stitched, mask = each[0]

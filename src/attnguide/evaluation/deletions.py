@@ -7,7 +7,7 @@ scene is drawn without it, so it is no approximation and no fill.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -166,7 +166,7 @@ def share_on_part(relevance: NDArray[np.floating], pieces: Pieces) -> float:
 
 
 def kept_and_lost(
-    vit: ViT, pieces: Sequence[Pieces], maps: Mapping[str, Sequence[NDArray[np.floating]]]
+    vit: ViT, pieces: Sequence[Pieces], maps: Mapping[str, Iterable[NDArray[np.floating]]]
 ) -> dict[tuple[str, int], tuple[bool, bool]]:
     """Whether the label is recognised by its important pieces alone, and lost without them.
 

@@ -134,13 +134,13 @@ def detail_rows(vit: ViT, comparisons: Sequence[Comparison], losses: Sequence[st
                 **_classes(vit, logits[index], pairs[index, place].tolist()),
             }
             for loss in own:
-                relevance, eq8 = maps[loss][index], maps[EQ8][index] if EQ8 in maps else None
-                is_other = eq8 is not None and loss != EQ8
+                relevance, is_other = maps[loss][index], EQ8 in maps and loss != EQ8
+                like = correlation(relevance, maps[EQ8][index]) if is_other else np.nan
                 rows.append(
                     {
                         "image_id": comparison.view.id,
                         "loss": loss,
-                        "like_eq8": correlation(relevance, eq8) if is_other else np.nan,
+                        "like_eq8": like,
                         **relevance_by_region(relevance, part_regions(comparison.view), REGIONS),
                         **as_columns(relevance if comparison.is_shown else None),
                         **known,

@@ -178,7 +178,7 @@ def area_rows(
     for label in maps:
         least, most = (curves[label, order] for order in ("negative", "positive"))
         gain = 100 * srg(least.fraction, least.correct.cpu(), most.correct.cpu())
-        areas = {SRG: gain, LEAST: least.auc_per_image(), MOST: most.auc_per_image()}
-        rows += [(index, label, name, value) for name, own in areas.items()
+        areas = (SRG, gain), (LEAST, least.auc_per_image()), (MOST, most.auc_per_image())
+        rows += [(index, label, name, value) for name, own in areas
                  for index, value in enumerate(own.tolist())]  # fmt: skip
     return rows

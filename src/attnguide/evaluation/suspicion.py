@@ -6,6 +6,7 @@ Pictures come with the label that somebody gave them, which the model was perhap
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -142,7 +143,7 @@ def told_apart(rows: pd.DataFrame, signal: str, *, of_class: bool) -> Estimate:
     if of_class and wrong.any():
         own = rows["target"] == rows.loc[wrong, "target"].iloc[0]
         rows, wrong = rows[own], wrong[own]
-    return auroc(rows[signal], wrong)
+    return auroc(rows[signal].tolist(), wrong.tolist())
 
 
 def newcombe(area: float, first: int, second: int) -> tuple[float, float]:
@@ -186,16 +187,15 @@ def audited_rows(
         for view, target, relevance in zip(views, given.tolist(), maps, strict=True)
     )
     probabilities = logits.double().softmax(1).numpy().astype("<f4")
-    return pd.DataFrame(whose).assign(
-        **{
-            "other_name": [vit.class_names[c] for c in other],
-            "prediction": predicted.tolist(),
-            "prediction_name": [vit.class_names[c] for c in predicted],
-            DETAIL: against,
-            BESIDE: beside_signal(vit, torch.stack([v.image for v in guided]), given, other),
-            "probabilities": [row.tobytes() for row in probabilities],
-        }
-    )
+    found: dict[str, Any] = {
+        "other_name": [vit.class_names[c] for c in other],
+        "prediction": predicted.tolist(),
+        "prediction_name": [vit.class_names[c] for c in predicted],
+        DETAIL: against,
+        BESIDE: beside_signal(vit, torch.stack([v.image for v in guided]), given, other),
+        "probabilities": [row.tobytes() for row in probabilities],
+    }
+    return pd.DataFrame(whose).assign(**found)
 
 
 def with_all_signals(rows: pd.DataFrame) -> pd.DataFrame:

@@ -11,8 +11,8 @@ import pandas as pd
 from annotated_types import Ge
 from pydantic import PositiveInt
 
-from attnguide.data.user_pictures import given_pictures
 from attnguide.data.pictures import Item, Sample, Selection, class_indices, retargeted
+from attnguide.data.user_pictures import given_pictures
 from attnguide.data.views import pixels_of, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.detail import (
@@ -360,6 +360,7 @@ def answers(stored: Stored) -> Iterator[str]:
     """What each model says of the picture shown, for both classes."""
     for model, rows in stored.shown.groupby("model", sort=False):
         words = []
+        row: Any
         for row in rows.drop_duplicates("role").itertuples():
             logit = f"{row.logit:.1f}".replace("-", "\N{MINUS SIGN}")
             words.append(f"{short_name(row.target_name)} {row.probability:.2f} (logit {logit})")
@@ -411,7 +412,7 @@ def _draw_changes(changes: pd.DataFrame, methods: Sequence[str]) -> Figure:
         for method in methods
         if (line := named.get(method))
     ]
-    reach = 1.1 * float(changes[["value", "low", "high"]].abs().max(axis=None)) or 1.0
+    reach = 1.1 * float(changes[["value", "low", "high"]].abs().to_numpy().max()) or 1.0
     x_label = "signed share of the part, mixed minus shown class"
     title = "Contaminated minus clean labels"
     return draw_dots([DotPanel(title, x_label, rows, (-reach, reach), chance=0.0)])

@@ -97,8 +97,8 @@ class Study(Choices):
             shown = self.pictures.shown_singles(self.vit, len(self.pictures.shown)).items
             others = [str(item.label) for item in shown if item.label != first.label]
             default = first.name if first.label is None else str(first.label)
-            asked = [asked[0] or default, *others][: len(self.pictures.shown)]
-        image = [str(name) for name in asked]
+            asked = list([asked[0] or default, *others][: len(self.pictures.shown)])
+        image = list(map(str, asked))
         return replace(self, guide=replace(self.guide, image=image, candidates=None))
 
     @cached_property

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
@@ -64,11 +64,12 @@ def draw_overview(stored: Stored, pictures: Sequence[tuple[str, pd.DataFrame]]) 
 
 
 def _panels(stored: Stored, part: pd.DataFrame) -> list[Panel]:
-    first = next(part.itertuples())
+    first: Any = next(part.itertuples())
     picture = stored_picture(stored.run_dir, first.image_id)
     label = f"label: {short_name(first.label_name)}\n" if first.label_name else ""
     seen = f"{short_name(first.prediction_name)} {first.prediction_probability:.2f}"
     panels = [Panel(picture, note=f"{label}predicted: {seen}")]
+    row: Any
     for row in part.itertuples():
         note = f"{short_name(row.target_name)} {row.probability:.2f}\nred {row.positive_share:.0%}"
         panels.append(Panel(picture, relevance_of(row), note=note))

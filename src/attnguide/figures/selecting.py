@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from attnguide.data.user_pictures import given_pictures
 from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Selection, class_indices, retargeted
+from attnguide.data.user_pictures import given_pictures
 from attnguide.errors import InputError
 from attnguide.figures.experiment import Study
 from attnguide.viz.panels import short_name

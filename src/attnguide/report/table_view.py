@@ -117,7 +117,8 @@ def _pivoted(table: pd.DataFrame) -> TableView | None:
     name = next((name for name in ("method", "difference") if name in table), None)
     if value is None or not kinds or name is None or len(table) < MIN_PIVOTED:
         return None
-    words = table[kinds].fillna("").astype(str).agg(lambda row: ", ".join(filter(None, row)), 1)
+    texts = table[kinds].fillna("").astype(str).itertuples(index=False)
+    words = [", ".join(filter(None, row)) for row in texts]
     table = table.drop(columns=kinds).assign(measure=words)
     others = [n for n in table if n not in (value, "ci_low", "ci_high", "n", name, "measure")]
     varied = [n for n in others if table[n].nunique(dropna=False) > 1]

@@ -185,7 +185,7 @@ def curves(rows: pd.DataFrame) -> Iterator[dict[str, float]]:
         return
     several = [n for n in ("model", "guide") if n in rows and rows[n].nunique() > 1]
     names = ["order", *several, "method"]
-    means = 100 * rows.groupby(["fraction", *names])[list(columns)].mean().unstack(names)
+    means: Any = 100 * rows.groupby(["fraction", *names])[list(columns)].mean().unstack(names)
     means.columns = pd.Index(
         [
             "/".join(("curve", f"{order}_{columns[column]}", *map(str, rest)))

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from attnguide.viz.style import INK, QUIET, SMALL, minus, relevance_colormap, typography
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -57,6 +58,7 @@ def draw_heat(panels: Sequence[HeatPanel]) -> Figure:
 
 
 def _draw(axes: Axes, panel: HeatPanel) -> None:
+    from matplotlib.colors import to_hex
     from matplotlib.patches import Patch
 
     values = np.asarray(panel.values, dtype=float)
@@ -73,9 +75,11 @@ def _draw(axes: Axes, panel: HeatPanel) -> None:
     axes.spines[:].set_visible(False)
     axes.set_xlabel(panel.title, color=QUIET)
     if panel.legend:
-        words = zip((*panel.legend, "missing"), (colours(1.0), colours(0.0), _MISSING), strict=True)
+        shades = (*map(to_hex, colours([1.0, 0.0])), _MISSING)
+        words = zip((*panel.legend, "missing"), shades, strict=True)
+        marks: list[Artist] = [Patch(color=shade, label=word) for word, shade in words]
         axes.legend(
-            handles=[Patch(color=colour, label=word) for word, colour in words],
+            handles=marks,
             loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=SMALL,
         )  # fmt: skip
         return

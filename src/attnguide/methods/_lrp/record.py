@@ -77,7 +77,7 @@ def _run(trace: AttentionTrace) -> Record:
             layer: Linear(seen[layer][0], at_least_float32(effective_weight(layer)))
             for layer in [*chain(*map(linear_layers, module.blocks)), *_heads(module)]
         }
-    attention, query, key, value = ([*map(at_least_float32, column)] for column in columns)
+    attention, query, key, value = (list(map(at_least_float32, column)) for column in columns)
     patches = seen[module.patch_embed][1].flatten(1, -2)
     return Record(
         {part: pair for part, pair in seen.items() if part not in linear},
