@@ -306,3 +306,21 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", none)
     with pytest.raises(OSError, match=r"cannot lock .*lock .No locks available.; choose a run_dir"):
         start_fake(tmp_path)
+
+
+def test_a_finished_folder_is_whole_or_what_is_wrong_is_named(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    start_fake(run_dir)
+    capsys.readouterr()
+    start(run_dir, "stage=verify")
+    assert "is whole: 4 parts, 12 rows" in capsys.readouterr().out.replace("\n", " ")
+    first, second = parts(run_dir)[:2]
+    first.write_bytes(flipped(first.read_bytes()))
+    second.unlink()
+    (run_dir / "summary.csv").write_text("n,mean\n12,0\n")
+    with pytest.raises(ValueError, match=r"3 problems: .*") as refused:
+        start(run_dir, "stage=verify")
+    for wrong in (f"{first} cannot be read", "6 items have no rows", "summary.csv of"):
+        assert wrong in str(refused.value)
+    with pytest.raises(FileNotFoundError, match="is not a run"):
+        start(tmp_path / "none", "stage=verify")

@@ -16,13 +16,13 @@ from attnguide.figures.shown import viewer_pictures
 from attnguide.report.page import write_report
 from attnguide.report.table_view import to_paste
 from attnguide.runs.console import print_summary
-from attnguide.runs.objects import stored_experiment, stored_logger
+from attnguide.runs.objects import Problems, stored_experiment, stored_logger
 from attnguide.runs.resume import check_parts, missing
 from attnguide.store.files import csv_bytes, write_atomic
 from attnguide.store.folder import RunFolder
 from attnguide.store.maps import write_maps
 from attnguide.store.provenance import Provenance
-from attnguide.store.table import merge
+from attnguide.store.table import fault, merge, read
 from attnguide.viz.style import render
 
 DRAWN = (
@@ -73,6 +73,30 @@ def merge_shards(run_dir: Path, console: Console) -> None:
         Provenance(run_dir).gather(shards)
     with stored_logger(config).open(run_dir, config) as tracker:
         write_findings(experiment, config, folder, console, tracker)
+
+
+def verify(run_dir: Path, console: Console) -> None:
+    """Say that a finished run is whole (`stage=verify`); needs neither model nor data.
+
+    Raises:
+        ValueError: all that is missing, damaged or changed, and what to do.
+        FileNotFoundError: no run.
+    """
+    folder, problems, again = RunFolder(run_dir), Problems(), "run the same command again"
+    folder.load_config()
+    provenance, parts = Provenance(run_dir), folder.part_files()
+    lost = missing(folder, 0, 1, provenance.skipped)
+    changed = ", ".join(provenance.changed())
+    problems.messages += [f"{path} {why}; {again}" for path in parts if (why := fault(path))]
+    problems.attempt(check_parts, folder)
+    for message, is_so in (
+        (f"{run_dir} is not finished; {again}", not provenance.finished),
+        (f"{lost} items have no rows; {again}", lost),
+        (f"{changed} of {run_dir} are missing or changed; draw them again: stage=draw", changed),
+    ):
+        problems.messages += [message] * bool(is_so)
+    problems.raise_all()
+    console.print(f"{run_dir} is whole: {len(parts)} parts, {len(read(run_dir))} rows.")
 
 
 def write_findings(

@@ -24,7 +24,7 @@ from attnguide.figures.experiment import Choices, Experiment, Study, Task, Work
 from attnguide.models.reader import UnreadableImage
 from attnguide.runs.console import Monitor, make_console
 from attnguide.runs.devices import choose_devices, device_name, fitting_batch, run_on_devices
-from attnguide.runs.draw import draw_again, merge_shards, write_findings
+from attnguide.runs.draw import draw_again, merge_shards, verify, write_findings
 from attnguide.runs.objects import (
     Problems,
     build_choices,
@@ -61,8 +61,9 @@ def run(
     """Do what `stage` says.
 
     "run" computes what is missing and draws, "check" tries what can fail without the work, "draw"
-    draws, "merge" merges the shards and draws, "aggregate" makes one table and page of all runs
-    below `run_dir`, "dashboard" defines the panels of W&B.
+    draws, "merge" merges the shards and draws, "verify" says whether a finished run is whole,
+    "aggregate" makes one table and page of all runs below `run_dir`, "dashboard" defines the panels
+    of W&B.
 
     Args:
         config: Composed, plain values.
@@ -86,6 +87,8 @@ def run(
             merge_shards(run_dir, console)
         elif settings.stage == "draw":
             draw_again(run_dir, console)
+        elif settings.stage == "verify":
+            verify(run_dir, console)
         else:
             from attnguide.runs import aggregate
 

@@ -55,8 +55,9 @@ class Settings:
         run_dir: Folder of everything that a run writes; one that is unfinished is resumed. By
             default outputs/<experiment>/<time>, of a sweep outputs/<experiment>/sweep.
         stage: "run" computes and draws, "check" tries everything that can fail, "draw" draws again
-            from what is stored, "merge" merges shards, "aggregate" makes one table of all runs
-            below run_dir, "dashboard" defines panels of W&B.
+            from what is stored, "merge" merges shards, "verify" says whether a finished run is
+            whole, "aggregate" makes one table of all runs below run_dir, "dashboard" defines panels
+            of W&B.
         objective: Which number of summary.csv a sweeper optimises, as words of its row joined by
             dots: METHOD.QUANTITY, or METHOD.ORDER.QUANTITY of a perturbation; by default the
             first method's first number.
@@ -78,7 +79,7 @@ class Settings:
     reference: Class | None = None
     variant: str | None = None
     run_dir: Annotated[str, Field(min_length=1)] | None = None
-    stage: Literal["run", "check", "draw", "merge", "aggregate", "dashboard"] = "run"
+    stage: Literal["run", "check", "draw", "merge", "verify", "aggregate", "dashboard"] = "run"
     objective: Annotated[str, Field(min_length=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"

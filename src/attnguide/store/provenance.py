@@ -110,8 +110,12 @@ class Provenance:
     @property
     def is_drawn(self) -> bool:
         """Whether all files were drawn, and are as they were."""
+        return bool(self.values.get("files")) and not self.changed()
+
+    def changed(self) -> list[str]:
+        """Files that were drawn and are missing, or not as they were."""
         files = self.values.get("files") or {}
-        return bool(files) and all(self._checksum(name) == files[name] for name in files)
+        return [name for name in files if self._checksum(name) != files[name]]
 
     def gather(self, shards: Sequence[Provenance]) -> None:
         """Of a merged run: what its shards say, once where they agree."""

@@ -79,10 +79,10 @@ class Results:
         for leftover in self.folder.parts.glob(f".{self.shard:04d}-*.tmp"):
             leftover.unlink()
         for path in self.parts():
-            if fault := _fault(path):
+            if why := fault(path):
                 path.rename(path.with_suffix(".damaged"))
                 warnings.warn(
-                    f"{path} {fault}: renamed to *.damaged, its rows will be recomputed",
+                    f"{path} {why}: renamed to *.damaged, its rows will be recomputed",
                     stacklevel=2,
                 )
         return self
@@ -153,9 +153,9 @@ def merge(run_dir: Path) -> pd.DataFrame:
     """
     folder, tables = RunFolder(run_dir), []
     for path in folder.part_files():
-        if fault := _fault(path):
+        if why := fault(path):
             raise InputError(
-                f"{path} {fault}; run the same command again to recompute its rows (of a sharded "
+                f"{path} {why}; run the same command again to recompute its rows (of a sharded "
                 "run the shard whose number begins its name)"
             )
         tables.append(_read(path))
@@ -213,7 +213,7 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(None if columns is None else [name for name in columns if name in names])
 
 
-def _fault(path: Path) -> str:
+def fault(path: Path) -> str:
     """What is wrong with a part: it cannot be read, or has lost a picture; "" if it is whole."""
     try:
         _read(path)
