@@ -201,7 +201,7 @@ def test_seam_stands_beside_the_gain_and_what_cannot_be_told_is_not_asked():
     assert not claims.index.str.contains("positive|rise").any()
     table = Table(toy_rows({"complete": 1.0, "gae": 0.5, "seam": 0.75}), {}, 0, "beside a guide")
     floor, start = untestable(["complete", "gae"], [("toy", table)])
-    assert "of complete and GAE the positive test loses the class" in floor
+    assert "in the positive test complete and GAE lose the class with the first patches" in floor
     assert "recognition starts near 100 %" in start
     [sentence] = seam_notes("complete", [("toy", table)])
     assert "seam minus GAE +25.0" in sentence

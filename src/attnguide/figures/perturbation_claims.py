@@ -81,12 +81,12 @@ def untestable(methods: Sequence[str], tables: Sequence[tuple[str, Table]]) -> I
     """Sentences about what is not asked, since the curves of the first method leave no room."""
     first, *others = methods
     for model, table in tables:
-        where = f"{model}, {table.suffix}: of {method_label(first)}"
+        where = f"{model}, {table.suffix}:"
         low = [method_label(name) for name in others if on_floor(table, (first, name))]
         if low:
             yield (
-                f"{where} and {', '.join(low)} the positive test loses the class with the first "
-                "patches, so that it cannot tell them apart; it is not asked."
+                f"{where} in the positive test {method_label(first)} and {', '.join(low)} lose the "
+                "class with the first patches, so that it cannot tell them apart and is not asked."
             )
         if at_ceiling(table, first):
             yield f"{where} recognition starts near 100 %, so that no rise is asked."
