@@ -88,7 +88,7 @@ class Fig10OtherMethods(MethodStudy, OwnPictures, contamination.ContaminationFig
         changes = [
             Claim(f"fig10.change.{method}", f"{label_of(method)}: {SPEAKS_MORE}",
                   contamination.change_by(method), above=0, methods=(method,),
-                  about=label_of(method), section="4.4.3",
+                  about=label_of(method), section="4.4.3", family="fig10.change",
                   source="paper" if method == DETAIL else "ours")
             for method in methods_of(stored)
         ]  # fmt: skip

@@ -20,7 +20,6 @@ from attnguide.evaluation.suspicion import (
     confident_learning,
     detail_signal,
     issues,
-    newcombe,
     runner_up,
     suspicious_pairs,
     unlike_its_class,
@@ -39,19 +38,6 @@ def test_auroc_counts_pairs_in_the_right_order_and_ties_half():
     assert found.n == 2
     assert auroc([1, 2], [False, False]).n == 0
     assert auroc([np.nan, 2, 1], [True, True, False]).value == 1
-
-
-@pytest.mark.parametrize("area", [0.0, 0.5, 0.8, 1.0])
-def test_newcombes_interval_is_never_of_zero_width_and_mirrors(area):
-    low, high = newcombe(area, 12, 30)
-    assert high - low > 0.1
-    assert low <= area <= high
-    assert newcombe(1 - area, 12, 30) == pytest.approx((1 - high, 1 - low), abs=1e-9)
-    for end in (low, high):  # its own standard error puts the measured area at 1.96 of it
-        if 0 < end < 1:
-            share = 20 * (1 - end) / (2 - end) + 20 * end / (1 + end)
-            error = np.sqrt(end * (1 - end) * (1 + share) / (12 * 30))
-            assert abs(area - end) == pytest.approx(1.95996 * error, rel=1e-4)
 
 
 def test_the_interval_of_auroc_covers_the_true_area():

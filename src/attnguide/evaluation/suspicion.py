@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from attnguide.data.pictures import Item
 from attnguide.data.views import View
 from attnguide.evaluation.rows import forward, maps_of, row_of
-from attnguide.evaluation.statistics import NOT_KNOWN, Estimate
+from attnguide.evaluation.statistics import NOT_KNOWN, Estimate, newcombe
 from attnguide.methods import complete
 from attnguide.store.maps import relevance_of
 from attnguide.types import ViT
@@ -144,27 +143,6 @@ def told_apart(rows: pd.DataFrame, signal: str, *, of_class: bool) -> Estimate:
         own = rows["target"] == rows.loc[wrong, "target"].iloc[0]
         rows, wrong = rows[own], wrong[own]
     return auroc(rows[signal].tolist(), wrong.tolist())
-
-
-def newcombe(area: float, first: int, second: int) -> tuple[float, float]:
-    """Interval of an area under the ROC curve, of `first` cases and `second` controls.
-
-    Never of zero width: an area of 1 among few is not certain. Each end is the area whose own
-    standard error puts the measured one at its limit, as Wilson's ends are.
-
-    Source: Newcombe, Statistics in Medicine 2006;25:559-573, method 5.
-    """
-    half = (first + second) / 2 - 1
-
-    def miss(true: float) -> float:
-        """Squared distance from the measured area, less what chance allows."""
-        cases = half * (1 - true) / (2 - true) + half * true / (1 + true)
-        return (area - true) ** 2 - Z95**2 * true * (1 - true) * (1 + cases) / (first * second)
-
-    inside = 1e-12  # 0 and 1 themselves have no error, and would always be an end
-    low = brentq(miss, 0, min(area, 1 - inside)) if area > 0 else 0.0
-    high = brentq(miss, max(area, inside), 1) if area < 1 else 1.0
-    return float(low), float(high)
 
 
 def audited_rows(

@@ -27,7 +27,7 @@ from attnguide.viz.style import render
 
 DRAWN = (
     *("summary.csv", "claims.csv", "findings.json", "figure.png", "figure.pdf", "report.html"),
-    *("maps.npz", "results.parquet", "summary.md", "summary.tex"),
+    *("maps.npz", "results.parquet", "summary.md", "summary.tex", "issues.csv"),
 )
 
 
