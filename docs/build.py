@@ -88,7 +88,8 @@ def findings() -> str:
         "",
         "Written by `make docs` from stored tables (`docs/results`). A claim *holds* or *does not "
         "hold* where its whole 95 % interval lies on one side of the bound; with fewer than 10 "
-        "independent pictures, or an interval that contains the bound, it is *inconclusive*. "
+        "independent pictures, an interval that contains the bound, or a p above 0.05 after "
+        "Holm's correction over the claims of one question, it is *inconclusive*. "
         "Brackets are 95 % intervals; n counts independent pictures. Sentences state the claim "
         "that was judged, so *does not hold* says that this sentence is not so.",
     ]

@@ -80,8 +80,8 @@ class Parts(MethodStudy):
         """Measures of the pieces, and the part's share by every loss."""
         return {
             SINGLE: column("single_deletion", "mean"),
-            "recognised by the important pieces alone": column("kept"),
-            "lost without the important pieces": column("lost"),
+            "recognised by the important pieces alone": column("kept", "answers"),
+            "lost without the important pieces": column("lost", "answers"),
             "on idle clutter beyond its area": column("distraction", "mean"),
             **{f"on the part, {loss}": column(f"part_{loss}") for loss in self.losses},
         }

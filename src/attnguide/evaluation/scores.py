@@ -22,7 +22,7 @@ from attnguide.evaluation.perturbation import perturb_many
 from attnguide.evaluation.ranking import LESS, MORE, NEAR_ZERO, compact, winner
 from attnguide.evaluation.rows import Maps, maps_of
 from attnguide.evaluation.sanity import noise_rows, randomised_rows
-from attnguide.evaluation.statistics import Measure
+from attnguide.evaluation.statistics import Measure, of_kind
 from attnguide.methods import Method
 from attnguide.store.maps import COLUMNS
 from attnguide.types import ViT
@@ -56,8 +56,9 @@ TRUST: Sequence[tuple[str, Sequence[str], float]] = (
 
 
 def named(measure: str) -> Measure:
-    """The values of the rows of one measure."""
-    return lambda rows: rows["value"].astype(float).where(rows["measure"] == measure)
+    """The values of the rows of one measure, of its kind."""
+    kind = getattr(WHERE.get(measure), "kind", "mean")
+    return of_kind(kind)(lambda rows: rows["value"].astype(float).where(rows["measure"] == measure))
 
 
 def explained(
