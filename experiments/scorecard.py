@@ -133,9 +133,9 @@ class Scorecard(MethodStudy):
 
 def _ranks(seed: int, rows: pd.DataFrame) -> Figure:
     lines = ranking.mean_ranks(rows, BETTER, seed).to_dict("records")
-    dots = [Dot(row["method"], row["value"], row["ci_low"], row["ci_high"],
-                f"{method_label(row['method'])} (n = {row['n']})") for row in lines]  # fmt: skip
-    return draw_dots([DotPanel("Mean rank", "0 the best, 1 the worst", [("", dots)])])
+    dots = [Dot(row["method"], row["value"], row["ci_low"], row["ci_high"]) for row in lines]
+    rows = [(method_label(dot.method), [dot]) for dot in dots]
+    return draw_dots([DotPanel("Mean rank", "0 the best, 1 the worst", rows)])
 
 
 def _card(means: pd.DataFrame) -> Figure:

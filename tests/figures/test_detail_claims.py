@@ -176,7 +176,6 @@ UP, DOWN = ((-0.2, 0.1), (0.3, 0.1)), ((0.3, 0.1), (-0.2, 0.1))
         ),
         ([(DETAIL, *UP), ("gae", *UP)], "does not hold", "another does too: GAE"),
         ([(DETAIL, *DOWN), ("gae", *DOWN)], "does not hold", "its own number decides: detail"),
-        ([(DETAIL, *UP), ("gae", *UP, 4)], "inconclusive", "another may do too: GAE"),
         ([(DETAIL, *UP, 4), ("gae", *DOWN)], "inconclusive", "its own number decides"),
         ([(DETAIL, *UP, 4), ("gae", *UP)], "does not hold", "another does too: GAE"),
     ],

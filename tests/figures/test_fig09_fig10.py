@@ -78,7 +78,7 @@ def test_figure_10_on_the_embedded_models(tmp_path, undrawn):
     assert list(found.values()) == near([-0.313, 0.035, -0.437, 0.064])
     assert summary["n"].unique().tolist() == [2]  # the framed picture and one impostor
     claims = table_of(run_dir, "claims")
-    assert claims["verdict"].tolist() == ["inconclusive"] * 3
+    assert claims["verdict"].tolist() == ["inconclusive"] * 2  # too few for "only"
     assert len(load_maps(run_dir)) == 2 * 2 * 2
 
 
@@ -112,7 +112,7 @@ def test_another_model_of_the_creatures_is_studied_beside_them(tmp_path):
     assert found.pop("creatures") == "clean"
     assert found.pop("creatures_contaminated") == "contaminated"
     assert list(found.values()) == [""]
-    assert len(table_of(run_dir, "claims")) == 3
+    assert len(table_of(run_dir, "claims")) == 2
 
 
 # Photographs

@@ -22,7 +22,7 @@ from attnguide.evaluation.ranking import (
     table_of_means,
     winner,
 )
-from attnguide.figures.claims import MethodComparison, Table, counted, judge, paired_tests
+from attnguide.figures.claims import MethodComparison, Table, counted, judge
 from attnguide.methods import get_method
 from attnguide.store.table import read
 
@@ -128,18 +128,6 @@ def test_whom_to_trust_is_said_for_each_question():
     assert "complete for localisation (grid pointing 0.80)" in scores.whom_to_trust(
         "m", pd.concat([rows, grids])
     )
-
-
-def test_several_rivals_are_corrected_together():
-    rng = np.random.default_rng(1)
-    base = rng.normal(size=40)
-    rows = rows_of({"x": base + 1, "same": base + rng.normal(0, 2, 40) + 1, "worse": base})
-    table = paired_tests(rows, "x", ["same", "worse", "absent"], scores_of("a"))
-    assert table["method"].tolist() == ["same", "worse"]
-    worse = table.set_index("method").loc["worse"]
-    assert worse["value"] == pytest.approx(1)
-    assert worse["p_holm"] == pytest.approx(2 * worse["p"])
-    assert worse["effect"] == 1
 
 
 def scores_of(name):

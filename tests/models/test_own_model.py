@@ -71,4 +71,4 @@ def test_a_fine_tuned_network_runs_on_a_folder_of_its_classes(own, experiment, w
 
 def test_a_guide_of_another_world_is_one_line(own, tmp_path):
     with pytest.raises(ValueError, match=r"guide.image 'zebra' is no picture file, and unknown"):
-        running.start(tmp_path / "run", *words(own, "fig12_perturbation"))
+        running.start(tmp_path / "run", *words(own, "fig12_perturbation", "guide.image=zebra"))

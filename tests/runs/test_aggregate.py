@@ -21,7 +21,8 @@ def store(folder, auc, *, finished="2026-11-23T18:00:00+00:00", **settings):
     (folder / "findings.json").write_text(json.dumps(told))
     claim = {"experiment": "fig12", "model": "m", "id": "fig12.a", "source": "paper"}
     claim |= {"claim": f"that {folder.name}"}
-    claim |= {"value": 0.9, "low": 0.8, "high": 1.0, "n": 20, "verdict": "holds"}
+    claim |= {"value": 0.9, "low": 0.8, "high": 1.0, "bound": 0.5, "side": ">", "n": 20}
+    claim |= {"verdict": "holds"}
     pd.DataFrame([claim]).to_csv(folder / "claims.csv", index=False)
     line = {"method": "rollout", "order": "negative", "auc": auc, "ci_low": 1.0, "ci_high": 99.0}
     pd.DataFrame([line | {"n": 7}]).to_csv(folder / "summary.csv", index=False)

@@ -239,9 +239,10 @@ def test_pictures_claims_and_lineage_reach_the_offline_run(tmp_path):
         logger.log(findings, [shown("i1", ["gae"]), shown("i2", ["gae"])])
     found = read_run(tmp_path)
     assert found["summary"]["claim/fig/right/verdict"] == "holds"
-    assert (
-        found["run"].notes == "Fig\n- holds: right of 4.5 (tiny)\n- inconclusive: left/right (tiny)"
-    )
+    assert found["run"].notes.splitlines()[:2] == [
+        "Fig",
+        "- right of 4.5 (tiny): 0.50 [0.25, 0.75], n = 12, bound > 0.2: holds",
+    ]
     logged = {key.split("/_")[0] for line in found["history"] for key in line}
     assert {"table/images", "table/claims"} <= {"/".join(key.split("/")[:2]) for key in logged}
     assert found["artifacts"]["maps"] == ["maps.npz"]

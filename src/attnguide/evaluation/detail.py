@@ -138,7 +138,7 @@ def detail_rows(vit: ViT, comparisons: Sequence[Comparison], losses: Sequence[st
                 like = correlation(relevance, maps[EQ8][index]) if is_other else np.nan
                 rows.append(
                     {
-                        "image_id": comparison.view.id,
+                        "image_id": comparison.view.id.removesuffix(f"@{comparison.view.kind}"),
                         "loss": loss,
                         "like_eq8": like,
                         **relevance_by_region(relevance, part_regions(comparison.view), REGIONS),

@@ -196,10 +196,7 @@ def perturb_many(
         for name, relevance in maps.items()
         for order in orders
     }
-    first, alike = next(iter(rankings)), (0, grid[0] * grid[1])
-    columns = {
-        key: [(first if count in alike else key, count) for count in counts] for key in rankings
-    }
+    columns = _columns(tuple(rankings), counts, grid[0] * grid[1])
     distinct = list(dict.fromkeys(chain(*columns.values())))
     model = prepare(vit, engine, images.device.type)
     model.progress = progress
@@ -218,6 +215,14 @@ def perturb_many(
     if check_finite:
         require_finite(torch.stack([curve.logit for curve in curves.values()]))
     return curves
+
+
+def _columns(
+    keys: Sequence[tuple[str, str]], counts: Sequence[int], patches: int
+) -> dict[tuple[str, str], list[tuple[tuple[str, str], int]]]:
+    """By ranking, the masked images of its curve: whose mask, and of how many patches."""
+    alike = (0, patches)  # of every ranking the same image, evaluated for the first
+    return {key: [(keys[0] if n in alike else key, n) for n in counts] for key in keys}
 
 
 def require_finite(logits: Tensor) -> None:

@@ -28,7 +28,7 @@ from attnguide.evaluation.perturbation import (
     rank_patches,
     require_finite,
 )
-from attnguide.evaluation.statistics import estimate, measured_rows, units_of
+from attnguide.evaluation.statistics import Kind, estimate, measured_rows, units_of
 from attnguide.losses import Loss, loss_name
 from attnguide.types import ViT
 
@@ -250,9 +250,9 @@ def auc_table(rows: pd.DataFrame, methods: Sequence[str], seed: int = 0) -> pd.D
     for model, order, quantity in asked:
         own = rows[rows["model"] == model]
         for method in methods:
-            found = estimate(
-                scores(own[own["method"] == method], quantity, order), units, seed, kind="mean"
-            )
+            each = scores(own[own["method"] == method], quantity, order)
+            kind: Kind = "mean" if quantity in BOTH_ORDERS else "share"
+            found = estimate(each, units, seed, kind=kind, yes=100)
             names = {"method": method, "order": order, "quantity": quantity}
             lines.append({**names, **found.as_row("auc"), "model": model})
     return pd.DataFrame(lines)

@@ -132,7 +132,7 @@ def estimate(
         units: Of each image, indexed alike; missing or "" for an image that stands for itself.
         seed: Of the bootstrap.
         kind: As the head of this file says: "answers" are 0 or 1, or an image's mean of such.
-        yes: What an answer counts: 1, or 100 for percent.
+        yes: What an answer, or a whole share, counts: 1, or 100 for percent.
 
     Returns:
         `n` is the number of units. Where the mean of answers is no whole number of successes, the
@@ -152,7 +152,7 @@ def estimate(
         return Estimate(value, yes * ends[0], yes * ends[1], n)
     low, high = _bootstrap(array, codes, seed)
     least, most = LIMITS.get(kind, (-np.inf, np.inf))
-    return Estimate(value, max(low, least), min(high, most), n)
+    return Estimate(value, max(low, yes * least), min(high, yes * most), n)
 
 
 def estimate_curve(

@@ -412,7 +412,7 @@ def _draw_changes(changes: pd.DataFrame, methods: Sequence[str]) -> Figure:
         for method in methods
         if (line := named.get(method))
     ]
-    reach = 1.1 * float(changes[["value", "low", "high"]].abs().to_numpy().max()) or 1.0
+    reach = 1.1 * float(changes[["value", "low", "high"]].abs().stack().max()) or 1.0
     x_label = "signed share of the part, mixed minus shown class"
     title = "Contaminated minus clean labels"
     return draw_dots([DotPanel(title, x_label, rows, (-reach, reach), chance=0.0)])

@@ -153,7 +153,7 @@ def _curve(rows: pd.DataFrame, method: str, quantity: str, seed: int) -> Curve:
     units = units_of(rows)
     kind: Kind = "answers" if quantity == "accuracy" else "mean"
     band = estimate_curve(values, units, seed, kind=kind, yes=100)
-    area = estimate(areas(rows, quantity), units, seed, kind="mean")
+    area = estimate(areas(rows, quantity), units, seed, kind="share", yes=100)
     low, high = band["ci_low"].to_numpy(), band["ci_high"].to_numpy()
     return Curve(method, fraction, band["value"].to_numpy(), low, high,
                  auc=area.value, auc_low=area.low, auc_high=area.high)  # fmt: skip

@@ -57,8 +57,13 @@ def _forward(trace: AttentionTrace, attention: nn.Module) -> tuple[Tensor, Tenso
         leaf.append(inputs[0].detach().requires_grad_())
         return leaf[0], *inputs[1:]
 
-    vit, begin = trace.vit, attention.register_forward_pre_hook(cut)
-    with torch.inference_mode(False), torch.enable_grad(), unchanged(vit.module), begin:
+    vit, begin = trace.vit, attention.register_forward_pre_hook
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        unchanged(vit.module),
+        begin(cut),  # while no other thread uses the network
+    ):
         logits = vit.logits(trace.images.clone())
     return leaf[0], logits
 

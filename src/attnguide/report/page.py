@@ -144,7 +144,9 @@ def list_files(run_dir: Path) -> list[tuple[str, str]]:
 def _verdict(claims: pd.DataFrame) -> str:
     """How many claims hold, in a sentence; of the paper's and of ours apart."""
     sentences = []
-    for source, own in claims.groupby("source", sort=False)["verdict"]:
+    for source, own in claims.sort_values("source", ascending=False, kind="stable").groupby(
+        "source", sort=False
+    )["verdict"]:
         counted = [f"{count} \N{MULTIPLICATION SIGN} {v}" for v, count in Counter(own).items()]
         whose = "the paper" if source == "paper" else "ours"
         sentences.append(f"Claims of {whose}: {', '.join(counted)}.")

@@ -212,6 +212,8 @@ class Run:
             mine = share(selection.items, settings.shard, settings.num_shards)
             counts = f"{len(selection.items)} items, {len(mine)} of them here."
             say(f"pictures  {counts} {selection.note}".strip())
+            if not mine:
+                raise InputError(f"no item is left to study. {selection.note}".strip())
             entries, unreadable = [], []
             for item in mine[:: max(1, len(mine) // SAMPLE)][:SAMPLE]:
                 try:
