@@ -230,3 +230,51 @@ def test_nothing_needs_the_value_of_a_tensor(fill, precision):
     with Waiting() as counted:
         perturb_many(vit, images, maps, torch.tensor([0, 1, 2]), **settings)
     assert "_local_scalar_dense" in counted.waits
+
+
+def scaled(vit):
+    for block in vit.module.blocks:
+        block.attn.scale *= 3
+
+
+def hooked(vit):
+    vit.module.blocks[0].register_forward_hook(lambda *args: args[2] * 1.5)
+
+
+@pytest.mark.parametrize("change", [scaled, hooked])
+def test_a_network_that_does_more_than_its_parts_say_is_its_own_or_refused(change):
+    """Also where it was changed after a first explanation."""
+    vit = tiny()
+    images, relevance = pictures(vit), torch.rand(3, *vit.grid)
+    explain(vit, images, 1)
+    perturb(vit, images, relevance, 1, order="positive")
+    change(vit)
+    with torch.no_grad():
+        own = vit.logits(images)
+    for door in (
+        lambda: (explain(vit, images, 1).logits, own),
+        lambda: (
+            perturb(vit, images, relevance, torch.arange(3), order="positive").logit[:, 0],
+            own.diagonal(),
+        ),
+    ):
+        if not refuses(door):
+            got, expected = door()
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def refuses(door):
+    """Whether it says that the logits are not the network's own."""
+    try:
+        door()
+    except ValueError as error:
+        return "other logits by itself" in str(error)
+    return False
+
+
+@pytest.mark.parametrize("label", [5, -1])
+def test_a_label_that_is_no_class_is_one_line(label):
+    vit = tiny()
+    with pytest.raises(ValueError, match="from 0 to 4, got"):
+        perturb(vit, pictures(vit), torch.rand(3, 4, 4), torch.tensor([label, 0, 1]),
+                order="positive")  # fmt: skip

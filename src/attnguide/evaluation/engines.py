@@ -27,6 +27,7 @@ from tqdm import tqdm
 from attnguide.errors import InputError, unknown_name
 from attnguide.tracing.blocks import is_standard, prefix_block, tokens_read
 from attnguide.tracing.capture import unchanged
+from attnguide.tracing.trace import refuse_other_logits
 from attnguide.types import ViT
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -228,6 +229,21 @@ class MaskedModel:
                         stack.enter_context(torch.autocast(device, enabled=False))
             stack.enter_context(torch.inference_mode())
             yield
+
+    def check(self, images: Tensor) -> None:
+        """Refuse a shortcut that gives other logits than the network by itself, for one image.
+
+        Raises:
+            ValueError: hooks, or parts that do more than their code says.
+        """
+        path, one = self.network.path, images[:1].to(getattr(self.vit, "dtype", images.dtype))
+        if path != "pixels" and isinstance(self.vit, ViT):
+            network = _cut(self.vit, path)  # of torch, whatever computes
+            refuse_other_logits(
+                self.vit, self.vit.logits(one), network.leave(network.enter(one)),
+                f"cut at its {path}",
+                "its parts do more than their code says; pass engine=Engine(path='pixels')",
+            )  # fmt: skip
 
     def logits(self, masked: Masked, image: Tensor, masks: Tensor) -> Tensor:
         """(M, C) logits, chunk by chunk; if memory runs out, in half the chunk, once.

@@ -201,6 +201,7 @@ def perturb_many(
     model = prepare(vit, engine, images.device.type)
     model.progress = progress
     with model.running():
+        model.check(images)
         if fill == "drop":
             logits = _logits_of_kept(model, images, rankings, distinct)
         else:
@@ -429,6 +430,11 @@ def _curve(
     vit: Any, logits: Tensor, labels: Tensor, fractions: Sequence[float], order: str
 ) -> PerturbationCurve:
     """Of logits (B, S, C); where classes exclude each other, the most probable is recognised."""
+    known = labels.device.type != "cpu" or (0 <= labels.min() <= labels.max() < logits.shape[-1])
+    if not known:
+        raise InputError(
+            f"label must be a class from 0 to {logits.shape[-1] - 1}, got {labels.tolist()}"
+        )
     logits = logits.clone()  # not an inference tensor, which cannot be differentiated with
     index = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
     prediction = logits.argmax(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -57,7 +58,7 @@ TRUST: Sequence[tuple[str, Sequence[str], float]] = (
 
 def named(measure: str) -> Measure:
     """The values of the rows of one measure, of its kind."""
-    kind = getattr(WHERE.get(measure), "kind", "mean")
+    kind: Any = getattr(WHERE.get(measure), "kind", "mean")
     return of_kind(kind)(lambda rows: rows["value"].astype(float).where(rows["measure"] == measure))
 
 

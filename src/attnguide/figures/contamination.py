@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
 import pandas as pd
 from annotated_types import Ge
 from pydantic import PositiveInt
@@ -412,7 +413,7 @@ def _draw_changes(changes: pd.DataFrame, methods: Sequence[str]) -> Figure:
         for method in methods
         if (line := named.get(method))
     ]
-    reach = 1.1 * float(changes[["value", "low", "high"]].abs().stack().max()) or 1.0
+    reach = 1.1 * float(np.nanmax(changes[["value", "low", "high"]].abs().to_numpy())) or 1.0
     x_label = "signed share of the part, mixed minus shown class"
     title = "Contaminated minus clean labels"
     return draw_dots([DotPanel(title, x_label, rows, (-reach, reach), chance=0.0)])

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,6 @@ from attnguide.tracing.tokens import layers
 from attnguide.types import ViT
 
 BACKWARDS = ("plain", "libra")
-_COMPARED: WeakSet[nn.Module] = WeakSet()
 
 T = TypeVar("T")
 
@@ -241,8 +239,8 @@ def forward_pass(
     """A pass whose graph begins at the attention of layer 0, or already at the images.
 
     The last block of a standard network is computed for the tokens alone that the head reads,
-    unless the pass begins at the images. The first time, the logits of one image are compared with
-    those that the network gives by itself.
+    unless the pass begins at the images. The logits of one image are compared with those that the
+    network gives by itself, every time: a hook may have come, or a part have been changed.
 
     Args:
         vit: The model.
@@ -265,7 +263,12 @@ def forward_pass(
         raise InputError(
             f"{vit.name} returned NaN or infinite logits; check its weights and its inputs"
         )
-    _compare(vit, images[:1], logits[:1].detach())
+    with unchanged(vit.module, fused=False), torch.no_grad():
+        own = vit.logits(images[:1])
+    refuse_other_logits(
+        vit, own, logits[:1].detach(), "while its attention is recorded", "it draws random numbers "
+        "in evaluation mode, or computes attention in a way that cannot be followed"
+    )  # fmt: skip
     return Pass(vit.name, recording, logits)
 
 
@@ -281,20 +284,24 @@ def _from_images(vit: ViT, images: Tensor, recording: Recording) -> Tensor:
     return logits
 
 
-def _compare(vit: ViT, images: Tensor, logits: Tensor) -> None:
-    """Refuse logits that are not the network's own; asked of every network once."""
-    if vit.module in _COMPARED:
-        return
-    with unchanged(vit.module, fused=False), torch.no_grad():
-        own = vit.logits(images)
+def refuse_other_logits(vit: ViT, own: Tensor, logits: Tensor, when: str, why: str) -> None:
+    """Refuse logits that are not the network's own.
+
+    Args:
+        vit: The model.
+        own: (B, C) that the network gives by itself.
+        logits: (B, C) that a shortcut gives.
+        when, why: Of the message.
+
+    Raises:
+        ValueError: they differ by more than rounding.
+    """
     gap, size = float((own - logits).abs().max()), float(own.abs().max())
     if not gap <= size * _tolerance(vit):
         raise InputError(
-            f"{vit.name} gives other logits by itself than while its attention is recorded (they "
-            f"differ by {gap:.2g}, the largest is {size:.2g}): it draws random numbers in "
-            "evaluation mode, or computes attention in a way that cannot be followed"
+            f"{vit.name} gives other logits by itself than {when} (they differ by {gap:.2g}, the "
+            f"largest is {size:.2g}): {why}"
         )
-    _COMPARED.add(vit.module)
 
 
 def _tolerance(vit: ViT) -> float:
