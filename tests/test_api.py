@@ -35,11 +35,11 @@ def test_several_targets_share_the_forward_pass():
     images = pictures(vit, 2)
     compare_logits(vit)
     calls = []
-    hook = vit.module.patch_embed.register_forward_hook(lambda *_: calls.append(1))
+    hook = vit.module.patch_embed.register_forward_hook(lambda *args: calls.append(len(args[2])))
     targets = torch.tensor([[0, 1, 4], [2, 3, 0]])
     many = explain_many(vit, images, targets, methods=FAST)
     hook.remove()
-    assert len(calls) == 1
+    assert calls == [2, 1]  # all images; one by the network itself, to compare
     assert many["gae"].relevance.shape == (2, 3, 4, 4)
     for column in range(3):
         single = explain(vit, images, targets[:, column], method="complete").relevance

@@ -174,8 +174,9 @@ def perturb_many(
         relevances: Name of the map to (B, rows, cols) or `Explanation`.
         orders: Of "positive", "negative".
         seeds: One per image, of the noise of fill="linear"; by default made from its pixels.
-        check_finite: Refuse values that are not finite. To look at them waits for the device; a
-            caller that fetches the curves from it later can look then.
+        check_finite: Refuse values that are not finite, labels that are no classes, and a network
+            that does more than its parts say. To look at them waits for the device; a caller that
+            fetches the curves from it later can look then.
         vit, images, label, fractions, fill, engine, progress: As in `perturb`.
 
     Returns:
@@ -183,7 +184,7 @@ def perturb_many(
     """
     images = check_images(vit, images, finite=check_finite)
     maps = _maps(relevances, images.device, check_finite)
-    labels = _labels(vit, label, len(images)).to(images.device, non_blocking=True)
+    labels = _labels(vit, label, len(images), check_finite).to(images.device, non_blocking=True)
     grid = _grid(vit, images, maps)
     check_fractions(fractions)
     check_fill(fill)
@@ -201,7 +202,8 @@ def perturb_many(
     model = prepare(vit, engine, images.device.type)
     model.progress = progress
     with model.running():
-        model.check(images)
+        if check_finite:
+            model.check(images)
         if fill == "drop":
             logits = _logits_of_kept(model, images, rankings, distinct)
         else:
@@ -282,8 +284,8 @@ def _maps(
     return maps
 
 
-def _labels(vit: Model, label: Target, batch: int) -> Tensor:
-    """(B,) int64; indices in a tensor are taken as they are, since to look at them would wait."""
+def _labels(vit: Model, label: Target, batch: int, look: bool) -> Tensor:
+    """(B,) int64; `look` at indices in a tensor, too, which waits for their device."""
     if isinstance(label, Tensor) and not label.is_floating_point():
         given: Tensor | None = label.long()
     elif isinstance(vit, ViT):
@@ -298,6 +300,10 @@ def _labels(vit: Model, label: Target, batch: int) -> Tensor:
     if given is None or given.ndim > 1 or (given.ndim == 1 and len(given) != batch):
         got = label if given is None else tuple(given.shape)
         raise InputError(f"label must be one class or one per image ({batch},), got {got}")
+    if look and isinstance(vit, ViT):
+        count = len(vit.class_names)
+        if not bool(((given >= 0) & (given < count)).all()):
+            raise InputError(f"label must be a class from 0 to {count - 1}, got {given.tolist()}")
     return given.expand(batch)
 
 
@@ -430,11 +436,6 @@ def _curve(
     vit: Any, logits: Tensor, labels: Tensor, fractions: Sequence[float], order: str
 ) -> PerturbationCurve:
     """Of logits (B, S, C); where classes exclude each other, the most probable is recognised."""
-    known = labels.device.type != "cpu" or (0 <= labels.min() <= labels.max() < logits.shape[-1])
-    if not known:
-        raise InputError(
-            f"label must be a class from 0 to {logits.shape[-1] - 1}, got {labels.tolist()}"
-        )
     logits = logits.clone()  # not an inference tensor, which cannot be differentiated with
     index = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
     prediction = logits.argmax(-1)

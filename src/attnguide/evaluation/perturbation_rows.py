@@ -101,6 +101,8 @@ def perturbation_rows(
     classes = torch.stack([label, next(iter(many.values())).target.to(label.device)])
     numbers, fetched = _fetch(curves, classes)
     require_finite(numbers[KINDS.index("logit")])
+    with model.running():
+        model.check(images)
     table = _table(names, fetched, list(curves), numbers, fractions, loss_name(loss))
     if own is None:
         return table.assign(on_guide=np.nan)
