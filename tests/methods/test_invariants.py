@@ -76,7 +76,7 @@ def test_zero_gradient_gives_zero_relevance(method):
         ("attcat", {}, 1, 0),
         ("cdam", {}, 2, 0),
         ("legrad", {}, 2, 0),
-        ("cp_lrp", {}, 2, 0),
+        ("cp_lrp", {}, 3, 0),  # two recorded passes, each compared
         ("cp_lrp", {"gamma": 0.1}, 2, 0),
         ("attn_lrp", {}, 2, 0),
         *((name, {}, 2, 0) for name in ("gradcam", "layercam", "t_attr", "lrp", "partial_lrp")),
