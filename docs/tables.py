@@ -147,7 +147,7 @@ def _count(folder: Path) -> str:
 
 def experiments_table() -> str:
     """One line per experiment for the README."""
-    lines = ["| experiment | what it shows | creatures, two cores |", "|---" * 3 + "|"]
+    lines = ["| experiment | what it shows | stored run on creatures |", "|---" * 3 + "|"]
     for folder in results("embedded"):
         cost = json.loads((folder / "cost.json").read_text())
         title = told(folder)["title"].partition(": ")[2] or told(folder)["title"]
