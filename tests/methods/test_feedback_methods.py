@@ -70,8 +70,9 @@ def test_forward_passes_are_shared_by_methods_and_targets():
     methods = [(name, {"start_layer": start, "steps": 12}) for name, start in START.items()]
     with counted(vit) as calls:
         explain_many(vit, images, torch.tensor([[0, 1, 2], [3, 4, 0]]), methods=methods)
-    assert sum(calls) == 2 * (1 + 12 + 1)  # the image, the path, the tokens of bi_token
-    assert len(calls) == 1 + 3 + 1
+    # the image, the path, the tokens of bi_token; one image is compared
+    assert sum(calls) == 2 * (1 + 12 + 1) + 1
+    assert len(calls) == 1 + 3 + 1 + 1
 
 
 def test_two_class_loss_is_differentiated_on_the_way():

