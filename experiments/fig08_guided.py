@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -18,30 +17,15 @@ from attnguide.data.views import (
     to_view,
     ways_of,
 )
+from attnguide.evaluation import localisation
 from attnguide.evaluation.fills import seed_of_name
-from attnguide.evaluation.localisation import (
-    guided_share,
-    net_positive,
-    own_net_positive,
-    positive_within,
-    right_signs,
-)
+from attnguide.figures import phenomena
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.map_figure import MapFigure
-from attnguide.figures.phenomena import (
-    OWN,
-    RED,
-    RIGHT,
-    SIGN,
-    interpreted,
-    more_than_company,
-    repaired,
-)
-from attnguide.figures.shown import ShownView, net_note, views_in
+from attnguide.figures.shown import draw_beside, parts_note, views_in
 from attnguide.figures.table_figure import Plot, one_per_model
 from attnguide.guides import Guide, check_guide
-from attnguide.viz.panels import Panel, draw_panels, short_name
-from attnguide.viz.style import method_label, signed
+from attnguide.viz.panels import draw_panels
 
 SHARE = "mass of the right sign in its part"
 COMPOSED = "composed"  # kind of views in which the guide's object stands in the picture itself
@@ -69,17 +53,17 @@ class Fig08Guided(MapFigure):
     needs_guide = True
     by = ("model", "view", "method")
     measures = {
-        SIGN: net_positive("target"),
-        OWN: own_net_positive,
-        RED: positive_within("target"),
-        SHARE: guided_share,
-        RIGHT: right_signs,
+        phenomena.SIGN: localisation.net_positive("target"),
+        phenomena.OWN: localisation.own_net_positive,
+        phenomena.RED: localisation.positive_within("target"),
+        SHARE: localisation.guided_share,
+        phenomena.RIGHT: localisation.right_signs,
     }
     claims_by = ("model",)
     claims = (
-        *(claim.where("view", ALONE) for claim in interpreted("fig08")),
-        *repaired("fig08"),
-        *more_than_company("fig08"),
+        *(claim.where("view", ALONE) for claim in phenomena.interpreted("fig08")),
+        *phenomena.repaired("fig08"),
+        *phenomena.more_than_company("fig08"),
     )
     plots = tuple(Plot(name, (name,), chance=0.5) for name in measures)
 
@@ -116,11 +100,13 @@ class Fig08Guided(MapFigure):
         """Maps alone and guided; the sweep of the first picture."""
         main, methods = _main(stored), stored.methods
         figure, more = one_per_model(
-            "Maps of", stored.shown, lambda own: _maps(views_in(stored, own), main, methods)
+            "Maps of", stored.shown, lambda own: draw_beside(views_in(stored, own), main, methods)
         )
-        _, first = next(iter(stored.shown.groupby(["model", "image_id"], sort=False)))
-        swept = views_in(stored, first)
-        panels = [view.panel(methods[0], 0, _note(view, methods[0]), view.kind) for view in swept]
+        _, rows = next(iter(stored.shown.groupby(["model", "image_id"], sort=False)))
+        swept = views_in(stored, rows)
+        panels = [
+            view.panel(methods[0], 0, parts_note(view, methods[0]), view.kind) for view in swept
+        ]
         sweep = draw_panels([panels[n : n + PER_ROW] for n in range(0, len(panels), PER_ROW)])
         return figure, more | {"Other places, shares and fits of the guide": sweep}
 
@@ -129,30 +115,3 @@ def _main(stored: Stored) -> str:
     """Kind of the views with the guide as configured."""
     chosen = {key: value for key, value in stored.config["guide"].items() if key[0] != "_"}
     return guided_kind(Guide(**chosen))
-
-
-def _maps(shown: Sequence[ShownView], main: str, methods: Sequence[str]) -> Figure:
-    """A row per picture: alone and guided, each with the first method, then the other methods."""
-    guided = {view.id: view for view in shown if view.kind == main}
-    rows = []
-    for view in (view for view in shown if view.kind == ALONE):
-        beside = guided[view.id]
-        rows.append(
-            [
-                Panel(view.picture, title=short_name(view.name(0)), note=view.note),
-                view.panel(methods[0], 0, _note(view, methods[0]), ""),
-                Panel(beside.picture, title="with a guide"),
-                *(beside.panel(method, 0, _note(beside, method), "") for method in methods),
-            ]
-        )
-    titles = ["image", f"{method_label(methods[0])}, alone", "guided"]
-    titles += [f"{method_label(method)}, guided" for method in methods]
-    return draw_panels(rows, column_titles=titles)
-
-
-def _note(view: ShownView, method: str) -> str:
-    """Signed mass of the picture's part and of the guide's; alone, of the object."""
-    if view.kind in (ALONE, COMPOSED):
-        return net_note(view, method, 0)
-    own, guide = (signed(view.net(method, 0, region)) for region in ("own", "guide"))
-    return f"picture {own}, guide {guide}"

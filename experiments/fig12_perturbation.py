@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,35 +19,8 @@ from attnguide.evaluation.perturbation_rows import CONTROLS, RANDOM, SEAM, pertu
 from attnguide.figures.claims import Claim
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.map_figure import check_reference, reference_class
-from attnguide.figures.perturbation_claims import about_the_guide, gain, where_it_can_tell
+from attnguide.figures.perturbation_claims import claims_about
 from attnguide.figures.perturbation_figure import NO_GUIDE, PerturbationFigure
-from attnguide.viz.style import method_label
-
-ALIKE = 5.0  # points of AUC within which two methods count as alike
-CORRECTED = "_libra"  # the end of a method's label with LibraGrad's gradient
-
-
-def claims_about(
-    methods: Sequence[str], fractions: Sequence[float], guide: float = 0.0
-) -> Iterator[Claim]:
-    """The first method against every other, corrected gradients, and what the guide does alone."""
-    first = methods[0]
-    for rival in methods[1:]:
-        names = f"{method_label(first)} minus {method_label(rival)}, points of AUC"
-        name, both = f"fig12.{first}_minus_{rival}", (first, rival)
-        alike = gain(*both, "accuracy", "positive")
-        yield Claim(f"{name}.negative", f"negative test: larger area, {names}",
-                    gain(*both, "accuracy", "negative"), above=0)  # fmt: skip
-        yield Claim(f"{name}.positive", f"positive test: not worse by {ALIKE:g}, {names}",
-                    where_it_can_tell(alike, both), below=ALIKE)  # fmt: skip
-    for method in (m for m in methods if m.endswith(CORRECTED)):
-        for rival in dict.fromkeys([method.removesuffix(CORRECTED), "gae"]):
-            if rival in methods:
-                names = f"{method_label(method)} minus {method_label(rival)}"
-                yield Claim(f"fig12.{method}_minus_{rival}.srg",
-                            f"both tests: more SRG, {names}, points", gain(method, rival, "srg"),
-                            above=0, source="ours")  # fmt: skip
-    yield from about_the_guide(methods, fractions, guide)
 
 
 @dataclass

@@ -18,8 +18,7 @@ from safetensors.torch import save_file
 from attnguide import explain, load_model, perturb, stitch
 from attnguide.data.creatures.scenes import guide, single
 from attnguide.figures.claims import Table, judge
-from attnguide.figures.perturbation_claims import seam_notes, untestable
-from experiments.fig12_perturbation import claims_about
+from attnguide.figures.perturbation_claims import claims_about, seam_notes, untestable
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = ["image_id", "model", "guide", "method", "order", "fraction"]

@@ -22,6 +22,31 @@ from attnguide.viz.style import method_label
 MARGIN = 2.0  # points within which a curve lies on its floor or at 100 %
 MOST = 0.5  # share of a gain
 PUBLISHED = "gae"  # what the paper's gain is measured against
+ALIKE = 5.0  # points of AUC within which two methods count as alike
+CORRECTED = "_libra"  # the end of a method's label with LibraGrad's gradient
+
+
+def claims_about(
+    methods: Sequence[str], fractions: Sequence[float], guide: float = 0.0
+) -> Iterator[Claim]:
+    """The first method against every other, corrected gradients, and what the guide does alone."""
+    first = methods[0]
+    for rival in methods[1:]:
+        names = f"{method_label(first)} minus {method_label(rival)}, points of AUC"
+        name, both = f"fig12.{first}_minus_{rival}", (first, rival)
+        alike = gain(*both, "accuracy", "positive")
+        yield Claim(f"{name}.negative", f"negative test: larger area, {names}",
+                    gain(*both, "accuracy", "negative"), above=0)  # fmt: skip
+        yield Claim(f"{name}.positive", f"positive test: not worse by {ALIKE:g}, {names}",
+                    where_it_can_tell(alike, both), below=ALIKE)  # fmt: skip
+    for method in (m for m in methods if m.endswith(CORRECTED)):
+        for rival in dict.fromkeys([method.removesuffix(CORRECTED), "gae"]):
+            if rival in methods:
+                names = f"{method_label(method)} minus {method_label(rival)}"
+                yield Claim(f"fig12.{method}_minus_{rival}.srg",
+                            f"both tests: more SRG, {names}, points", gain(method, rival, "srg"),
+                            above=0, source="ours")  # fmt: skip
+    yield from about_the_guide(methods, fractions, guide)
 
 
 def gain(first: str, second: str, quantity: str, order: str = "") -> Ask:

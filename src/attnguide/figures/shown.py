@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from attnguide.data.views import View, pixels_of
+from attnguide.data.views import ALONE, View, pixels_of
 from attnguide.figures.experiment import Stored
 from attnguide.findings import ShownPicture
 from attnguide.store.maps import picture_file, relevance_of, stored_picture
-from attnguide.viz.panels import Panel, short_name
-from attnguide.viz.style import signed
+from attnguide.viz.panels import Panel, draw_panels, short_name
+from attnguide.viz.style import method_label, signed
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from attnguide.types import ViT
@@ -100,7 +101,7 @@ def pictures_of(vit: ViT, views: Iterable[View]) -> dict[str, Tensor]:
 
 def picture_name(model: str, image_id: str, kind: str) -> str:
     """Name of the picture of a view."""
-    return f"{model} {image_id}" if kind == "alone" else f"{model} {image_id}@{kind}"
+    return f"{model} {image_id}" if kind == ALONE else f"{model} {image_id}@{kind}"
 
 
 def net_note(view: ShownView, method: str, place: int) -> str:
@@ -109,6 +110,38 @@ def net_note(view: ShownView, method: str, place: int) -> str:
     if not view.regions:
         return whole
     return f"object {signed(view.net(method, place, 'target'))}, {whole}"
+
+
+def parts_note(view: ShownView, method: str) -> str:
+    """Signed mass of the picture's part and of the guide's; without a guide, `net_note`."""
+    if pd.isna(view.row(method, 0)["area_guide"]):
+        return net_note(view, method, 0)
+    own, guide = (signed(view.net(method, 0, region)) for region in ("own", "guide"))
+    return f"picture {own}, guide {guide}"
+
+
+def draw_beside(shown: Sequence[ShownView], kind: str, methods: Sequence[str]) -> Figure:
+    """A row per picture: alone and guided, each with the first method, then the other methods.
+
+    Args:
+        shown: Views of every picture, alone and of the `kind` beside a guide.
+        kind: Of the guided views.
+        methods: In order.
+    """
+    guided, first = {view.id: view for view in shown if view.kind == kind}, methods[0]
+    rows = [
+        [
+            Panel(view.picture, title=short_name(view.name(0)), note=view.note),
+            view.panel(first, 0, parts_note(view, first), ""),
+            Panel(guided[view.id].picture, title="with a guide"),
+            *(guided[view.id].panel(m, 0, parts_note(guided[view.id], m), "") for m in methods),
+        ]
+        for view in shown
+        if view.kind == ALONE
+    ]
+    titles = ["image", f"{method_label(first)}, alone", "guided"]
+    titles += [f"{method_label(method)}, guided" for method in methods]
+    return draw_panels(rows, column_titles=titles)
 
 
 def viewer_pictures(stored: Stored) -> list[ShownPicture]:
@@ -129,7 +162,7 @@ def viewer_pictures(stored: Stored) -> list[ShownPicture]:
             labels = part[column] if column else ["complete"] * len(part)
             maps = dict(zip(labels, map(relevance_of, part.itertuples()), strict=True))
             kind = str(first.get("view", ""))
-            where = "" if kind in ("", "alone") else f", {kind}"
+            where = "" if kind in ("", ALONE) else f", {kind}"
             title = f"{first['image_id']}{where}: {short_name(str(first.get('target_name', '')))}"
             target = int(first["target"]) if "target" in part else None
             found.append(ShownPicture(str(first["image_id"]), title, png, maps, target))

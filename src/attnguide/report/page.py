@@ -144,12 +144,10 @@ def list_files(run_dir: Path) -> list[tuple[str, str]]:
 def _verdict(claims: pd.DataFrame) -> str:
     """How many claims hold, in a sentence; of the paper's and of ours apart."""
     sentences = []
-    for source, own in claims.sort_values("source", ascending=False, kind="stable").groupby(
-        "source", sort=False
-    )["verdict"]:
-        counted = [f"{count} \N{MULTIPLICATION SIGN} {v}" for v, count in Counter(own).items()]
-        whose = "the paper" if source == "paper" else "ours"
-        sentences.append(f"Claims of {whose}: {', '.join(counted)}.")
+    for source, whose in (("paper", "the paper"), ("ours", "ours")):
+        count = Counter(claims.loc[claims["source"] == source, "verdict"])
+        words = ", ".join(f"{n} \N{MULTIPLICATION SIGN} {verdict}" for verdict, n in count.items())
+        sentences += [f"Claims of {whose}: {words}."] * bool(count)
     return " ".join(sentences)
 
 
