@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
@@ -48,25 +49,26 @@ def check_images(
         )
     if len(images) == 0:
         raise InputError("expected at least one image, got an empty batch")
-    if finite and not bool(torch.isfinite(images).all()):
-        raise InputError("images contain NaN or infinite values; check the preprocessing")
-    if finite and isinstance(model, ViT) and _are_pixels(model, images):
-        raise InputError(
-            f"images must be normalised, got pixels from 0 to {float(images.max()):g}; make them "
-            "with vit.preprocess(pil_images)"
-        )
+    if finite:
+        least, most = torch.stack(torch.aminmax(images)).tolist()  # one wait for the device
+        if not (math.isfinite(least) and math.isfinite(most)):
+            raise InputError("images contain NaN or infinite values; check the preprocessing")
+        if isinstance(model, ViT) and least >= 0 and most > 10 * _white(model):
+            raise InputError(
+                f"images must be normalised, got pixels from 0 to {most:g}; make them with "
+                "vit.preprocess(pil_images)"
+            )
     if isinstance(model, ViT):
         images = images.to(device=model.device, dtype=model.dtype, non_blocking=True)
     return images.detach().clone()
 
 
-def _are_pixels(vit: ViT, images: Tensor) -> bool:
-    """Whether they lie in 0 to 255, far beyond what the model's own normalisation gives."""
+def _white(vit: ViT) -> float:
+    """The largest value that the model's own normalisation gives; infinite where not known."""
     mean, std = (getattr(vit.preprocess, name, None) for name in ("mean", "std"))
     if not (isinstance(mean, tuple | list) and isinstance(std, tuple | list)):
-        return False
-    white = max((1 - middle) / width for middle, width in zip(mean, std, strict=True))
-    return bool(images.min() >= 0) and bool(images.max() > 10 * white)
+        return math.inf
+    return max((1 - middle) / width for middle, width in zip(mean, std, strict=True))
 
 
 def class_targets(vit: ViT, target: Target, batch: int) -> Tensor | None:

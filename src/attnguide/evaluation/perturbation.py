@@ -188,7 +188,7 @@ def perturb_many(
     grid = _grid(vit, images, maps)
     check_fractions(fractions)
     check_fill(fill)
-    counts = [int(fraction * grid[0] * grid[1] + 0.5) for fraction in fractions]
+    counts = masked_counts(fractions, grid[0] * grid[1])
     if fill == "drop":
         _check_drop(vit, max(counts))
 
@@ -218,6 +218,11 @@ def perturb_many(
     if check_finite:
         require_finite(torch.stack([curve.logit for curve in curves.values()]))
     return curves
+
+
+def masked_counts(fractions: Sequence[float], patches: int) -> list[int]:
+    """How many of the patches are masked at each fraction: rounded, halves upwards."""
+    return [int(fraction * patches + 0.5) for fraction in fractions]
 
 
 def _columns(
@@ -439,13 +444,12 @@ def _curve(
     logits = logits.clone()  # not an inference tensor, which cannot be differentiated with
     index = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
     prediction = logits.argmax(-1)
-    multi_label = getattr(vit, "multi_label", False)  # of a function nothing is known
-    share = logits.sigmoid() if multi_label else logits.softmax(-1)
+    share = vit.probabilities(logits) if isinstance(vit, ViT) else logits.softmax(-1)
     probability = share.gather(-1, index).squeeze(-1)
-    is_first = prediction == labels.unsqueeze(1)
+    several = isinstance(vit, ViT) and vit.multi_label
     return PerturbationCurve(
         fraction=torch.tensor(fractions, dtype=torch.float64),
-        correct=probability > 0.5 if multi_label else is_first,
+        correct=probability > 0.5 if several else prediction == labels.unsqueeze(1),
         probability=probability,
         logit=logits.gather(-1, index).squeeze(-1),
         prediction=prediction,

@@ -24,6 +24,7 @@ from attnguide.evaluation.perturbation import (
     FRACTIONS,
     ORDERS,
     PerturbationCurve,
+    masked_counts,
     perturb_many,
     rank_patches,
     require_finite,
@@ -124,7 +125,7 @@ def on_guide(relevance: Tensor, own: Tensor, fractions: Sequence[float]) -> dict
         fractions: Of the patches, S.
     """
     guide, found = 1 - own.flatten().double(), {}
-    counts = torch.tensor([int(fraction * len(guide) + 0.5) for fraction in fractions])
+    counts = torch.tensor(masked_counts(fractions, len(guide)))
     for order in ORDERS:
         masked = guide[rank_patches(relevance.flatten(1), order)].cumsum(-1)
         masked = torch.nn.functional.pad(masked, (1, 0))[:, counts]

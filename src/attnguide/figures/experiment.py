@@ -92,13 +92,13 @@ class Study(Choices):
     @cached_property
     def with_more_guides(self) -> Study:
         """The same beside several guides: those asked for, or the default and `shown` classes."""
-        asked, first = self.guide.images, self.guide_picture
-        if len(asked) == 1 and first is not None:
+        image, first = list(map(str, self.guide.images)), self.guide_picture
+        if len(image) == 1 and first is not None:
             shown = self.pictures.shown_singles(self.vit, len(self.pictures.shown)).items
             others = [str(item.label) for item in shown if item.label != first.label]
             default = first.name if first.label is None else str(first.label)
-            asked = list([asked[0] or default, *others][: len(self.pictures.shown)])
-        image = list(map(str, asked))
+            asked = self.guide.images[0] or default
+            image = [asked, *others][: len(self.pictures.shown)]
         return replace(self, guide=replace(self.guide, image=image, candidates=None))
 
     @cached_property
