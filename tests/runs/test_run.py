@@ -5,6 +5,7 @@ import logging
 import random
 import warnings
 import weakref
+from types import SimpleNamespace
 
 import fake_study
 import numpy as np
@@ -274,6 +275,14 @@ def test_a_check_tells_all_problems_and_the_cost_and_writes_nothing(tmp_path, ca
     with pytest.raises(InputError, match=r"^2 problems: \(1\) .*CUDA.*; \(2\) .*start_layer"):
         start_fake(tmp_path / "run", *words)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_check_knows_shards_without_items_and_a_full_disk(tmp_path, capsys, monkeypatch):
+    start_fake(tmp_path / "run", "stage=check", "data.num_shards=13", "data.shard=12")
+    assert "12 items, 0 of them here" in capsys.readouterr().out
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1))
+    with pytest.raises(InputError, match=r"needs about 0.0 GB and .* has 0.0 GB free; pass"):
+        start_fake(tmp_path / "run", "stage=check")
 
 
 def test_one_of_several_tasks_runs(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -212,8 +213,10 @@ class Run:
             mine = share(selection.items, settings.shard, settings.num_shards)
             counts = f"{len(selection.items)} items, {len(mine)} of them here."
             say(f"pictures  {counts} {selection.note}".strip())
-            if not mine:
+            if not selection.items:
                 raise InputError(f"no item is left to study. {selection.note}".strip())
+            if not mine:  # of a shard: another one has them
+                continue
             entries, unreadable = [], []
             for item in mine[:: max(1, len(mine) // SAMPLE)][:SAMPLE]:
                 try:
@@ -237,6 +240,7 @@ class Run:
                 f"cost      about {took} (hours:minutes:seconds) on {self.devices[0]}, "
                 f"{size / 2**20:.0f} MB; extrapolated from one step, accurate to about 30 %"
             )
+            _check_disk(self.folder.path, size)
 
     @property
     def _is_alone(self) -> bool:
@@ -353,6 +357,17 @@ def compute_on_device(
     run = Run(config, overrides, run_dir, make_console())
     with Results(run_dir, run.experiment.key, run.settings.shard, device=number) as results:
         run.compute_rows(run._prepare(results, number), monitor, number)
+
+
+def _check_disk(run_dir: Path, size: float) -> None:
+    """Refuse a disk without twice the bytes that a run will store."""
+    folder = next(parent for parent in run_dir.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < 2 * size:
+        raise InputError(
+            f"the run needs about {size / 2**30:.1f} GB and {folder} has {free / 2**30:.1f} GB "
+            "free; pass another run_dir"
+        )
 
 
 def _check_allocation() -> None:
