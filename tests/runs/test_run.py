@@ -278,7 +278,7 @@ def test_a_check_tells_all_problems_and_the_cost_and_writes_nothing(tmp_path, ca
 
 
 def test_a_check_knows_shards_without_items_and_a_full_disk(tmp_path, capsys, monkeypatch):
-    start_fake(tmp_path / "run", "stage=check", "data.num_shards=13", "data.shard=12")
+    start_fake(tmp_path / "run", "stage=check", "data.num_shards=13", "data.shard=0")
     assert "12 items, 0 of them here" in capsys.readouterr().out
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(InputError, match=r"needs about 0.0 GB and .* has 0.0 GB free; pass"):
