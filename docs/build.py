@@ -21,7 +21,7 @@ from tables import (
     DOCS,
     WORLDS,
     claims_table,
-    experiments_table,
+    experiments,
     first_screen,
     libra_table,
     paper_page,
@@ -146,7 +146,7 @@ def main() -> None:
     (DOCS / FINDINGS).write_text(findings())
     (DOCS / "gallery.md").write_text(gallery())
     (DOCS / "paper.md").write_text(paper_page())
-    tables = {"paper": first_screen, "experiments": experiments_table}
+    tables = {"paper": first_screen, "experiments": experiments}
     for name, table in tables.items():
         fill(DOCS.parent / "README.md", name, table())
 

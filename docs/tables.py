@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from attnguide.findings import judgement
+from attnguide.runs.main import CONF, list_experiments
 from attnguide.viz.style import method_label
 
 DOCS = Path(__file__).resolve().parent
@@ -28,6 +29,9 @@ as the paper says it: it *holds* where the whole 95 % interval (in brackets) lie
 of the bound, *does not hold* where it lies on the other side, and is *inconclusive* otherwise, with
 fewer than 10 independent pictures, or where the p corrected for several claims is above 0.05.
 n counts independent pictures.
+
+On photographs, the studies and what an old wording shows (Figure 10) are from runs before claims
+were worded so, with the same rows.
 
 The paper also says that it is the first to attribute positive and negative at once. Integrated
 Gradients (2017), LRP and AttCAT (2022) did so before; the table of Figure 13 has their numbers. Its
@@ -145,14 +149,9 @@ def _count(folder: Path) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def experiments_table() -> str:
-    """One line per experiment for the README."""
-    lines = ["| experiment | what it shows | stored run on creatures |", "|---" * 3 + "|"]
-    for folder in results("embedded"):
-        cost = json.loads((folder / "cost.json").read_text())
-        title = told(folder)["title"].partition(": ")[2] or told(folder)["title"]
-        lines.append(f"| `{folder.name}` | {title} | {cost['seconds']:.0f} s |")
-    return "\n".join(lines)
+def experiments() -> str:
+    """What `python run.py` lists, for the README."""
+    return f"```text\n{list_experiments(CONF)}\n```"
 
 
 def perturbation_table() -> str:
