@@ -28,6 +28,7 @@ from tables import (
     results,
     rivals,
     told,
+    verdict_counts,
 )
 
 MAX_WIDTH = 1000  # pixels of a picture
@@ -75,9 +76,9 @@ def folded(experiment: str, claims: pd.DataFrame) -> str:
     table = claims_table(claims)
     if len(claims) <= MANY or experiment.startswith("fig"):
         return table
-    counts = claims["verdict"].value_counts()
-    told = ", ".join(f"{name} {count}" for name, count in counts.items())
-    opened = f'<details markdown="1"><summary>{len(claims)} claims: {told}</summary>'
+    opened = (
+        f'<details markdown="1"><summary>{len(claims)} claims: {verdict_counts(claims)}</summary>'
+    )
     return f"{opened}\n\n{table}\n\n</details>"
 
 
@@ -93,17 +94,15 @@ def findings() -> str:
         "Brackets are 95 % intervals; n counts independent pictures. Sentences state the claim "
         "that was judged, so *does not hold* says that this sentence is not so.",
     ]
-    names = dict.fromkeys(path.name for world in WORLDS for path in results(world))
-    figures = sorted(name for name in names if name.startswith("fig"))
-    studies = sorted(set(names) - set(figures))
-    for name in [*figures, *studies]:
-        if name == next(iter(studies), None):
+    beyond = False
+    for name, folders in by_experiment().items():
+        if not beyond and not name.startswith("fig"):
+            beyond = True
             parts += ["", BEYOND, "", rivals(), "", "Does a corrected gradient (LibraGrad) mend "
                       "complete without a guide?", "", libra_table()]  # fmt: skip
-        folders = [(world, DOCS / "results" / world / name) for world in WORLDS]
-        folders = [(world, folder) for world, folder in folders if folder.is_dir()]
         own = told(folders[0][1])
-        parts += ["", f"## {own['title']} (`{name}`)", "", f"> {own['claim']}"]
+        parts += ["", f'<a id="{name}"></a>', "", f"## {own['title']} (`{name}`)"]
+        parts += ["", f"> {own['claim']}"]
         for world, folder in folders:
             claims = pd.read_csv(folder / "claims.csv")
             for model, part in claims.groupby("model", sort=False):
@@ -113,16 +112,33 @@ def findings() -> str:
 
 
 def gallery() -> str:
-    """Every figure with its caption."""
-    parts = ["# Gallery", "", "Written by `make docs`; verdicts are in [findings](findings.md)."]
-    for world, words in WORLDS.items():
-        for folder in results(world):
-            own = told(folder)
-            picture = f"gallery/{world}/{folder.name}.webp"
-            parts += ["", f'<a id="{folder.name}-{world}"></a>', ""]
-            parts += [f"## {own['title']}: {words}", "", f"![{own['title']}]({picture})"]
-            parts += ["", own["caption"]]
+    """Every figure in both worlds side by side, its caption, verdicts and a link to its claims."""
+    parts = ["# Gallery", "", "Written by `make docs`. Click a picture to see it in full size."]
+    for name, folders in by_experiment().items():
+        title = told(folders[0][1])["title"]
+        cells = [picture_cell(world, folder) for world, folder in folders]
+        captions = [f"{WORLDS[world]}: {told(folder)['caption']}" for world, folder in folders]
+        parts += ["", f"## {title} (`{name}`)", "", f"<table><tr>{''.join(cells)}</tr></table>"]
+        parts += ["", f"[Every claim]({FINDINGS}#{name})", "", "\n\n".join(captions)]
     return "\n".join(parts) + "\n"
+
+
+def picture_cell(world: str, folder: Path) -> str:
+    """A picture that links to itself, and beneath it how many claims hold."""
+    picture = f"gallery/{world}/{folder.name}.webp"
+    shown = f'<a href="{picture}"><img src="{picture}" width="480" alt="{folder.name}"></a>'
+    counts = verdict_counts(pd.read_csv(folder / "claims.csv"))
+    return f'<td id="{folder.name}-{world}" valign="top">{shown}<br>{WORLDS[world]}: {counts}</td>'
+
+
+def by_experiment() -> dict[str, list[tuple[str, Path]]]:
+    """Worlds and folders of each experiment, the paper's figures first."""
+    names = {path.name for world in WORLDS for path in results(world)}
+    found = {}
+    for name in sorted(names, key=lambda name: (not name.startswith("fig"), name)):
+        folders = [(world, DOCS / "results" / world / name) for world in WORLDS]
+        found[name] = [(world, folder) for world, folder in folders if folder.is_dir()]
+    return found
 
 
 def fill(path: Path, name: str, text: str) -> None:

@@ -145,8 +145,13 @@ def _count(folder: Path) -> str:
     if not (folder / "claims.csv").is_file():
         return ""
     claims = pd.read_csv(folder / "claims.csv")
-    counts = claims.loc[claims["source"] == "ours", "verdict"].value_counts()
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+    return verdict_counts(claims[claims["source"] == "ours"])
+
+
+def verdict_counts(claims: pd.DataFrame) -> str:
+    """Such as "holds 6, does not hold 1, inconclusive 1"."""
+    counts = claims["verdict"].value_counts()
+    return ", ".join(f"{name} {counts[name]}" for name in VERDICTS if name in counts)
 
 
 def experiments() -> str:

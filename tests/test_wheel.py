@@ -28,6 +28,8 @@ def test_the_wheel_runs_figure_12_from_another_folder(tmp_path):
         named = [str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob(kind)]
         assert {f"attnguide/home/{name}" for name in named} <= set(inside)
 
+    assert "attnguide/assets/example_pair.png" in inside  # what README's first example opens
+
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
     python = tmp_path / "env" / "bin" / "python"
     [site] = (tmp_path / "env" / "lib").glob("*/site-packages")

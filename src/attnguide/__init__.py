@@ -1,6 +1,7 @@
 """Attention- and gradient-based explanations of vision transformers, tested and batched."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
     __version__: str
 
+EXAMPLE = Path(__file__).with_name("assets") / "example_pair.png"  # a fox beside a snail
+
 __all__ = [
+    "EXAMPLE",
     "Explanation",
     "PerturbationCurve",
     "ViT",
