@@ -41,6 +41,7 @@ def folder(tmp_path_factory):
     """`my-vit`, as HuggingFace saves it, and `pets`, a folder of pictures per class."""
     hf = pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("stranger")
+    (folder / "src").symlink_to(ROOT / "src")  # a picture of ours
     names = dict(enumerate(CLASSES))
     config = hf.ViTConfig(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
