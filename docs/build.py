@@ -115,20 +115,20 @@ def gallery() -> str:
     """Every figure in both worlds side by side, its caption, verdicts and a link to its claims."""
     parts = ["# Gallery", "", "Written by `make docs`. Click a picture to see it in full size."]
     for name, folders in by_experiment().items():
-        title = told(folders[0][1])["title"]
-        cells = [picture_cell(world, folder) for world, folder in folders]
-        captions = [f"{WORLDS[world]}: {told(folder)['caption']}" for world, folder in folders]
-        parts += ["", f"## {title} (`{name}`)", "", f"<table><tr>{''.join(cells)}</tr></table>"]
-        parts += ["", f"[Every claim]({FINDINGS}#{name})", "", "\n\n".join(captions)]
+        anchors = "".join(f'<a id="{name}-{world}"></a>' for world, _ in folders)
+        shown = [f"gallery/{world}/{name}.webp" for world, _ in folders]
+        counts = [verdict_counts(pd.read_csv(path / "claims.csv")) for _, path in folders]
+        rows = [
+            [WORLDS[world] for world, _ in folders],
+            ["---"] * len(folders),
+            [f"[![{name}]({picture})]({picture})" for picture in shown],
+            counts,
+            [told(folder)["caption"] for _, folder in folders],
+        ]
+        parts += ["", anchors, "", f"## {told(folders[0][1])['title']} (`{name}`)", ""]
+        parts += [f"| {' | '.join(cells)} |" for cells in rows]
+        parts += ["", f"[Every claim]({FINDINGS}#{name})"]
     return "\n".join(parts) + "\n"
-
-
-def picture_cell(world: str, folder: Path) -> str:
-    """A picture that links to itself, and beneath it how many claims hold."""
-    picture = f"gallery/{world}/{folder.name}.webp"
-    shown = f'<a href="{picture}"><img src="{picture}" width="480" alt="{folder.name}"></a>'
-    counts = verdict_counts(pd.read_csv(folder / "claims.csv"))
-    return f'<td id="{folder.name}-{world}" valign="top">{shown}<br>{WORLDS[world]}: {counts}</td>'
 
 
 def by_experiment() -> dict[str, list[tuple[str, Path]]]:
