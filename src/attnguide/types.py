@@ -139,6 +139,11 @@ class ViT:
             return hits[0]
         if _NUMBER.fullmatch(wanted) and not any(map(_NUMBER.fullmatch, self._spellings)):
             return self._checked_index(int(wanted))
+        if self.class_names[0] in ("class 0", "LABEL_0"):  # what networks without names have
+            raise InputError(
+                f"unknown class {name!r}: {self.name} has no names of its classes; pass "
+                "model.class_names=FILE (in Python class_names=), or a number"
+            )
         raise unknown_name("class", name, list(self.class_names))
 
     def _checked_index(self, index: int) -> int:

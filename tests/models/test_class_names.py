@@ -28,6 +28,11 @@ def test_a_name_wins_over_a_number():
         mixed.class_index("1")
 
 
+def test_a_name_where_the_model_has_none_says_what_to_pass():
+    with pytest.raises(ValueError, match="unknown class 'zebra': .* pass model.class_names=FILE"):
+        wrap_model(tiny(num_classes=2).module).class_index("zebra")
+
+
 def test_without_such_names_the_text_of_a_number_is_an_index():
     vit = named("ant", "bee", "cat")
     assert vit.class_index("2") == 2

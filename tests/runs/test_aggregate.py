@@ -7,7 +7,10 @@ import pytest
 import yaml
 from running import start
 
-from attnguide.runs.aggregate import find_runs, gather, settings_of
+from attnguide.runs.aggregate import compare, find_runs, gather, named, table_of
+from attnguide.store.folder import FAILED
+
+IDS = [f"picture {number:02d}" for number in range(12)]
 
 
 def store(folder, auc, *, finished="2026-11-23T18:00:00+00:00", **settings):
@@ -29,8 +32,94 @@ def store(folder, auc, *, finished="2026-11-23T18:00:00+00:00", **settings):
 
 
 def gathered(root):
-    runs, _ = find_runs(root)
-    return gather(runs, settings_of(runs))
+    return gather(find_runs(root)[0], root)
+
+
+def perturb(folder, *kept, **settings):
+    """A run of Figure 12: on each picture a method keeps the class for so many of two fractions."""
+    store(folder, 10.0, **settings)
+    methods = {name: {"_target_": f"attnguide.methods.{name}.explain"} for name, _ in kept}
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config |= {"experiment": "fig12_perturbation", "method": methods, "guide": {"fraction": 0.5}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    rows = [
+        {"image_id": name, "model": "m", "guide": "right", "fill": "zero", "measured": True,
+         "method": method, "order": order, "fraction": fraction, "correct": fraction < share,
+         "probability": 0.5}
+        for method, share in [*kept, ("random", 0.5)]
+        for name in IDS
+        for order in ("negative", "positive")
+        for fraction in (0.0, 0.5)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_parquet(folder / "results.parquet")
+    summary = pd.read_csv(folder / "summary.csv")
+    lines = [summary.assign(method=method) for method, _ in [*kept, ("random", 0.5)]]
+    pd.concat(lines).to_csv(folder / "summary.csv", index=False)
+
+
+def test_jobs_are_compared_on_the_same_pictures(tmp_path):
+    for name, share in (("complete", 1.0), ("gae", 0.5), ("tis", 0.5)):
+        perturb(tmp_path / name, (name, share))
+    runs, _ = find_runs(tmp_path)
+    assert named(runs) == ["complete", "gae", "tis"]
+    pairs = compare(runs, tmp_path).set_index("id")
+    prefix = "pairs.negative_test_accuracy_points_of_auc"
+    first = pairs.loc[f"{prefix}.complete_minus_gae"]
+    words = "negative test, accuracy, points of AUC: complete above GAE"
+    assert first["claim"] == f"{words} (with the guide at the right)"
+    assert (first["value"], first["n"], first["verdict"]) == (50.0, 12, "holds")
+    assert first["p_holm"] >= first["p"]
+    alike = pairs.loc[f"{prefix}.gae_minus_tis"]
+    assert (alike["value"], alike["verdict"]) == (0.0, "inconclusive")
+    assert not pairs.index.str.contains("random").any()
+    assert len(pairs) == 3 * 4  # pairs; orders times quantities
+    findings = gathered(tmp_path)
+    assert findings.summary["method"].tolist() == ["complete", "random", "gae", "tis"]
+    [axes] = findings.figure.axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert sorted(names) == ["GAE", "TIS", "complete", "random"]
+    assert "nan" not in axes.get_title(loc="left")
+
+
+def test_only_what_differs_in_one_choice_is_a_pair(tmp_path):
+    same = {"seed": 4}
+    perturb(tmp_path / "a", ("gae", 1.0), seed=0, data=same)
+    perturb(tmp_path / "b", ("gae", 0.5), seed=1, data=same)
+    perturb(tmp_path / "c", ("tis", 0.5), seed=1, data=same)
+    perturb(tmp_path / "d", ("gae", 1.0), seed=0, data={"seed": 5})  # other pictures
+    runs, _ = find_runs(tmp_path)
+    words = compare(runs, tmp_path)["claim"].str.extract(r": (.*) \(")[0]
+    assert set(words) == {
+        "GAE, seed 0, data.seed 4 above GAE, seed 1, data.seed 4",
+        "GAE, seed 1, data.seed 4 above TIS, seed 1, data.seed 4",
+    }
+
+
+def test_a_rule_is_named_by_itself(tmp_path):
+    for name in ("complete", "centred"):
+        rule = {"_target_": f"attnguide.rules.{name}", "_partial_": True}
+        store(tmp_path / name, 1.0, rule=rule)
+    runs, _ = find_runs(tmp_path)
+    assert named(runs) == ["centred", "complete"]
+    assert set(table_of(runs, {})["rule"]) == {"centred", "complete"}
+
+
+def test_a_job_that_failed_has_a_row_with_the_reason(tmp_path):
+    store(tmp_path / "a", 10.0)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / FAILED).write_text("no pictures\nat all")
+    table = table_of(*find_runs(tmp_path))
+    assert table["run"].tolist() == ["a", "b"]
+    assert table["left out"].tolist()[1] == "failed: no pictures at all"
+
+
+def test_runs_of_other_code_are_named(tmp_path):
+    for name, commit in (("a", "1" * 40), ("b", "2" * 40), ("c", "1" * 40)):
+        store(tmp_path / name, 10.0, seed=ord(name))
+        inputs = {"settings": {}, "code": [{"attnguide": "1.0", "commit": commit}], "models": {}}
+        (tmp_path / name / "inputs.json").write_text(json.dumps(inputs))
+    [_, told] = gathered(tmp_path).found
+    assert told.startswith("b comes from other code (attnguide 1.0, commit 222222222222) than most")
 
 
 def test_runs_become_one_table_with_what_differs_as_columns(tmp_path, capsys):
@@ -42,10 +131,11 @@ def test_runs_become_one_table_with_what_differs_as_columns(tmp_path, capsys):
     start(tmp_path, "stage=aggregate")
     table = pd.read_csv(tmp_path / "aggregate.csv")
     assert list(table)[:2] == ["loss", "method.rollout.start_layer"]
-    assert table["loss"].tolist() == ["logit", "ratio", "ratio"]
-    assert table["method.rollout.start_layer"].tolist() == [0, 0, 2]
-    assert table["run"].tolist() == ["a", "b/c", "d"]
-    assert table["auc"].tolist() == [10.0, 20.0, 30.0]
+    assert table["loss"].tolist()[:3] == ["logit", "ratio", "ratio"]
+    assert table["method.rollout.start_layer"].tolist()[:3] == [0, 0, 2]
+    assert table["run"].tolist() == ["a", "b/c", "d", "e"]
+    assert table["auc"].tolist()[:3] == [10.0, 20.0, 30.0]
+    assert table["left out"].tolist()[3] == "not finished"
     assert not {"seed", "batch_size", "run_dir"} & set(table)
     assert "left out: e (not finished)" in capsys.readouterr().out
     assert "e (not finished)" in (tmp_path / "aggregate.html").read_text()
@@ -93,7 +183,7 @@ def test_the_figure_has_a_row_per_setting_and_drops_no_run(tmp_path):
 def test_a_setting_called_like_a_column_keeps_its_own_column(tmp_path):
     store(tmp_path / "a", 10.0, order="x")
     store(tmp_path / "b", 20.0, order="y")
-    table = gathered(tmp_path).summary
+    table = table_of(*find_runs(tmp_path))
     assert table["order (setting)"].tolist() == ["x", "y"]
     assert set(table["order"]) == {"negative"}
 

@@ -3,16 +3,23 @@
 import re
 import sys
 import textwrap
+import warnings
+from importlib.metadata import version
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 import run
 from attnguide.errors import InputError, unknown_name
+from attnguide.findings import Findings
 from attnguide.runs import main
+from attnguide.runs.console import make_console, print_summary
 from attnguide.runs.main import readable
+from attnguide.runs.settings import Settings
 from attnguide.store.table import read
 
 FIG12 = "experiment=fig12_perturbation"
@@ -61,6 +68,14 @@ def test_alone_it_lists_the_experiments_with_their_first_line(answer, tmp_path):
         (["experiment=fig11_rewrite", "rule=positive"], "fig11_rewrite does not take rule"),
         (["-m", FIG12, "hydra/launcher=slrum"], "unknown hydra/launcher 'slrum'"),
         (["stage=draw"], "is not a run"),
+        (["--multirun"], "--multirun sweeps over values; add experiment=NAME"),
+        (["--experiment=fig12"], "unknown experiment 'fig12'; did you mean fig12_perturbation"),
+        ([FIG12, "data.root=Bücher"], """for Hydra: 'data.root="Bücher"'"""),
+        ([FIG12, "data.root=a#b"], """for Hydra: 'data.root="a#b"'"""),
+        ([FIG12, "data.root=it's"], r'''for Hydra: "data.root=\"it's\""'''),
+        ([FIG12, "guide=none", "guide.image=x"], "guide=none has no image; add guide=right"),
+        ([FIG12, "data.batch_size=4"], "batch_size is set by itself: batch_size=VALUE"),
+        (["view", "."], "has no page; pass the folder of a run"),
         (["experiment=all_figure"], "unknown experiment 'all_figure'; did you mean all_figures"),
     ],
 )
@@ -100,6 +115,21 @@ def test_faults_of_the_program_are_not_dressed_up_as_the_users():
     assert fault(KeyError, "x") is None
 
 
+def test_what_repeats_is_one_line_at_the_end(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # make_console sets it
+    console = make_console()
+    for count, names in ((1, "'a' in images[0]"), (3, "'a' in images[0], 'b' in images[2]")):
+        warnings.showwarning(f"{count} of 4 maps of method 'x' are all zero: for {names}")
+    warnings.showwarning("method 'lrp' is ill-conditioned; use vit.module.double() and ...")
+    findings = Findings(Figure(), pd.DataFrame({"n": [1]}), "Nothing to see.")
+    print_summary(findings, Path("figure.png"), Path("report.html"), console)
+    out = capsys.readouterr().out
+    assert out.count("all zero") == 2
+    assert "warning: 1 of 4 maps of method 'x' are all zero: for 'a' in images[0]\n" in out
+    assert "warning: 4 of 8 maps of method 'x' are all zero (in batches that had such)" in out
+    assert "warning: method 'lrp' is ill-conditioned\n" in out
+
+
 def test_close_names_come_first():
     text = str(unknown_name("layout", "rihgt", ["left", "right"]))
     assert text == "unknown layout 'rihgt'; did you mean right? known: left, right"
@@ -124,6 +154,25 @@ def test_flags_of_hydras_do_what_they_do_everywhere(answer, jobs, tmp_path):
     assert answer("-cd", str(tmp_path), "-cn", "other", FIG12)[0] == 0
     assert jobs.seen[-1][0]["seed"] == 7
     assert not jobs.seen[-1][3]
+
+
+def test_help_says_what_it_is_and_every_stage(answer):
+    status, out, _ = answer("--help")
+    assert status == 0
+    stages = get_args(get_type_hints(Settings)["stage"])
+    assert all(f"stage={stage} " in out for stage in stages)
+    assert out.count("python run.py experiment=") == 2
+    assert all(word in out for word in ("run_dir=DIR", "docs/settings.md", "fig12_perturbation"))
+    assert answer("--version")[1] == f"attnguide {version('attnguide')}\n"
+
+
+def test_the_page_of_a_run_is_opened(answer, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    (tmp_path / "report.html").write_text("")
+    status, out, _ = answer("view", str(tmp_path))
+    assert (status, out.strip()) == (0, str(tmp_path / "report.html"))
+    assert opened == [(tmp_path / "report.html").as_uri()]
 
 
 def test_the_shell_completes_names_and_settings(answer):

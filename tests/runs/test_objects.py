@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from running import config
 
 from attnguide.errors import InputError
 from attnguide.findings import Findings
@@ -61,14 +62,33 @@ def test_a_logger_of_lightnings_hears_of_settings_progress_and_summary(tmp_path)
     from matplotlib.figure import Figure
 
     assert build_logger({"_target_": "attnguide.tracking.Files"}) == Files()
-    path = "pytorch_lightning.loggers.CSVLogger"
-    logger = build_logger({"_target_": path, "save_dir": str(tmp_path), "version": "v"})
+    logger = build_logger(config("logger=csv")["logger"])
     summary = pd.DataFrame({"model": ["m"], "method": ["gae"], "value": [0.25], "n": [3]})
     with logger.open(tmp_path, {"seed": 3}) as tracker:
         tracker.progress("m", 4, 2.0)
         tracker.log(Findings(Figure(), summary, "Nothing."))
-    table = pd.read_csv(tmp_path / "lightning_logs" / "v" / "metrics.csv")
+    folder = tmp_path / "logger" / "version_0"
+    table = pd.read_csv(folder / "metrics.csv")
     assert table["m/images"].dropna().tolist() == [4]
     assert table["m/gae/value"].dropna().tolist() == [0.25]
-    assert "seed: 3" in (tmp_path / "lightning_logs" / "v" / "hparams.yaml").read_text()
+    assert "seed: 3" in (folder / "hparams.yaml").read_text()
     assert np.isfinite(table["m/gae/n"].dropna()).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("tensorboard", "tensorboard"), ("mlflow", "mlflow>=1.0.0")]
+)
+def test_a_logger_that_is_not_installed_is_one_line(name, package, monkeypatch):
+    from pytorch_lightning import loggers
+
+    node = config(f"logger={name}")["logger"]
+    kind = vars(loggers)[node["_target_"].rpartition(".")[2]]
+
+    def refuse(*_, **__):
+        raise ModuleNotFoundError(f"No.\nHINT: Try running `pip install -U '{package}'`")
+
+    monkeypatch.setattr(kind, "__init__", refuse)
+    with pytest.raises(
+        InputError, match=f"this logger is not installed: `pip install -U '{package}'`"
+    ):
+        build_logger(node)

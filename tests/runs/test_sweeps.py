@@ -6,6 +6,7 @@ from fake_study import start_fake
 import run
 from attnguide.runs.main import job_dir
 from attnguide.runs.settings import hide
+from attnguide.store.folder import FAILED
 
 FIG12 = "experiment=fig12_perturbation"
 ALL = "experiment=all_figures"
@@ -43,14 +44,20 @@ def test_hydras_own_subdir_is_taken(answer, jobs, tmp_path):
     assert folders(jobs) == [tmp_path / "number 0", tmp_path / "number 1"]
 
 
-def test_lists_of_methods_can_be_swept_over(answer, jobs, tmp_path):
-    words = ("method=[gae,complete],[gae,rollout]", f"run_dir={tmp_path}")
+@pytest.mark.parametrize(
+    "swept",
+    [
+        "guide.image=/z/x.png,/z_x.png",
+        "data.root='/z/a b','/z/a_b'",
+        "method=choice([gae,complete],[gae,rollout])",
+        "method=[gae],[complete,gae]",
+        "loss=ratio,difference",
+    ],
+)
+def test_values_that_differ_in_signs_have_a_job_and_a_folder_each(swept, answer, jobs, tmp_path):
+    words = ("data=folder", swept, f"run_dir={tmp_path}")
     assert answer("-m", FIG12, *words)[0] == 0
-    assert [list(config["method"]) for config, *_ in jobs.seen] == [
-        ["gae", "complete"],
-        ["gae", "rollout"],
-    ]
-    assert len(set(folders(jobs))) == 2
+    assert len(set(folders(jobs))) == len(jobs.seen) == 2
 
 
 def test_a_job_is_named_by_its_words():
@@ -74,17 +81,35 @@ def test_no_name_leaves_the_sweep(name, tmp_path):
 def test_a_job_that_fails_is_told_of_and_the_others_run(answer, jobs, tmp_path):
     jobs.fails[f"{FIG12},method=complete"] = "no pictures"
     words = ("-m", FIG12, "method=gae,complete,absolute", f"run_dir={tmp_path}")
-    status, _, err = answer(*words)
+    status, out, err = answer(*words)
     assert status == 1
     assert folders(jobs) == [
         tmp_path / f"{FIG12},method={name}" for name in ("gae", "complete", "absolute")
     ]
     assert "error: no pictures\n  in job #1" in err
-    assert "1 of the sweep's jobs failed; the same command runs them again" in err
-    assert "left out: no pictures" in (tmp_path / "index.html").read_text()
+    compare, last = out.splitlines()[-2:]
+    assert compare == f"Compare python run.py stage=aggregate run_dir={tmp_path}"
+    told = (
+        f"1 of the sweep's jobs failed: {FIG12},method=complete; the same command runs them again"
+    )
+    assert last == told
+    assert "left out: failed: no pictures" in (tmp_path / "index.html").read_text()
     jobs.fails.clear()
-    assert answer(*words)[0] == 0
+    status, out, _ = answer(*words)
+    assert status == 0
+    assert out.splitlines()[-1].startswith("Compare python run.py stage=aggregate")
     assert "left out" not in (tmp_path / "index.html").read_text()
+
+
+def test_an_agents_words_are_taken_and_its_failures_kept(answer, jobs, tmp_path):
+    jobs.fails["x"] = "no pictures"
+    words = [f"--{FIG12}", "--rule=positive", f"--run_dir={tmp_path / 'x'}"]
+    status, _, err = answer(*words, WANDB_SWEEP_ID="made-up")
+    assert (status, err) == (1, "error: no pictures\n")
+    assert (tmp_path / "x" / FAILED).read_text() == "no pictures"
+    jobs.fails.clear()
+    assert answer(*words, WANDB_SWEEP_ID="made-up")[0] == 0
+    assert not (tmp_path / "x" / FAILED).exists()
 
 
 def test_the_same_sweep_again_leaves_finished_jobs_alone(tmp_path, study, capsys):

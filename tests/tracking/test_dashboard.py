@@ -29,7 +29,7 @@ def panels(tmp_path):
         found = json.loads((tmp_path / "dashboard.json").read_text())
         assert (found["entity"], found["project"]) == ("team", "study")
         return {
-            section["name"]: {panel["title"]: panel for panel in section["panels"]}
+            section["name"]: {p.get("title", "claims"): p for p in section["panels"]}
             for section in found["sections"]
         }
 
@@ -50,6 +50,7 @@ def logged(models):
     keys = [(m, method, order) for m in models for method in METHODS for order in dashboard.ORDERS]
     rows = pd.DataFrame(keys, columns=["model", "method", "order"])
     rows = rows.assign(image_id="i", fraction=0.5, correct=True, probability=0.5)
+    rows = pd.concat([rows.assign(guide=guide) for guide in ("right", "none")])
     summary = pd.concat([rows.assign(quantity=q, auc=1.0) for q in dashboard.QUANTITIES])
     columns = ["method", "order", "quantity", "auc", "model"]
     return {*next(iter(curves(rows))), *scalars(summary[columns])}
@@ -65,7 +66,9 @@ def test_panels_name_what_is_logged(panels, models):
     for panel in found["AUC by method and model"].values():
         drawn |= names & set(panel["metrics"])
     assert drawn == names - {"fraction"}
-    assert len(found["Perturbation curves"]) == len(found["AUC by method and model"]) == 4
+    assert len(found["Perturbation curves"]) == 2 * len(found["AUC by method and model"]) == 8
+    claims, report = found["Claims"].values()
+    assert (claims["table_name"], report["media_keys"]) == ("table/claims", ["report"])
     [figures] = found["Figures"].values()
     assert figures["media_keys"] == ["figure/figure"]
 

@@ -5,12 +5,14 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
 from attnguide.findings import Findings, ShownPicture
+from attnguide.store.maps import store_picture
 from attnguide.tracking import wandb_payload as payload
-from attnguide.tracking.wandb_payload import curves, sample, scalars
+from attnguide.tracking.wandb_payload import curves, scalars
 from attnguide.viz.overlay import overlay
 
 SUMMARY = pd.DataFrame(
@@ -123,12 +125,32 @@ def test_curves_keep_models_apart_and_need_a_perturbation_study():
     assert list(curves(ROWS.drop(columns="fraction"))) == []
 
 
-def test_the_sample_of_rows_is_the_same_in_any_order():
-    rows = ROWS.assign(relevance=b"raw")
-    chosen = sample(rows)
-    assert chosen["image_id"].nunique() == 20
-    assert set(chosen["image_id"]) == set(sample(rows[::-1])["image_id"])
-    assert "relevance" not in chosen
+def test_curves_without_the_guide_are_apart():
+    both = pd.concat([ROWS.assign(guide="right"), ROWS.assign(guide="none", probability=1.0)])
+    first = next(iter(curves(both)))
+    assert first["curve/positive_probability/gae"] == 0.0
+    assert first["curve_alone/positive_probability/gae"] == 100.0
+    assert "curve/positive_probability/gae" in next(iter(curves(ROWS.assign(guide="none"))))
+
+
+def test_of_masked_pictures_there_is_a_line_with_picture_and_steps(tmp_path):
+    answers = {"label": 3, "prediction": 4, "model": "m", "guide": "right"}
+    rows = pd.concat([ROWS.assign(**answers), ROWS.assign(**answers | {"guide": "none"})])
+    for name in ("i0", "i7"):
+        store_picture(tmp_path, f"m {name}", torch.zeros(3, 4, 4))
+    first, second = payload.masked_images(rows, tmp_path).to_dict("records")
+    assert (first["image_id"], second["image_id"]) == ("i0", "i7")
+    assert (first["label"], first["prediction"], first["picture"].size) == (3, 4, (4, 4))
+    assert first["complete, positive"] == second["gae, negative"] == 100.0
+    assert second["complete, positive"] == 0.0
+    assert payload.masked_images(rows, tmp_path / "nowhere").empty
+
+
+def test_a_chosen_function_is_a_plain_value():
+    rule = {"_target_": "attnguide.rules.positive", "_partial_": True}
+    config = {"rule": rule, "guide": {"_target_": "x", "layout": "right"}, "seed": 3}
+    shown = payload.as_filtered(config)
+    assert (shown["rule"], shown["guide"], shown["seed"]) == ("positive", config["guide"], 3)
 
 
 def test_runs_have_names_and_notes_for_people():

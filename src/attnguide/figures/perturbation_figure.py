@@ -16,7 +16,7 @@ from attnguide.evaluation.perturbation_rows import (
     paired_differences,
 )
 from attnguide.evaluation.statistics import Kind, estimate, estimate_curve, units_of
-from attnguide.figures.claims import Table, judge
+from attnguide.figures.claims import Table
 from attnguide.figures.experiment import Stored
 from attnguide.figures.perturbation_claims import seam_notes, untestable
 from attnguide.figures.table_figure import TableFigure
@@ -101,10 +101,6 @@ class PerturbationFigure(TableFigure):
             for part in self.parts(stored)
             for model, own in part.rows.groupby("model", sort=False)
         ]
-
-    def judged(self, stored: Stored) -> pd.DataFrame:
-        """The claims of every part and model."""
-        return judge(self.claims_of(stored), self.models_and_parts(stored))
 
     def further(self, stored: Stored) -> list[str]:
         """What the guide's place alone reaches, and what the tests cannot tell."""

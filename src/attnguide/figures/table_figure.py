@@ -10,7 +10,7 @@ import pandas as pd
 
 from attnguide.data.user_pictures import check_pictures
 from attnguide.evaluation.statistics import Measure, per_image, summarise
-from attnguide.figures.claims import Judged, MethodComparison, counted, judge, tables_of
+from attnguide.figures.claims import Judged, MethodComparison, Table, counted, judge, tables_of
 from attnguide.figures.experiment import Choices, Experiment, Stored
 from attnguide.findings import Findings
 from attnguide.viz.dots import DotPanel, draw_dots, table_panel
@@ -69,11 +69,14 @@ class TableFigure(Experiment):
         """Mean of every measure with its interval and n."""
         return summarise(self.measured(stored), self.by, self.asked(), stored.seed)
 
+    def models_and_parts(self, stored: Stored) -> list[tuple[str, Table]]:
+        """A table of every model and group, which are judged one by one."""
+        rows, by = self.measured(stored), self.claims_by or self.by
+        return tables_of(rows, self.asked(), by, stored.seed)
+
     def judged(self, stored: Stored) -> pd.DataFrame:
         """The lines of claims.csv."""
-        rows, by = self.measured(stored), self.claims_by or self.by
-        tables = tables_of(rows, self.asked(), by, stored.seed)
-        return judge(self.claims_of(stored), tables)
+        return judge(self.claims_of(stored), self.models_and_parts(stored))
 
     def further(self, stored: Stored) -> list[str]:  # noqa: ARG002
         """Sentences beside the claims."""

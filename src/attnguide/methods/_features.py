@@ -80,8 +80,8 @@ def positive_evidence(trace: AttentionTrace, method: str, patches: Tensor) -> Te
         named = [f"{c!r} in images[{place}]" for c, place in zip(classes, empty, strict=True)]
         named[NAMED:] = [f"{len(empty) - NAMED} more"] if len(empty) > NAMED else []
         warnings.warn(
-            f"method {method!r} found no positive evidence for {', '.join(named)}, of "
-            f"{len(maps)}: these maps are all zero and rank nothing",
+            f"{len(empty)} of {len(maps)} maps of method {method!r} are all zero and rank nothing: "
+            f"it found no positive evidence for {', '.join(named)}",
             stacklevel=2,
         )
     return maps

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from hydra.errors import HydraException
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from attnguide.findings import Findings
+from attnguide.evaluation.perturbation_rows import CONTROLS, QUANTITIES
+from attnguide.figures.claims import Claim, Table, correct, gap, slug
+from attnguide.figures.experiment import read_stored
+from attnguide.figures.perturbation_claims import gain
+from attnguide.figures.table_figure import TableFigure
+from attnguide.findings import CLAIM_COLUMNS, Findings, no_claims
 from attnguide.report.index import RunRecord, index_page, read_run
 from attnguide.report.page import page
 from attnguide.runs.console import print_summary
-from attnguide.runs.objects import build, build_logger
+from attnguide.runs.objects import build, build_logger, stored_experiment
+from attnguide.runs.resume import read_inputs
 from attnguide.runs.settings import NOT_COMPARED
 from attnguide.store.files import csv_bytes, write_atomic
-from attnguide.store.folder import RunFolder, flat
+from attnguide.store.folder import FAILED, RunFolder, flat
 from attnguide.store.provenance import Provenance
 from attnguide.viz.dots import Dot, DotPanel, draw_dots
-from attnguide.viz.style import render
+from attnguide.viz.style import method_label, render
 
 VALUES = ("auc", "value")  # what a summary's interval belongs to
 NUMBERS = (*VALUES, "ci_low", "ci_high", "n")
-MAX_PANELS = 24
+BY_METHOD = ("experiment", "methods", "rule")  # what the name of a method tells
+PLAIN = (*BY_METHOD, "model.name")  # settings whose values say what they are
+MAX_PANELS, MAX_PAIRED, MAX_NAMES = 24, 6, 4
+LONGEST = 400  # letters of why a job failed
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # damaged, or not ours
 
 
@@ -45,35 +58,43 @@ def aggregate(config: Mapping[str, Any], root: Path, console: Console) -> None:
             f"no finished run below {root}"
             + (f": {named}; run these commands again" if named else "; pass run_dir=FOLDER")
         )
-    settings = settings_of(runs)
-    findings = gather(runs, settings)
-    write_atomic(root / "aggregate.csv", csv_bytes(findings.summary))
-    write_atomic(root / "claims.csv", csv_bytes(findings.claims))
+    settings, findings = settings_of(runs), gather(runs, root)
+    claims = [findings.claims, *(run.claims.assign(run=run.name) for run in runs)]
+    claims = [table for table in claims if len(table)] or claims[:1]
+    write_atomic(root / "aggregate.csv", csv_bytes(table_of(runs, left_out)))
+    write_atomic(root / "claims.csv", csv_bytes(pd.concat(claims, ignore_index=True)))
     for kind in ("png", "pdf"):
         write_atomic(root / f"aggregate.{kind}", render(findings.figure, kind))
     first = settings.drop(columns=differing(settings)).iloc[0]
     shared = {str(key): value for key, value in first.items() if repr(value) != "nan"}
+    shared["model"] = shared.pop("model.name", "")
     origin = {"runs": [run.name for run in runs], "left out": missing}
     png = (root / "aggregate.png").read_bytes()
     write_atomic(root / "aggregate.html", page(findings, shared, origin, png).encode())
-    write_atomic(root / "index.html", index_page(runs, left_out, "All runs").encode())
+    write_atomic(root / "index.html", index_page(_titled(runs), left_out, "All runs").encode())
     with build_logger(config["logger"]).open(root, {"experiment": "aggregate"}) as tracker:
         tracker.log(findings)
-    print_summary(findings, root / "aggregate.png", root / "index.html", console)
+    if len(pairs := findings.claims):
+        brief = pairs[["claim", "value", "low", "high", "n", "p_holm", "verdict"]]
+        findings = replace(findings, summary=brief, claims=no_claims())
+    print_summary(findings, root / "aggregate.png", root / "aggregate.html", console)
 
 
-def write_index(root: Path, left_out: Mapping[str, str], title: str) -> Path:
-    """One page of all finished runs below a folder, `index.html`.
-
-    Args:
-        root: The folder.
-        left_out: Why others are not there, by name; what is found unfinished is named too.
-        title: Of the page.
-    """
-    runs, unfinished = find_runs(root)
+def write_index(root: Path, title: str) -> Path:
+    """One page of all finished runs below a folder, `index.html`; the others are named."""
+    runs, left_out = find_runs(root)
     path = root / "index.html"
-    write_atomic(path, index_page(runs, {**unfinished, **left_out}, title).encode())
+    write_atomic(path, index_page(_titled(runs), left_out, title).encode())
     return path
+
+
+def _titled(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs with what differs as titles, where several have the same."""
+    count = Counter(run.title for run in runs)
+    return [
+        replace(run, title=name) if count[run.title] > 1 else run
+        for run, name in zip(runs, named(runs), strict=True)
+    ]
 
 
 def dashboard(config: Mapping[str, Any], run_dir: Path, console: Console) -> None:
@@ -92,7 +113,8 @@ def find_runs(root: Path) -> tuple[list[RunRecord], dict[str, str]]:
     Runs are folders with a config.yaml; one that holds other runs is represented by these. What
     W&B keeps inside a run is none.
     """
-    names = [path.parent.relative_to(root) for path in root.rglob("config.yaml")]
+    found = {path.parent for name in ("config.yaml", FAILED) for path in root.rglob(name)}
+    names = [path.relative_to(root) for path in found]
     names = sorted(n for n in names if not any(p == "wandb" or p[0] == "." for p in n.parts))
     outer = {parent for name in names for parent in name.parents}
     runs, left_out = [], {}
@@ -110,7 +132,10 @@ def find_runs(root: Path) -> tuple[list[RunRecord], dict[str, str]]:
 
 def _what_lacks(run_dir: Path) -> str:
     """Why a run cannot be counted in yet; empty for a finished one."""
-    folder = RunFolder(run_dir)
+    folder, failed = RunFolder(run_dir), run_dir / FAILED
+    if failed.is_file():
+        words = failed.read_text(encoding="utf-8", errors="replace").split()
+        return f"failed: {' '.join(words)[:LONGEST]}"
     if not folder.provenance().is_file():
         shards = [json.loads(path.read_text()) for path in folder.parts.glob("*.json")]
         finished = sum(bool(shard.get("finished")) for shard in shards)
@@ -127,8 +152,8 @@ def _what_lacks(run_dir: Path) -> str:
 def settings_of(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """A row per run, a column per setting by dotted name; NaN where a run has no such setting.
 
-    Settings that say where and how fast are left out. An object's `_target_` stands for the object;
-    `methods` are the names of the methods.
+    Settings that say where and how fast are left out. An object's `_target_` stands for the object,
+    by its last name; `methods` are the names of the methods.
     """
     records = []
     for run in runs:
@@ -137,8 +162,13 @@ def settings_of(runs: Sequence[RunRecord]) -> pd.DataFrame:
         own = flat(others | ({"methods": list(methods), "method": methods} if methods else {}))
         own.pop("runner._target_", None)
         kept = [k for k in own if not k.startswith(NOT_COMPARED) and not k.endswith("._partial_")]
-        records.append({key.removesuffix("._target_"): own[key] for key in kept})
+        records.append({k.removesuffix("._target_"): _value(k, own[k]) for k in kept})
     return pd.DataFrame(records, dtype=object)
+
+
+def _value(key: str, value: Any) -> Any:
+    """A setting as it is read: "ratio" for the function attnguide.losses.ratio."""
+    return str(value).split(".")[-1] if key.endswith("._target_") else value
 
 
 def differing(settings: pd.DataFrame) -> list[str]:
@@ -147,59 +177,194 @@ def differing(settings: pd.DataFrame) -> list[str]:
     return [name for name, own in values.items() if len(own) > 1]
 
 
-def gather(runs: Sequence[RunRecord], settings: pd.DataFrame) -> Findings:
-    """Rows of all summaries with the settings that differ as columns, and all means in a figure."""
-    words = settings[differing(settings)].map(
-        lambda value: "+".join(map(str, value)) if isinstance(value, list) else value
-    )
-    words = words.where(words.notna(), None)
+def named(runs: Sequence[RunRecord], *, aside: Sequence[str] = ()) -> list[str]:
+    """A short name for each run: what differs, such as "complete" or "gae, seed 1".
+
+    Args:
+        runs: A run whose settings are another's is named by its folder too.
+        aside: Settings that are named otherwise, and left out.
+    """
+    settings = settings_of(runs)
+    keys = [key for key in differing(settings) if not key.startswith(("method.", *aside))]
+    ends = [key.rpartition(".")[2] for key in keys]
+    short = {k: end if ends.count(end) == 1 else k for k, end in zip(keys, ends, strict=True)}
+    names = []
+    for own in settings[keys].to_dict("records"):
+        known = {str(key): _text(value) for key, value in own.items() if repr(value) != "nan"}
+        texts = [v if k in PLAIN else f"{short[k]} {v}" for k, v in known.items()]
+        names.append(", ".join(dict.fromkeys(texts)))
+    if aside:
+        return names
+    return [
+        name if name and names.count(name) == 1 else f"{name} {run.name}".strip()
+        for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def _text(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def table_of(runs: Sequence[RunRecord], left_out: Mapping[str, str]) -> pd.DataFrame:
+    """Rows of all summaries with the settings that differ as columns; of what is left out, why."""
+    settings = settings_of(runs)
+    words = settings[differing(settings)].map(lambda v: _text(v) if isinstance(v, list) else v)
     parts = []
-    for run, own in zip(runs, words.to_dict("records"), strict=True):
+    for run, own in zip(runs, words.where(words.notna(), None).to_dict("records"), strict=True):
         columns = {f"{k} (setting)" if k in run.summary else str(k): v for k, v in own.items()}
         part = run.summary.assign(**columns, run=run.name)
         parts.append(part[[*columns, *run.summary, "run"]])
-    table = pd.concat(parts, ignore_index=True)
-    panels = _panels(runs, words)
+    if left_out:
+        parts = [part.convert_dtypes() for part in parts]
+        parts.append(pd.DataFrame({"run": list(left_out), "left out": list(left_out.values())}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def gather(runs: Sequence[RunRecord], root: Path) -> Findings:
+    """All means in a table and a figure, and pairs of runs compared."""
+    settings, panels, parts = settings_of(runs), _panels(runs), []
+    for run, place in zip(runs, named(runs, aside=BY_METHOD), strict=True):
+        method = run.summary.get("method", pd.Series("", run.summary.index)).astype(str)
+        parts.append(run.summary.assign(method=[_entry(name, place) for name in method]))
     more = max(len(panels) - MAX_PANELS, 0)
     cut = f" {more} further quantities are in the table only." if more else ""
-    claims = pd.concat([run.claims.assign(run=run.name) for run in runs], ignore_index=True)
-    differ = ", ".join(map(str, words)) or "nothing but the folder"
+    differ = ", ".join(differing(settings)) or "nothing but the folder"
     return Findings(
         figure=draw_dots(panels[:MAX_PANELS]) if panels else Figure(),
-        summary=table,
+        summary=pd.concat(parts, ignore_index=True).drop_duplicates(ignore_index=True),
         caption=f"Means and intervals of {len(runs)} runs, which differ in {differ}.{cut}",
-        claims=claims,
-        found=(f"{len(runs)} finished runs, {len(table)} rows; they differ in {differ}.",),
-        title=f"{len(runs)} runs in one table",
+        claims=compare(runs, root),
+        found=(f"{len(runs)} finished runs differ in {differ}.", *_other_code(runs, root)),
+        title=f"{len(runs)} runs: {', '.join(named(runs)[:MAX_NAMES])}",
     )
 
 
-def _panels(runs: Sequence[RunRecord], words: pd.DataFrame) -> list[DotPanel]:
-    """A panel per experiment and quantity; in it a row per setting, in it a dot per method."""
+def _entry(method: str, place: str) -> str:
+    """Whose numbers they are: the method, and what differs besides."""
+    return ", ".join(filter(None, (method, place)))
+
+
+def _other_code(runs: Sequence[RunRecord], root: Path) -> list[str]:
+    """A sentence about the runs whose rows come from another version of the program than most."""
+    stored = [read_inputs(RunFolder(root / run.name)) for run in runs]
+    codes = ["; ".join(map(_version, own.code)) if own else "" for own in stored]
+    (usual, _), *others = Counter(filter(None, codes)).most_common() or [("", 0)]
+    return [
+        f"{run.name} comes from other code ({code}) than most ({usual}); run it again to compare."
+        for run, code in zip(runs, codes, strict=True)
+        if others and code not in ("", usual)
+    ]
+
+
+def _version(code: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value[:12]}" for name, value in code.items() if value)
+
+
+def compare(runs: Sequence[RunRecord], root: Path) -> pd.DataFrame:
+    """Lines of claims.csv: pairs of runs of the same pictures that differ in one choice.
+
+    Each is the mean difference by picture, of the methods that both have, or of those that only
+    one has. With more than `MAX_PAIRED` runs each is compared with the first.
+    """
+    studies, places = [_tables(run, root) for run in runs], named(runs, aside=BY_METHOD)
+    lines: list[dict[str, Any]] = []
+    for one, other in combinations(range(len(runs)), 2):
+        if (one and len(runs) > MAX_PAIRED) or not _is_pair(runs[one], runs[other]):
+            continue
+        for (model, first), (_, second) in zip(studies[one], studies[other], strict=False):
+            ours, theirs = _named_rows(first, places[one]), _named_rows(second, places[other])
+            rows = [own for _, own in (*ours.values(), *theirs.values())]
+            table = replace(first, rows=pd.concat(rows))
+            same = [(name, name) for name in ours if name in theirs]
+            for own, rival in [*same, *product(ours.keys() - theirs, theirs.keys() - ours)]:
+                for claim in _differences(ours[own][0], theirs[rival][0], table):
+                    lines += claim.lines(model, table)
+    correct(lines)
+    lines.sort(key=lambda line: (line["family"], line["id"]))
+    return pd.DataFrame(lines, columns=["experiment", *CLAIM_COLUMNS, "run"])
+
+
+def _tables(run: RunRecord, root: Path) -> list[tuple[str, Table]]:
+    """The rows of a run by model and group; none where it has no measures, or they are lost."""
+    try:
+        experiment = stored_experiment(run.config)
+        if isinstance(experiment, TableFigure):
+            return experiment.models_and_parts(read_stored(root / run.name, run.config))
+    except (*UNREADABLE, HydraException):
+        pass
+    return []
+
+
+def _named_rows(table: Table, place: str) -> dict[str, tuple[str, pd.DataFrame]]:
+    """By method, but for controls: the name that tells it from other runs', its rows under it."""
+    rows, found = table.rows, {}
+    for method, own in rows.groupby("method", sort=False) if "method" in rows else [("", rows)]:
+        name = _entry(method_label(str(method)) if method else "", place)
+        if method not in CONTROLS:
+            found[str(method)] = name, own.assign(method=name)
+    return found
+
+
+def _differences(first: str, second: str, table: Table) -> Iterator[Claim]:
+    """That every measure is larger by the first than by the second."""
+    if first == second:
+        return
+    if "fraction" in table.rows:
+        asked = {
+            f"{order} test, {quantity}, points of AUC": gain(first, second, quantity, order)
+            for order in table.rows["order"].unique()
+            for quantity in QUANTITIES
+        }
+    else:
+        asked = {name: gap(first, second, name) for name in table.measures}
+    for measure, ask in asked.items():
+        name = f"pairs.{slug(measure)}.{slug(first)}_minus_{slug(second)}"
+        words = f"{measure}: {first} above {second}"
+        yield Claim(name, words, ask, above=0, source="ours", family=measure)
+
+
+def _is_pair(one: RunRecord, other: RunRecord) -> bool:
+    """Whether two runs are of the same experiment and pictures and differ in one choice."""
+    differ = differing(settings_of([one, other]))
+    data = [key for key in differ if key.startswith("data.") and key != "data.num_images"]
+    return not data and "experiment" not in differ and len({k.split(".")[0] for k in differ}) == 1
+
+
+def _panels(runs: Sequence[RunRecord]) -> list[DotPanel]:
+    """A panel per experiment and quantity; in it a row per setting, in it a dot per method.
+
+    Controls that are the same in all runs stand once.
+    """
     found: dict[tuple[str, str], dict[str, dict[str, Dot]]] = {}
-    several = len({str(m) for run in runs for m in run.summary.get("model", [])}) > 1
-    for run, own in zip(runs, words.to_dict("records"), strict=True):
+    places = named(runs, aside=(*BY_METHOD, "model"))
+    models = {str(m) for run in runs for m in run.summary.get("model", [])}
+    experiments = {str(run.config.get("experiment")) for run in runs}
+    for run, place in zip(runs, places, strict=True):
         value = next((name for name in VALUES if name in run.summary), "")
         if not value or "ci_low" not in run.summary:
             continue
-        unnamed = ("experiment", "methods" if "method" in run.summary else "")
-        setting = [f"{str(k).split('.')[-1]} {v}" for k, v in own.items() if k not in unnamed]
         kinds = [c for c in run.summary if c not in (*NUMBERS, "method", "model")]
         experiment = str(run.config.get("experiment")).split("_")[0]
         for line in run.summary.to_dict("records"):
-            model = [str(line["model"]).split("_patch")[0]] if several and "model" in line else []
-            row, method = ", ".join([*model, *setting]), str(line.get("method", "complete"))
+            model = str(line.get("model", "")).split("_patch")[0] if len(models) > 1 else ""
+            row = ", ".join(filter(None, (model, place)))
+            method = str(line.get("method", "complete"))
             dot = Dot(method, line[value], line["ci_low"], line["ci_high"])
-            title = ", ".join([experiment, *(str(line[kind]) for kind in kinds)])
-            rows = found.setdefault((value, title), {})
-            if rows.get(row, {}).get(method, dot) != dot:  # the same settings, another outcome
-                row = f"{row} {run.name}".strip()
-            rows.setdefault(row, {})[method] = dot
+            words = (str(line[kind]) for kind in kinds if pd.notna(line[kind]))
+            title = ", ".join([*([experiment] if len(experiments) > 1 else []), *words])
+            rows = found.setdefault((value, title or experiment), {})
+            common = [model] if method in CONTROLS else []
+            tried = [*common, row, f"{row} {run.name}".strip()]
+            free = next((t for t in tried if rows.get(t, {}).get(method, dot) == dot), tried[-1])
+            rows.setdefault(free, {})[method] = dot
     return [_panel(value, title, rows) for (value, title), rows in found.items()]
 
 
 def _panel(value: str, title: str, rows: Mapping[str, Mapping[str, Dot]]) -> DotPanel:
-    dots = [(name, list(own.values())) for name, own in rows.items()]
+    dots = [
+        (name, sorted(own.values(), key=lambda dot: dot.method in CONTROLS))
+        for name, own in rows.items()
+    ]
     if value == "auc":
         return DotPanel(title, "AUC (%)", dots, (0, 100))
     ends = [end for _, own in dots for dot in own for end in (dot.low, dot.high, dot.value)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import time
 import warnings
 from collections.abc import Callable
@@ -20,6 +22,9 @@ from attnguide.store.provenance import Provenance
 
 PRINTED_ROWS = 40  # of the summary; summary.csv holds all
 SECONDS_BETWEEN_LINES = 10.0
+IN_PYTHON = "; use vit.module.double()"  # how a warning ends that says what to do in a notebook
+COUNTED = re.compile(r"(\d+) of (\d+) ([^:]*)")  # a warning about some of a batch
+repeated: dict[str, list[tuple[int, int]]] = {}  # counts of such warnings, by kind
 
 
 def make_console() -> Console:
@@ -40,16 +45,23 @@ def make_console() -> Console:
 
 
 class _Lines(logging.Handler):
-    """Log records as plain lines, above a progress bar where there is one."""
+    """Log records as plain lines, above a progress bar where there is one.
+
+    Of warnings "N of M maps ..." of one kind the first is printed; `print_summary` adds them up.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self.console = console
+        repeated.clear()
 
     def emit(self, record: logging.LogRecord) -> None:
-        bad = record.levelno >= logging.WARNING
-        text = f"warning: {record.getMessage()}" if bad else record.getMessage()
-        self.console.print(text, style="yellow" if bad else None)
+        text, bad = record.getMessage().partition(IN_PYTHON)[0], record.levelno >= logging.WARNING
+        if bad and (counted := COUNTED.match(text)):
+            repeated.setdefault(counted[3], []).append((int(counted[1]), int(counted[2])))
+            if len(repeated[counted[3]]) > 1:
+                return
+        self.console.print(f"warning: {text}" if bad else text, style="yellow" if bad else None)
 
 
 class Monitor:
@@ -75,7 +87,7 @@ class Monitor:
     ) -> None:
         self.console, self.provenance, self.track = console, provenance, track
         self.devices, self.facts = devices, facts
-        self._last = time.monotonic()  # a line was printed
+        self._last = -math.inf  # a line was printed: the first batch is told of
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -151,6 +163,10 @@ def print_summary(findings: Findings, figure: Path, report: Path, console: Conso
     if len(findings.summary) > PRINTED_ROWS:
         more = len(findings.summary) - PRINTED_ROWS
         console.print(f"... and {more} more rows in the csv beside the figure")
+    for kind, counts in repeated.items():
+        if len(counts) > 1:
+            some, of = map(sum, zip(*counts, strict=True))
+            console.print(f"warning: {some} of {of} {kind} (in batches that had such)")
     for sentence in [*sentences(findings.claims), *findings.found]:
         console.print(f"- {sentence}")
     console.print(f"\nFigure  {figure}\nReport  {report}")

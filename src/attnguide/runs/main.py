@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import sys
 import traceback
+import webbrowser
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +35,17 @@ from attnguide.errors import InputError, command, unknown_name
 from attnguide.runs.settings import CONF as CONF
 from attnguide.runs.settings import HOME, METHODS, default_settings, hide
 from attnguide.store.files import write_atomic
+from attnguide.store.folder import FAILED
 
 ALL_FIGURES = ["--multirun", "experiment=glob(fig*)"]  # what experiment=all_figures stands for
 GENERAL = "corrected_rollout"  # gae, complete, absolute and rollout are this method with a rule
 LONGEST = 120  # letters of a folder's name
 WHOLE = "ATTNGUIDE_FULL_ERROR"  # what the user set HYDRA_FULL_ERROR to
 LAUNCHERS = ("submitit", "hydra", "hydra_plugins", "optuna")  # what they refuse, they say
-failed: dict[str, str] = {}  # jobs of a sweep in this process, and why; the others go on
+# What agents of sweeps write before key=value, and Hydra does not take; it has flags of its own
+DASHES = re.compile(r"^--(?!config-|cfg|info|package)(?=[\w.@/]+=)")
 sweeps: list[Path] = []  # the folder of the sweep that this process has begun
+failed: list[str] = []  # why jobs failed that this process has reported; the others go on
 
 
 def sweep_dir(run_dir: Any, experiment: Any) -> str:
@@ -123,41 +129,53 @@ def job(cfg: DictConfig) -> float | None:
     """One run; what it returns is for sweepers that optimise."""
     here = HydraConfig.get()
     overrides: Any = OmegaConf.to_container(here.overrides.task, resolve=False)
+    sweep, reason = here.mode is RunMode.MULTIRUN, None
     try:
-        return _run(cfg, list(map(str, overrides)))
+        run_dir = _run_dir(cfg)
+        reason = run_dir / FAILED if sweep or "WANDB_SWEEP_ID" in os.environ else None
+        if reason:
+            reason.unlink(missing_ok=True)
+        return _run(cfg, list(map(str, overrides)), run_dir)
     except Exception as error:
-        sweep, message = here.mode is RunMode.MULTIRUN, readable(error)
+        message = readable(error)
+        failed.append(message or repr(error))
         report(error, f"\n  in job #{here.job.num} {' '.join(overrides)}" if sweep else "")
+        if reason:
+            reason.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(reason, hide(message or repr(error)).encode())
         if not sweep:
             sys.exit(1)
-        failed[here.sweep.subdir] = message or repr(error)
         if message:
             raise InputError(message) from None  # can be sent from a launcher's process
         raise
 
 
-def _run(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
+def _run_dir(cfg: DictConfig) -> Path:
+    """Where the run goes."""
     here = HydraConfig.get()
-    sweep = here.mode is RunMode.MULTIRUN
+    if here.mode is RunMode.MULTIRUN:
+        return Path(here.sweep.dir) / here.sweep.subdir
+    if cfg.run_dir or here.run.dir != ".":
+        return Path(cfg.run_dir or here.runtime.output_dir).expanduser()
+    return Path("outputs") / str(cfg.experiment) / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+
+
+def _run(cfg: DictConfig, overrides: Sequence[str], run_dir: Path) -> float | None:
+    here = HydraConfig.get()
     config, stored = as_values(cfg), as_stored(cfg)
     if config["experiment"] is None and config["stage"] in ("run", "check"):
-        sources = (s.path for s in here.runtime.config_sources if s.schema == "file")
-        raise InputError(f"no experiment is named\n{list_experiments(*map(Path, sources))}")
-    asked = config["run_dir"]
+        raise InputError(f"no experiment is named; pass experiment=NAME ({command()} lists them)")
+    sweep = here.mode is RunMode.MULTIRUN
     if sweep:
-        run_dir = Path(asked or here.sweep.dir) / here.sweep.subdir
         _hide_in(Path(here.sweep.dir) / "multirun.yaml")
-    elif asked or here.run.dir != ".":
-        run_dir = Path(asked or here.runtime.output_dir)
-    else:
-        now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        run_dir = Path("outputs") / str(config["experiment"]) / now
     config["run_dir"] = stored["run_dir"] = str(run_dir)
     keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    from attnguide.runs.run import run  # torch takes seconds, a wrong key should not
+    if "torch" not in sys.modules:  # which takes seconds, a wrong key should not
+        print("loading PyTorch ...", flush=True)
+    from attnguide.runs.run import run
 
-    run(config, keys, run_dir.expanduser(), sweep=sweep, stored=stored)
-    return objective(run_dir.expanduser(), config["objective"])
+    run(config, keys, run_dir, sweep=sweep, stored=stored)
+    return objective(run_dir, config["objective"])
 
 
 def _hide_in(path: Path) -> None:
@@ -251,47 +269,96 @@ def _of_hydra(error: BaseException) -> str:
     cause = error.__cause__
     node = getattr(cause, "parent_node", None)
     if isinstance(error, ConfigCompositionException) and isinstance(node, DictConfig):
-        owner = str(getattr(cause, "full_key", "")).rpartition(".")[0]
+        key, owner = (str(getattr(cause, name, "")) for name in ("key", "full_key"))
+        owner = owner.rpartition(".")[0]
         names = sorted(str(name) for name in node if str(name)[0] != "_")
-        kind, hint = (f"setting of {owner}", "; +KEY=VALUE adds one") if owner else ("key", "")
-        return f"{unknown_name(kind, getattr(cause, 'key', ''), names)}{hint}"
+        if owner == "guide" and not names:
+            return f"guide=none has no {key}; add guide=right"
+        hint = "; +KEY=VALUE adds one" if owner else ""
+        if owner and key in default_settings():
+            hint = f"; {key} is set by itself: {key}=VALUE"
+        return f"{unknown_name(f'setting of {owner}' if owner else 'key', key, names)}{hint}"
+    if isinstance(error, OverrideParseException):
+        return _quoted(str(error.override), str(error))
     lines = [*str(error).splitlines(), *str(cause or "").splitlines()]
     kept = [line.strip() for line in lines if line.strip()]
-    message = "\n  ".join(dict.fromkeys(kept))
-    if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: {message}"
-    return message
+    return "\n  ".join(dict.fromkeys(kept))
+
+
+def _quoted(override: str, message: str) -> str:
+    """How to write what Hydra's grammar cannot read, such as umlauts and signs."""
+    key, sign, value = override.partition("=")
+    if not sign:
+        return f"cannot read {override!r}; write {key}=VALUE"
+    if value[:1] in ("[", "{"):
+        return f"cannot read {override!r}: {message.splitlines()[0]}"
+    right = f"'{key}=\"{value}\"'" if "'" not in value else f'"{key}=\\"{value}\\""'
+    return f"cannot read {override!r}; quote the value for the shell and for Hydra: {right}"
+
+
+def view(run_dir: Path) -> None:
+    """Open the page of a run, or of many, in the browser, and say where it lies.
+
+    Raises:
+        ValueError: no page there.
+    """
+    for name in ("report.html", "aggregate.html", "index.html"):
+        page = run_dir.expanduser().resolve() / name
+        if page.is_file():
+            print(page)
+            webbrowser.open(page.as_uri())
+            return
+    raise InputError(f"{run_dir} has no page; pass the folder of a run: {command()} view DIR")
+
+
+def _end_sweep(folder: Path) -> None:
+    """Write the page of a sweep; say which jobs failed, and what comes next."""
+    if not [path for name in ("config.yaml", FAILED) for path in folder.glob(f"*/{name}")]:
+        return
+    from attnguide.runs.aggregate import write_index
+
+    print("Index ", write_index(folder, "All runs of a sweep"))
+    print(f"Compare {command()} stage=aggregate run_dir={shlex.quote(str(folder))}")
+    if names := sorted(path.parent.name for path in folder.glob(f"*/{FAILED}")):
+        told = ", ".join(map(shlex.quote, names))
+        print(f"{len(names)} of the sweep's jobs failed: {told}; the same command runs them again")
 
 
 def main() -> None:
     """Do what the command line says, and exit with its status."""
-    args = sys.argv[1:]
-    if not args:
-        print(list_experiments(CONF))
-        return
-    if "experiment=all_figures" in args:
-        others = [
-            word for word in args if word not in ("experiment=all_figures", "-m", *ALL_FIGURES)
-        ]
-        if not any(word.startswith(("run_dir=", "hydra.sweep.dir=")) for word in others):
-            others.append("hydra.sweep.dir=outputs/all_figures")
-        sys.argv[1:] = [*ALL_FIGURES, *others]
-    parser = ArgumentParser(add_help=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    config_dir = parser.parse_known_args(args)[0].config_dir
-    _register(*filter(None, (CONF, config_dir)))
     take_over()
     try:
-        job()
+        _main(sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if failed:
-            sys.exit(f"{len(failed)} of the sweep's jobs failed; the same command runs them again")
-        report(error)
+        if not failed:
+            report(error)
         sys.exit(1)
     finally:
-        if any(path for folder in sweeps for path in folder.glob("*/config.yaml")):
-            from attnguide.runs.aggregate import write_index
+        for folder in sweeps[-1:]:
+            _end_sweep(folder)
 
-            print("Index ", write_index(sweeps[-1], failed, "All runs of a sweep"))
+
+def _main(args: list[str]) -> None:
+    if not args:
+        print(list_experiments(CONF))
+    elif args == ["--version"]:
+        print("attnguide", version("attnguide"))
+    elif args[0] == "view":
+        view(Path(*args[1:]))
+    elif args in (["-m"], ["--multirun"]):
+        raise InputError(f"{args[0]} sweeps over values; add experiment=NAME method=gae,complete")
+    else:
+        words = [DASHES.sub("", arg) for arg in args]
+        if (every := "experiment=all_figures") in words:
+            others = [word for word in words if word not in (every, "-m", *ALL_FIGURES)]
+            if not any(word.startswith(("run_dir=", "hydra.sweep.dir=")) for word in others):
+                others.append("hydra.sweep.dir=outputs/all_figures")
+            words = [*ALL_FIGURES, *others]
+        sys.argv[1:] = words
+        parser = ArgumentParser(add_help=False)
+        parser.add_argument("--config-dir", "-cd", type=Path)
+        config_dir = parser.parse_known_args(words)[0].config_dir
+        _register(*filter(None, (CONF, config_dir)))
+        job()

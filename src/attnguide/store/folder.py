@@ -11,8 +11,9 @@ import yaml
 
 from attnguide.errors import InputError
 
-# Written by Hydra's launchers before the run begins; a folder that holds nothing else is free.
-OF_LAUNCHERS = ("logs", "multirun.yaml")
+# Written before the run begins; a folder that holds nothing else is free.
+FAILED = "failed.txt"  # why a job of a sweep failed, until it has run
+OF_LAUNCHERS = ("logs", "multirun.yaml", FAILED)
 PART = re.compile(r"\d{4,}-\d+-\d{6,}\.parquet")  # shard, device, number
 
 

@@ -20,6 +20,7 @@ ORDERS = {
     "negative": ("least relevant first", "higher is better"),
     "positive": ("most relevant first", "lower is better"),
 }
+CURVES = {"curve": "", "curve_alone": ", without the guide"}
 QUANTITIES = {"accuracy": "recognised (%)", "probability": "probability of the label (%)"}
 LOCALISATION = (
     "sign right on the target",
@@ -65,14 +66,19 @@ def build(settings: WandB, methods: Sequence[str], models: Sequence[str]) -> Any
         for order, (first, better) in ORDERS.items():
             kind, title = f"{order}_{quantity}", f"{order.capitalize()}, {quantity}: {first}"
             axes = {"x": "fraction", "title_x": "share of the patches filled", "title_y": unit}
-            curves.append(
-                panels.LinePlot(title=f"{title}, {better}", metric_regex=f"curve/{kind}/.*",
-                                range_y=(0, 100), **axes)
-            )  # fmt: skip
+            curves += [
+                panels.LinePlot(title=f"{title}, {better}{where}", range_y=(0, 100),
+                                metric_regex=f"{begin}/{kind}/.*", **axes)
+                for begin, where in CURVES.items()
+            ]  # fmt: skip
             title = f"AUC, {order} {quantity}: {better}"
             areas.append(bars(title, f"auc/{kind}", "AUC (%)", [*methods, "random"]))
     rate = {"x": "progress/images", "metric_regex": "progress/.*_per_second"}
     sections = {
+        "Claims": [
+            panels.WeavePanelSummaryTable(table_name="table/claims"),
+            panels.MediaBrowser(title="Report", media_keys=["report"]),
+        ],
         "Perturbation curves": curves,
         "AUC by method and model": areas,
         "Localisation": [

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnguide.errors import unknown_name
+from attnguide.errors import InputError, unknown_name
 from attnguide.findings import Findings, ShownPicture
 
 if TYPE_CHECKING:
@@ -78,21 +79,38 @@ class LightningLogger:
     """A logger of Lightning's: it gets the settings, the progress and the numbers of the summary.
 
     Attributes:
-        logger: With Lightning's methods `log_hyperparams`, `log_metrics` and `finalize`.
+        logger: With Lightning's methods `log_hyperparams`, `log_metrics` and `finalize`; or a
+            partial of its class, which gets `logger` in the run's folder as its `save_dir`.
+
+    Raises:
+        ValueError: a package that it needs is not installed.
     """
 
     logger: Any
 
+    def __post_init__(self) -> None:
+        self._made(Path())
+
+    def _made(self, run_dir: Path) -> Any:
+        if not isinstance(self.logger, partial):
+            return self.logger
+        try:
+            return self.logger(save_dir=str(run_dir / "logger"))
+        except ModuleNotFoundError as error:
+            hint = str(error).splitlines()[-1].partition("HINT: Try running ")[2]
+            raise InputError(f"this logger is not installed: {hint or error}") from None
+
     @contextmanager
-    def open(self, _: Path, config: Mapping[str, Any], **__: Any) -> Iterator[LightningLogger]:
+    def open(self, run_dir: Path, config: Mapping[str, Any], **_: Any) -> Iterator[LightningLogger]:
         """As `WandB.open`."""
-        self.logger.log_hyperparams(dict(config))
+        opened = LightningLogger(self._made(run_dir))
+        opened.logger.log_hyperparams(dict(config))
         status = "failed"
         try:
-            yield self
+            yield opened
             status = "success"
         finally:
-            self.logger.finalize(status)
+            opened.logger.finalize(status)
 
     def progress(self, model: str, images: int, rate: float) -> None:
         """As `WandBRun.progress`."""

@@ -7,18 +7,20 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from PIL import Image
 
 from attnguide.findings import Findings, ShownPicture, judgement
+from attnguide.store.maps import picture_file
 from attnguide.viz.overlay import overlay
 from attnguide.viz.style import method_label, render
 
 QUANTITIES = {"accuracy": "correct", "probability": "probability"}
 INTERVAL = {"ci_low": "low", "ci_high": "high", "n": "n"}
-SAMPLE_IMAGES, SAMPLE_ROWS = 20, 2000
+SAMPLE_IMAGES = 20
 MEASURED = ("image_id", "target", "label", "prediction", "probability", "logit")
 DATA_SETTINGS = ("name", "root", "list", "seed", "num_images")  # what chooses the pictures
 MAX_NAME, MAX_TAG, MAX_ALERT = 128, 64, 300  # characters
@@ -40,9 +42,17 @@ def tags(given: Sequence[str], config: Mapping[str, Any]) -> list[str]:
 
 
 def as_filtered(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with its methods as a list of names, by which runs can be filtered."""
+    """The config as runs are filtered by it: `rule: positive`, and methods as a list of names."""
     methods = config.get("method") or {}
-    return {**config, "method": list(methods), "method_settings": dict(methods)}
+    shown = {key: _named(value) for key, value in config.items()}
+    return {**shown, "method": list(methods), "method_settings": dict(methods)}
+
+
+def _named(value: Any) -> Any:
+    """The name alone of a function that is chosen without settings."""
+    if isinstance(value, Mapping) and set(value) == {"_target_", "_partial_"}:
+        return str(value["_target_"]).split(".")[-1]
+    return value
 
 
 def notes(findings: Findings) -> str:
@@ -128,24 +138,29 @@ def slug(name: Any) -> str:
 
 
 def media(
-    findings: Findings, rows: pd.DataFrame | None, viewer: Sequence[ShownPicture]
+    findings: Findings, rows: pd.DataFrame | None, viewer: Sequence[ShownPicture], run_dir: Path
 ) -> dict[str, Any]:
-    """Tables, one of them of pictures or their rows, and figures, as W&B shows them."""
+    """Tables, one of them of pictures, figures and the report, as W&B shows them."""
     import wandb
 
     tables = {"summary": findings.summary, **findings.tables}
     if len(findings.claims):
         tables["claims"] = findings.claims
     if viewer:
-        tables["images"] = image_table(viewer, rows).map(
-            lambda cell: wandb.Image(cell) if isinstance(cell, Image.Image) else cell
-        )
-    elif rows is not None:
-        tables["images"] = sample(rows)
+        tables["images"] = image_table(viewer, rows)
+    elif rows is not None and {"fraction", "guide"} <= set(rows):
+        tables["images"] = masked_images(rows, run_dir)
+    tables = {
+        name: table.map(lambda cell: wandb.Image(cell) if isinstance(cell, Image.Image) else cell)
+        for name, table in tables.items()
+    }
     figures = {"figure": findings.figure, **findings.figures}
     pictures = {name: Image.open(BytesIO(render(figure))) for name, figure in figures.items()}
-    return {f"table/{name}": wandb.Table(dataframe=table) for name, table in tables.items()} | {
-        f"figure/{name}": wandb.Image(picture) for name, picture in pictures.items()
+    report = run_dir / "report.html"
+    return {
+        **{f"table/{name}": wandb.Table(dataframe=table) for name, table in tables.items()},
+        **{f"figure/{name}": wandb.Image(picture) for name, picture in pictures.items()},
+        **({"report": wandb.Html(str(report), inject=False)} if report.is_file() else {}),
     }
 
 
@@ -177,27 +192,40 @@ def image_table(viewer: Sequence[ShownPicture], rows: pd.DataFrame | None) -> pd
 def curves(rows: pd.DataFrame) -> Iterator[dict[str, float]]:
     """Mean perturbation curves, in percent: all of one fraction at a time.
 
-    Names are `curve/<order>_<quantity>/<method>`, with model and guide in between where there are
-    several; nothing where the rows are not of a perturbation study.
+    Names are `curve/<order>_<quantity>/<method>`, with the model in between where there are
+    several; those of pictures without the guide that others have begin with `curve_alone`. Nothing
+    where the rows are not of a perturbation study.
     """
     columns = {column: quantity for quantity, column in QUANTITIES.items()}
     if not {"fraction", "order", "method", *columns} <= set(rows):
         return
-    several = [n for n in ("model", "guide") if n in rows and rows[n].nunique() > 1]
-    names = ["order", *several, "method"]
+    guide = rows.get("guide", pd.Series("", rows.index))
+    alone = guide.eq("none") & (guide.nunique() > 1)
+    rows = rows.assign(kind=alone.map({True: "curve_alone", False: "curve"}))
+    several = ["model"] if "model" in rows and rows["model"].nunique() > 1 else []
+    names = ["kind", "order", *several, "method"]
     means: Any = 100 * rows.groupby(["fraction", *names])[list(columns)].mean().unstack(names)
     means.columns = pd.Index(
         [
-            "/".join(("curve", f"{order}_{columns[column]}", *map(str, rest)))
-            for column, order, *rest in means.columns.tolist()
+            "/".join((kind, f"{order}_{columns[column]}", *map(str, rest)))
+            for column, kind, order, *rest in means.columns.tolist()
         ]
     )
     for step in means.reset_index().to_dict("records"):
         yield {str(name): value for name, value in step.items() if pd.notna(value)}
 
 
-def sample(rows: pd.DataFrame) -> pd.DataFrame:
-    """All rows of a few images, the same few in every run; without raw maps."""
-    ids = sorted(rows["image_id"].unique(), key=lambda i: hashlib.sha256(i.encode()).digest())
-    chosen = rows[rows["image_id"].isin(ids[:SAMPLE_IMAGES])].head(SAMPLE_ROWS)
-    return chosen.drop(columns="relevance", errors="ignore").reset_index(drop=True)
+def masked_images(rows: pd.DataFrame, run_dir: Path) -> pd.DataFrame:
+    """A line per stored picture of a perturbation study: as masked, and what it was taken for.
+
+    By method and order it says at how many percent of the steps the picture is recognised.
+    """
+    rows, keys = rows[rows["guide"] == rows["guide"].iloc[0]], ["model", "image_id"]
+    table: Any = 100 * rows.pivot_table("correct", keys, ["method", "order"], sort=False)
+    table.columns = pd.Index([", ".join(names) for names in table.columns])
+    files = [picture_file(run_dir, f"{model} {image}") for model, image in table.index]
+    stored = [Image.open(BytesIO(f.read_bytes())) if f.is_file() else None for f in files]
+    table.insert(0, "picture", stored)
+    known = rows[rows["fraction"] == rows["fraction"].min()].groupby(keys, sort=False)
+    table = known[["label", "prediction", "probability"]].first().join(table)
+    return table[table["picture"].notna()].head(SAMPLE_IMAGES).reset_index()

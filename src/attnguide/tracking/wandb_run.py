@@ -96,7 +96,7 @@ class WandBRun:
         )
         self.run = wandb.init(**chosen, mode=mode, settings=settings)  # type: ignore[arg-type]
         self.id = self.run.id
-        for pattern, step in (("curve/*", "fraction"), ("progress/*", "progress/images")):
+        for pattern, step in (("curve*", "fraction"), ("progress/*", "progress/images")):
             self.run.define_metric(step, hidden=True, summary="none")
             self.run.define_metric(pattern, step_metric=step, summary="none")
         if not self.run.offline:
@@ -131,7 +131,7 @@ class WandBRun:
         rows = read(self.run_dir) if (self.run_dir / "results.parquet").is_file() else None
         for step in [] if rows is None else payload.curves(rows):
             self.run.log(step)
-        self.run.log(payload.media(findings, rows, viewer))
+        self.run.log(payload.media(findings, rows, viewer, self.run_dir))
 
     def _log_files(self) -> None:
         """Weights and data as inputs, whose lineage W&B keeps online only, and the run's files."""
