@@ -11,7 +11,7 @@ import torch
 from pydantic import NonNegativeInt
 
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, images_of, pixels_of, to_view
+from attnguide.data.views import View, images_of, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.fills import check_fill
 from attnguide.evaluation.perturbation import FRACTIONS, check_fractions
@@ -21,8 +21,6 @@ from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.map_figure import check_reference, reference_class
 from attnguide.figures.perturbation_claims import claims_about
 from attnguide.figures.perturbation_figure import NO_GUIDE, PerturbationFigure
-
-SHOWN = 20  # pictures that trackers show
 
 
 @dataclass
@@ -88,13 +86,13 @@ class Fig12Perturbation(PerturbationFigure):
         return {study.guide.layout: study.guided_view(sample)} | (own if alone else {})
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
-        """A row per picture, guide, fill, method, order and fraction, and what was masked."""
-        parts, vit = [], study.vit
+        """A row per picture, guide, fill, method, order and fraction."""
+        parts = []
         for guide in dict.fromkeys(guide for _, views in batch for guide in views):
             seen = [(item, views[guide]) for item, views in batch if guide in views]
             parts.append(
                 perturbation_rows(
-                    vit,
+                    study.vit,
                     images_of([view for _, view in seen]),
                     [item.id for item, _ in seen],
                     torch.tensor([item.label for item, _ in seen]),
@@ -109,10 +107,7 @@ class Fig12Perturbation(PerturbationFigure):
                     own=seen[0][1].own,
                 ).assign(guide=guide)
             )
-        shown = {f"{vit.name} {item.id}": next(iter(views.values())).image
-                 for item, views in batch if item.number < SHOWN}  # fmt: skip
-        pictures = {name: pixels_of(vit, image) for name, image in shown.items()}
-        return Rows(pd.concat(parts, ignore_index=True), pictures)
+        return Rows(pd.concat(parts, ignore_index=True), self.seen(study, batch))
 
     def caption(self, stored: Stored, model: str) -> str:  # noqa: ARG002
         """What the curves are."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from attnguide.data.pictures import Item
+from attnguide.data.views import pixels_of
 from attnguide.evaluation.perturbation_rows import (
     CONTROLS,
     areas,
@@ -17,15 +19,17 @@ from attnguide.evaluation.perturbation_rows import (
 )
 from attnguide.evaluation.statistics import Kind, estimate, estimate_curve, units_of
 from attnguide.figures.claims import Table
-from attnguide.figures.experiment import Stored
+from attnguide.figures.experiment import Stored, Study
 from attnguide.figures.perturbation_claims import seam_notes, untestable
 from attnguide.figures.table_figure import TableFigure
 from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 NO_GUIDE = "none"
+SHOWN = 20  # pictures that trackers show
 ORDERS = ("negative", "positive")
 QUANTITIES = {"accuracy": "recognition rate (%)", "probability": "probability of the label (%)"}
 
@@ -54,6 +58,11 @@ class PerturbationFigure(TableFigure):
     """Curves, areas, paired differences and claims of every guide and fill."""
 
     key = ("image_id", "model", "guide", "fill", "method", "order", "fraction")
+
+    def seen(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> dict[str, Tensor]:
+        """What the model saw of the first pictures, for trackers."""
+        views = {item.id: next(iter(own.values())) for item, own in batch if item.number < SHOWN}
+        return {f"{study.vit.name} {i}": pixels_of(study.vit, v.image) for i, v in views.items()}
 
     def parts(self, stored: Stored) -> list[Part]:
         """The study with the guide first, then without; of each fill in turn."""
