@@ -167,7 +167,8 @@ def _objects(choice: str) -> Iterable[str]:
     """The settings of every kind of object that its files make."""
     seen: dict[Any, list[str]] = {}
     for name, node in _nodes(choice).items():
-        seen.setdefault(_target(node), []).append(name)
+        if not node["_target_"].startswith("pytorch_lightning"):  # has a page of its own
+            seen.setdefault(_target(node), []).append(name)
     for target, names in seen.items():
         rows = [_with_others(choice, row, names) for row in _rows(choice, target)]
         if rows:
