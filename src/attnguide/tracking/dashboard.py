@@ -45,15 +45,7 @@ def build(settings: WandB, methods: Sequence[str], models: Sequence[str]) -> Any
     """
     if settings.entity is None:
         raise InputError("a dashboard belongs to a W&B user or team; pass logger.entity=NAME")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its models are written for an older pydantic
-            panels = import_module("wandb_workspaces.reports.v2")
-            spaces = import_module("wandb_workspaces.workspaces")
-    except ImportError:
-        raise InputError(
-            "a dashboard needs wandb-workspaces; pip install 'attnguide[dashboard]'"
-        ) from None
+    panels, spaces = _library()
     inside = [f"{model}/" for model in models] if len(models) > 1 else [""]
     grouped = panels.Config("model.name") if len(models) == 1 else None
 
@@ -96,6 +88,19 @@ def build(settings: WandB, methods: Sequence[str], models: Sequence[str]) -> Any
             for name, drawn in sections.items()
         ],
     )
+
+
+def _library() -> tuple[Any, Any]:
+    """The modules of panels and of workspaces."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its models are written for an older pydantic
+            names = ("wandb_workspaces.reports.v2", "wandb_workspaces.workspaces")
+            return import_module(names[0]), import_module(names[1])
+    except ImportError:
+        raise InputError(
+            "a dashboard needs wandb-workspaces; pip install 'attnguide[dashboard]'"
+        ) from None
 
 
 def publish(workspace: Any, settings: WandB, folder: Path) -> str:
