@@ -50,7 +50,10 @@ def take(world: str, root: Path) -> None:
         for file in ("claims.csv", "summary.csv", "findings.json"):
             shutil.copyfile(folder / file, place / file)
         cost = json.loads((folder / "provenance.json").read_text())
-        kept = {key: cost.get(key) for key in ("seconds", "peak_memory_mb", "device", "versions")}
+        kept = {
+            key: cost.get(key)
+            for key in ("seconds", "peak_memory_mb", "device", "threads", "versions")
+        }
         (place / "cost.json").write_text(json.dumps(kept, indent=1) + "\n")
         _shrink(folder / "figure.png", DOCS / "gallery" / world / f"{experiment}.webp")
 

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from attnguide.evaluation import engines
+
 ROOT = Path(__file__).resolve().parents[1]
 LOADED = [
     *("run", "timm", "attnguide.runs.run", "attnguide.runs.predict"),
@@ -127,6 +129,7 @@ def do(order):
         for name, value in order["env"].items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         os.chdir(order["cwd"])
+        engines.is_installed = lambda: False  # as in conftest.py
         sys.argv = ["run.py", *order["words"]]
         for name, positional, named in order["calls"]:
             module, function = name.split(":")

@@ -15,6 +15,7 @@ from tiny import tiny
 from attnguide import wrap_model
 from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.grids import Recognised
+from attnguide.evaluation import engines
 from attnguide.models.preprocess import Preprocess
 
 pytest_plugins = ["lanes", "commands"]
@@ -40,7 +41,16 @@ def shared():
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
+    """And torch alone: rows are the same wherever and whenever tests run."""
     torch.set_num_threads(1)
+    engines.is_installed = lambda: False
+
+
+@pytest.fixture
+def openvino(monkeypatch):
+    """A test of OpenVINO itself."""
+    pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
+    monkeypatch.setattr(engines, "is_installed", lambda: True)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Every way to compute masked images against the plain one."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -150,19 +151,21 @@ def test_drop_is_refused_where_it_is_not_defined():
         ("qk_norm", "zero"),
     ],
 )
+@pytest.mark.usefixtures("openvino")
 def test_openvino_gives_the_same(shape, fill):
-    pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
     vit = tiny(shape)
     ready = prepare(vit, Engine(backend="openvino", chunk=5))
     assert ready.backend == "openvino"
     assert ready.description.startswith("openvino model's precision")
+    telemetry = sys.modules["openvino.tools.ovc.telemetry_utils"].tm  # what sends nothing
+    assert telemetry.__name__ == "openvino.tools.ovc.telemetry_stub"
     for count in (3, 1):
         ours, plain = (study(vit, count, fill=fill, engine=e) for e in (ready, None))
         assert_same(ours, plain, rtol=0, atol=1e-4)
 
 
+@pytest.mark.usefixtures("openvino")
 def test_openvino_that_does_not_fit_is_said_once_and_torch_goes_on():
-    pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
     vit = tiny(dtype=torch.float64)
     with pytest.warns(UserWarning, match="does not fit OpenVINO.*float64.*torch computes"):
         ready = prepare(vit, Engine(backend="openvino"))
@@ -170,26 +173,46 @@ def test_openvino_that_does_not_fit_is_said_once_and_torch_goes_on():
     assert_same(study(vit, engine=ready), study(vit), rtol=0, atol=0)
 
 
-def test_openvino_is_refused_where_it_is_not_installed_and_auto_takes_torch(monkeypatch):
-    monkeypatch.setattr(engines, "is_installed", lambda: False)
+def test_openvino_is_refused_where_it_is_not_installed_and_auto_takes_torch():
     with pytest.raises(ValueError, match=r"pip install 'attnguide\[openvino\]'"):
         Engine(backend="openvino")
-    assert prepare(tiny(), Engine(backend="auto")).backend == "torch"
+    ready = prepare(tiny(), Engine(backend="auto"))
+    study(ready.source, engine=ready)
+    assert (ready.backend, ready.trial) == ("torch", {})
+    with pytest.raises(ValueError, match="needs the package openvino"):
+        ready.choose(torch.empty(0), {"torch": 2.0, "openvino": 1.0})  # another process's trial
 
 
-@pytest.mark.parametrize(("faster", "chosen"), [(True, "openvino"), (False, "torch")])
-def test_auto_takes_what_is_faster(monkeypatch, faster, chosen):
-    pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
-    monkeypatch.setattr(engines, "is_faster", lambda *_: faster)
-    assert prepare(tiny(), Engine(backend="auto")).backend == chosen
+@pytest.mark.parametrize(
+    ("slow", "wrong", "chosen"),
+    [("torch", False, "openvino"), ("openvino", False, "torch"), ("torch", True, "torch")],
+)
+def test_auto_takes_the_fastest_that_gives_the_same_answers(monkeypatch, slow, wrong, chosen):
+    vit = tiny()
+    monkeypatch.setattr(engines, "is_installed", lambda: True)
+    ready = prepare(vit, Engine(backend="auto", chunk=3))
+    plain, clock = ready.network.leave, [0.0]
 
+    def taking(seconds, sign=1):
+        return lambda x: clock.__setitem__(0, clock[0] + seconds) or sign * plain(x)
 
-def test_the_trial_tells_fast_from_slow(monkeypatch):
-    monkeypatch.setattr(engines, "TRIAL_S", 0.01)
-    fast = lambda x: x  # noqa: E731
-    slow = lambda x: [x + 1 for _ in range(2000)]  # noqa: E731
-    assert engines.is_faster(fast, slow, torch.zeros(100))
-    assert not engines.is_faster(slow, fast, torch.zeros(100))
+    ready.network = replace(ready.network, leave=taking(6 if slow == "torch" else 3))
+    other = taking(6 if slow == "openvino" else 3, -1 if wrong else 1)
+    monkeypatch.setattr(engines, "openvino_leave", lambda *_, **__: other)
+    monkeypatch.setattr(engines.time, "perf_counter", lambda: clock[0])
+    trial = ready.choose(pictures(vit, 2))
+    assert ready.backend == chosen
+    assert trial == {"torch": 6 / 3 if slow == "torch" else 1} | (
+        {} if wrong else {"openvino": 2 if slow == "openvino" else 1}
+    )
+    assert ready.description.endswith("last block" if wrong else f"2.00 times as fast as {slow}")
+    spent = clock[0]
+    study(vit, engine=ready)  # chosen once
+    assert ready.choose(pictures(vit, 2)) == trial
+    again = prepare(vit, Engine(backend="auto", chunk=3))
+    again.choose(pictures(vit, 2), trial)
+    assert (again.backend, again.trial) == (chosen, trial)
+    assert clock[0] > spent
 
 
 @pytest.mark.slow

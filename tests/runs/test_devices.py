@@ -1,5 +1,6 @@
 """Several devices, a found batch size and other precisions: the same rows, each once."""
 
+import json
 import os
 import signal
 import time
@@ -176,3 +177,33 @@ def test_precisions_are_named_in_the_records_and_tf32_ends_with_its_run(tmp_path
 def test_impossible_devices_are_refused(tmp_path, words, message):
     with pytest.raises(ValueError, match=message):
         start_fake(tmp_path, *words)
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(1, 1), (4, 4)])
+def test_a_run_computes_with_the_faster_number_of_threads_and_keeps_it(
+    tmp_path, study, monkeypatch, capsys, fast, expected
+):
+    used, now = [], [4]
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: now.__setitem__(0, count))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
+    clock = lambda: sum(0.1 if n == fast else 0.2 for n in used)  # noqa: E731
+    monkeypatch.setattr(devices.time, "perf_counter", clock)
+    logits = type(tiny()).logits
+    monkeypatch.setattr(
+        type(tiny()), "logits", lambda vit, x: used.append(now[0]) or logits(vit, x)
+    )
+    rows, seen = study.FakeStudy.rows, []
+    monkeypatch.setattr(study.FakeStudy, "rows", lambda *args: seen.append(now[0]) or rows(*args))
+    start_fake(tmp_path, "data.num_shards=2")
+    assert {*used} == {1, 4}
+    assert f"threads: {expected} (a forward pass takes " in capsys.readouterr().out
+    assert now == [4]
+    used.clear()
+    now[0] = 2
+    start_fake(tmp_path, "data.num_shards=2", "data.shard=1", "threads=3")
+    assert {*seen} == {expected}
+    assert json.loads((tmp_path / "parts" / "0001.json").read_text())["threads"] == expected
+    capsys.readouterr()
+    start_fake(tmp_path / "fixed", "threads=3")
+    assert seen[-1] == 3
+    assert "threads" not in capsys.readouterr().out

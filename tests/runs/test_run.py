@@ -274,7 +274,19 @@ def test_a_check_tells_all_problems_and_the_cost_and_writes_nothing(tmp_path, ca
     words = ["stage=check", "device=cuda:99", "method=rollout", "method.rollout.star_layer=1"]
     with pytest.raises(InputError, match=r"^2 problems: \(1\) .*CUDA.*; \(2\) .*start_layer"):
         start_fake(tmp_path / "run", *words)
+    words = ["devices=0", "method.rollout.star_layer=1", "data=folder", "data.root=gone"]
+    with pytest.raises(InputError, match=r"^4 problems: \(1\) devices.*count.*gone.*star_layer"):
+        start_fake(tmp_path / "run", "method=rollout", *words, "stage=check", count="many")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_check_computes_two_pictures_for_each_kind_of_item(tmp_path, study, capsys):
+    start_fake(tmp_path / "run", "stage=check", "data.num_shards=2", count=60, unreadable=[13])
+    assert study.computed == ["image 12", "image 12", "image 14"]
+    said = capsys.readouterr().out
+    assert "unreadable 1 of 3" in said
+    assert " for each of 2 shards on cpu, " in said
+    assert " GB of memory, 0 MB stored" in said
 
 
 def test_a_check_knows_shards_without_items_and_a_full_disk(tmp_path, capsys, monkeypatch):

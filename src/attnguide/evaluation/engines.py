@@ -12,8 +12,12 @@ the tokens that the head reads. Any other model gets filled pixels.
 from __future__ import annotations
 
 import copy
+import logging
+import statistics
+import sys
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -21,7 +25,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from attnguide.errors import InputError, unknown_name
@@ -34,11 +37,12 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 BACKENDS = ("torch", "openvino", "auto")
 PATHS = ("pixels", "tokens", "last block")  # each faster than the one before
 CHUNK = {"cpu": 8, "cuda": 128}
-TRIAL_S = 0.5  # in which "auto" holds OpenVINO against torch
+TRIAL_S, ROUNDS = 0.4, 3  # of a trial: seconds, and rounds at least; the first warms up
 TOLERANCE = 1e-3  # of logits, relative to the largest: a wrong conversion is off by far more
 
 Model = ViT | Callable[[Tensor], Tensor]
 Masked = Callable[[Tensor, Tensor], Tensor]  # (M,) image of the batch, (M, ...) mask to (M, C)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class Engine:
         precision: "fp32" (no TF32, no autocast), "tf32", or "bf16" (weights converted once); None
             leaves the model, and an autocast around it, as they are.
         compile: Use `torch.compile`.
-        backend: "torch"; "openvino" (CPU); or "auto", which takes OpenVINO where it is installed,
-            fits the model and is faster in a trial of half a second.
+        backend: "torch"; "openvino" (CPU); or "auto", which takes OpenVINO where it is installed
+            and, on masks of the first images, gives torch's answers in less time.
         chunk: Masked images per forward pass; by default 8 on a CPU and 128 on a GPU.
         path: One of `PATHS`; by default the last that is exact for the model.
     """
@@ -180,6 +184,7 @@ class MaskedModel:
         vit: The model that runs.
         network: Where it is cut.
         backend: "torch" or "openvino": what was chosen.
+        trial: Seconds per masked image of every backend that was timed for the choice.
         chunk: Masked images per forward pass; halved once if memory runs out.
         progress: Whether to show a bar of the masked images.
     """
@@ -197,18 +202,77 @@ class MaskedModel:
             )
         self.network = _cut(self.vit, engine.path or possible[-1])
         self.chunk = engine.chunk or CHUNK.get(device, CHUNK["cuda"])
-        self.backend, self._halved, self.progress = "torch", False, False
+        self.backend, self.trial = "torch", dict[str, float]()
+        self._undecided, self._halved, self.progress = False, False, False
+        on_cpu = device == "cpu" and isinstance(self.vit, ViT)
         if engine.compile:
             self._compile(device)
-        elif engine.backend != "torch":
-            self._to_openvino(device)
+        elif engine.backend == "auto":
+            self._undecided = on_cpu and is_installed()
+        elif engine.backend == "openvino":
+            if not on_cpu:
+                what = f"{device} model" if device != "cpu" else type(self.vit).__name__
+                raise InputError(
+                    f"backend='openvino' runs a ViT on the CPU, got a {what}; use backend='torch'"
+                )
+            self._use(self._converted())
 
     @property
     def description(self) -> str:
         """The choice, as the records name it: "openvino fp32, last block"."""
         precision = self.engine.precision or "model's precision"
         compiled = " compiled" if self.engine.compile else ""
-        return f"{self.backend} {precision}{compiled}, {self.network.path}"
+        text = f"{self.backend} {precision}{compiled}, {self.network.path}"
+        for other in self.trial.keys() - {self.backend}:
+            gain = self.trial[other] / self.trial[self.backend]
+            text += f", {gain:.2f} times as fast as {other}"
+        return text
+
+    def choose(self, images: Tensor, trial: Mapping[str, float] | None = None) -> dict[str, float]:
+        """With backend="auto", take the fastest exact backend, once; the trial is returned.
+
+        Args:
+            images: (B, 3, H, W), normalised, of which up to four are masked.
+            trial: Of an earlier choice, which counts for this one too.
+
+        Raises:
+            ValueError: OpenVINO was chosen earlier, and is not installed here.
+        """
+        if trial and min(trial, key=trial.__getitem__) == "openvino":
+            replace(self.engine, backend="openvino")  # is refused where it is not installed
+        if self._undecided:
+            self._undecided = False
+            leave = self._converted()
+            if leave is not None:
+                timed = self._time(images, leave) if trial is None else trial
+                self.trial = dict(timed)
+                if min(timed, key=timed.__getitem__) == "openvino":
+                    self._use(leave)
+                log.info("masked images are computed by %s", self.description)
+        return self.trial
+
+    def _time(self, images: Tensor, other: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Seconds per masked image of torch and, if it gives the same answers, of OpenVINO."""
+        ways = {"torch": self.network.leave, "openvino": other}
+        timed: dict[str, list[float]] = {name: [] for name in ways}
+        generator = torch.Generator().manual_seed(0)
+        with self.running():
+            images = images[:4].to(getattr(self.vit, "dtype", images.dtype))
+            clean, empty = self.network.enter(images), self.network.enter(torch.zeros_like(images))
+            image = torch.arange(self.chunk) % len(images)
+            sizes = (*clean.shape[1:-1], 1) if self.network.in_tokens else (1, *clean.shape[2:])
+            share = torch.linspace(0, 0.9, self.chunk).view(-1, *[1] * len(sizes))
+            while len(timed["torch"]) < ROUNDS or sum(map(sum, timed.values())) < 2 * TRIAL_S:
+                hidden = torch.rand(self.chunk, *sizes, generator=generator) < share
+                inputs, answers = torch.where(hidden, empty[image], clean[image]), []
+                for name, leave in ways.items():
+                    begun = time.perf_counter()
+                    answers.append(leave(inputs).argmax(-1))
+                    timed[name].append(time.perf_counter() - begun)
+                if not torch.equal(*answers):
+                    del timed["openvino"]
+                    break
+        return {n: statistics.median(t[1:] or t) / self.chunk for n, t in timed.items()}
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -307,32 +371,24 @@ class MaskedModel:
                 "needed, or leave compile out"
             ) from error
 
-    def _to_openvino(self, device: str) -> None:
-        """Convert for OpenVINO where that is asked for or faster, and possible."""
-        asked = self.engine.backend == "openvino"
-        if device != "cpu" or not isinstance(self.vit, ViT):
-            if asked:
-                what = f"{device} model" if device != "cpu" else type(self.vit).__name__
-                raise InputError(
-                    f"backend='openvino' runs a ViT on the CPU, got a {what}; use backend='torch'"
-                )
-            return
-        if not is_installed():
-            return
-        with self.running():
-            example = self._example()
+    def _converted(self) -> Callable[[Tensor], Tensor] | None:
+        """OpenVINO's `network.leave`; None, and it is said, where the model does not fit."""
+        vit: Any = self.vit
         try:
-            with unchanged(self.vit.module):
-                leave = openvino_leave(self.network, example, bf16=self.engine.precision == "bf16")
+            with self.running():
+                example = self._example()
+            with unchanged(vit.module):
+                return openvino_leave(self.network, example, bf16=self.engine.precision == "bf16")
         except Exception as error:  # whatever the converter raises
             warnings.warn(
-                f"{self.vit.name} does not fit OpenVINO ({_first_words(error)}); torch computes it",
+                f"{vit.name} does not fit OpenVINO ({_first_words(error)}); torch computes it",
                 stacklevel=2,
             )
-            return
-        with self.running():
-            if asked or is_faster(leave, self.network.leave, example):
-                self.network, self.backend = replace(self.network, leave=leave), "openvino"
+        return None
+
+    def _use(self, leave: Callable[[Tensor], Tensor] | None) -> None:
+        if leave is not None:
+            self.network, self.backend = replace(self.network, leave=leave), "openvino"
 
 
 def prepare(
@@ -366,7 +422,7 @@ def is_installed() -> bool:
 def openvino_leave(network: Network, example: Tensor, *, bf16: bool) -> Callable[[Tensor], Tensor]:
     """`network.leave`, converted from torch and compiled for as many threads as torch has.
 
-    Batches and, in tokens, sequences of any length up to the example's are taken.
+    Batches and, in tokens, sequences of any length are taken. Its telemetry stays off.
 
     Args:
         network: A cut model in evaluation mode.
@@ -378,47 +434,34 @@ def openvino_leave(network: Network, example: Tensor, *, bf16: bool) -> Callable
         Exception: what the converter raises where it cannot take the model.
         ValueError: converted, it gives other logits.
     """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its own stub
     import openvino
-    from torch.export import Dim, export
 
     leave: Any = network.leave
     if example.dtype == torch.float64:
         raise ValueError("it computes in float64, which OpenVINO does not")
-    free = {0: Dim("images", min=1, max=4096)}
-    if network.in_tokens:
-        free[1] = Dim("tokens", min=network.num_prefix + 1, max=example.shape[1])
-    with torch.inference_mode(False), torch.no_grad():
-        pair = torch.cat([example[:1]] * 2).float()  # a normal tensor, whatever the caller's mode
+    free = [-1, -1, *example.shape[2:]] if network.in_tokens else [-1, *example.shape[1:]]
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenVINO traces, which torch discourages
         module = leave if example.dtype == torch.float32 else copy.deepcopy(leave).float()
-        exported = export(module, (pair,), dynamic_shapes=(free,))
-        expected = module(pair)
+        example = torch.cat([example[:1]] * 3).float()  # normal tensors, whatever the caller's mode
+        converted = openvino.convert_model(module, example_input=example[:2], input=free)
+        expected = module(example)
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.Core().compile_model(openvino.convert_model(exported), "CPU", settings)
+    compiled = openvino.Core().compile_model(converted, "CPU", settings)
 
     def run(inputs: Tensor) -> Tensor:
         given = inputs.float().contiguous().numpy()
         return torch.from_numpy(compiled([given], share_inputs=True)[0])
 
-    gap = float((run(pair) - expected).abs().max() / expected.abs().max())
+    gap = float((run(example) - expected).abs().max() / expected.abs().max())
     if not gap < (0.1 if bf16 else TOLERANCE):
         raise ValueError(f"converted, it gives other logits (relative difference {gap:.1e})")
     return run
-
-
-def is_faster(
-    one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], example: Tensor
-) -> bool:
-    """Whether calls of `one` take less time than those of `other`, in the median of a trial."""
-    seconds = []
-    for call in (one, other):
-        values = {"call": call, "example": example}
-        timer = Timer("call(example)", globals=values, num_threads=torch.get_num_threads())
-        seconds.append(timer.blocked_autorange(min_run_time=TRIAL_S / 2).median)
-    return seconds[0] < seconds[1]
 
 
 def _copied(model: Any, engine: Engine) -> ViT:

@@ -200,6 +200,7 @@ def perturb_many(
     columns = _columns(tuple(rankings), counts, grid[0] * grid[1])
     distinct = list(dict.fromkeys(chain(*columns.values())))
     model = prepare(vit, engine, images.device.type)
+    model.choose(images)
     model.progress = progress
     with model.running():
         if check_finite:
@@ -209,8 +210,7 @@ def perturb_many(
         else:
             masked = _masked(model, images, grid, fill, seeds)
             ranks = {key: ranking.argsort(-1) for key, ranking in rankings.items()}
-            keep = [ranks[key] >= count for key, count in distinct]
-            logits = _logits(model, masked, distinct, keep)
+            logits = _logits(model, masked, distinct, [ranks[key] >= n for key, n in distinct])
     curves = {
         key: _curve(vit, torch.stack([logits[c] for c in own], 1), labels, fractions, key[1])
         for key, own in columns.items()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import platform
+import resource
 import signal
+import statistics
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,17 @@ from typing import Any
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
+from attnguide.data.pictures import Item
 from attnguide.errors import InputError
+from attnguide.figures.experiment import Study
+from attnguide.models.reader import UnreadableImage
 from attnguide.types import ViT
 
+log = logging.getLogger(__name__)
+Trial = Callable[[str, Callable[[], Mapping[str, float]]], Mapping[str, float]]
 START = "spawn"  # how processes begin; CUDA does not work in a fork of a process that has used it
 GRACE_S = 10.0  # for a process to end by itself
+TRIAL_S, FIRST = 0.4, 4  # of threads: seconds for both; pictures
 CAP = {"cpu": 32, "cuda": 256}  # a larger batch is no faster
 SHARE = 0.5  # of the free memory; the rest is for masked images, and for others
 ATTENTIONS, ACTIVATIONS = 6, 16  # copies kept per layer
@@ -50,10 +59,71 @@ def choose_devices(name: str, count: int) -> tuple[torch.device, ...]:
 def device_name(devices: Sequence[torch.device]) -> str:
     """Model of the devices, and how many."""
     if devices[0].type == "cpu":
-        name = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+        name = f"cpu ({platform.machine()})"
     else:
         name = torch.cuda.get_device_name(devices[0])
     return name if len(devices) == 1 else f"{len(devices)} x {name}"
+
+
+def settle(
+    study: Study, items: Sequence[Item], threads: int | str, trial: Trial, *, masks: bool
+) -> None:
+    """On a CPU: how many threads compute, and what computes masked images, whichever is faster.
+
+    Maps of 1 and of 2 threads differ in their last bits, so that a run keeps its choice.
+
+    Args:
+        study: Model, engine.
+        items: Of the run; the first ones are looked at.
+        threads: How many, or "auto".
+        trial: What is chosen and how to time it, to the seconds that decide.
+        masks: Whether there are masked images.
+
+    Raises:
+        ValueError: the run began with an engine that is not installed here.
+    """
+    images = _first_images(study, items)
+    if study.vit.device.type != "cpu" or images is None:
+        return
+    if threads == "auto":
+        timed = trial("threads", lambda: _time_threads(study.vit, images))
+    else:
+        timed = trial("threads", lambda: {str(threads): 0.0})
+    torch.set_num_threads(int(min(timed, key=timed.__getitem__)))
+    if len(timed) > 1:
+        seconds = ", ".join(f"{1000 * s:.0f} ms with {n}" for n, s in timed.items())
+        log.info("threads: %d (a forward pass takes %s)", torch.get_num_threads(), seconds)
+    if masks:
+        model = study.masked_model
+        model.choose(images, trial(study.vit.name, lambda: model.choose(images)))
+
+
+def _first_images(study: Study, items: Sequence[Item]) -> torch.Tensor | None:
+    """(B, 3, H, W) of the first pictures that can be read; None if none can."""
+    images = []
+    for item in items[:FIRST]:
+        try:
+            images.append(item.load().picture)
+        except UnreadableImage:
+            continue
+    vit = study.vit
+    return vit.preprocess(images).to(vit.device, vit.dtype) if images else None
+
+
+def _time_threads(vit: ViT, images: torch.Tensor) -> dict[str, float]:
+    """Seconds of a forward pass with one thread and with all, in turn, in the median."""
+    timed: dict[int, list[float]] = {count: [] for count in (1, torch.get_num_threads())}
+    if len(timed) == 1:
+        return {"1": 0.0}
+    with torch.inference_mode():
+        while sum(map(sum, timed.values())) < TRIAL_S:
+            for count, seconds in timed.items():
+                torch.set_num_threads(count)
+                vit.logits(images[:1])  # its threads are awake
+                begun = time.perf_counter()
+                vit.logits(images)
+                seconds.append(time.perf_counter() - begun)
+    return {str(count): statistics.median(seconds) for count, seconds in timed.items()}
 
 
 def run_on_devices(work: Callable[..., None], count: int, monitor: Any, *args: Any) -> None:
@@ -163,6 +233,14 @@ def image_bytes(vit: ViT) -> int:
     heads, tokens = blocks[0].attn.num_heads, vit.num_tokens
     width = blocks[0].attn.qkv.in_features
     return 4 * len(blocks) * (ATTENTIONS * heads * tokens**2 + ACTIVATIONS * tokens * width)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this process has held at most, on the device."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def free_memory() -> int:

@@ -30,6 +30,7 @@ from attnguide.tracking.loggers import Files, LightningLogger
 OWNERS = {"rule": "method", "compile": "engine", "backend": "engine"}  # setting to choice
 LOGGERS = ("attnguide.tracking.Files", "attnguide.tracking.WandB")
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Place = Annotated[int, Field(ge=-(10**6), lt=10**6)]  # -1 is the last
 T = TypeVar("T")
 
 
@@ -103,7 +104,7 @@ def check_settings(target: Callable[..., Any], given: Mapping[str, Any], name: s
 def _hint(target: Callable[..., Any], key: str, default: Any) -> Any:
     """Type of a setting; Any where it needs names that only type checkers have.
 
-    A whole number is a count, from 0 on, unless its default is below 0.
+    A whole number is a count, from 0 on, or a place among layers if its default is below 0.
     """
     owners = [*getattr(target, "__mro__", (target,)), getattr(target, "__init__", target)]
     owner = next((o for o in owners if key in inspect.get_annotations(o)), None)
@@ -114,9 +115,10 @@ def _hint(target: Callable[..., Any], key: str, default: Any) -> Any:
         hint = get_type_hints(holder, vars(sys.modules[owner.__module__]), include_extras=True)[key]
     except (NameError, TypeError):
         return Any
-    if hint in (int, int | None) and not (isinstance(default, int) and default < 0):
-        return Count if hint is int else Count | None
-    return hint
+    if hint not in (int, int | None):
+        return hint
+    kind: Any = Place if isinstance(default, int) and default < 0 else Count
+    return kind if hint is int else kind | None
 
 
 def build_experiment(config: Mapping[str, Any]) -> Experiment:
@@ -179,17 +181,18 @@ class Problems:
         Raises:
             ValueError: there are some.
         """
-        if len(self.messages) == 1:
-            raise InputError(self.messages[0])
-        if self.messages:
-            each = "; ".join(f"({number}) {why}" for number, why in enumerate(self.messages, 1))
-            raise InputError(f"{len(self.messages)} problems: {each}")
+        messages = list(dict.fromkeys(self.messages))
+        if len(messages) == 1:
+            raise InputError(messages[0])
+        if messages:
+            each = "; ".join(f"({number}) {why}" for number, why in enumerate(messages, 1))
+            raise InputError(f"{len(messages)} problems: {each}")
 
 
 def build_choices(
     config: Mapping[str, Any], settings: Settings, takes: frozenset[str], problems: Problems
 ) -> Choices | None:
-    """The objects that an experiment is given; what it does not take keeps its default.
+    """The objects that an experiment is given, checked; others keep their defaults.
 
     Args:
         config: Composed, plain values.
@@ -206,6 +209,10 @@ def build_choices(
         "models": problems.attempt(build, config["model"], "model"),
         "pictures": problems.attempt(build, data, "data"),
     }
+    if made["models"] is not None:
+        problems.attempt(made["models"].check)
+    if made["pictures"] is not None:
+        problems.attempt(functools.partial(made["pictures"].check, labels=False))
     if "method" in takes:
         made["methods"] = problems.attempt(build_methods, config)
     for name in {"loss", "guide"} & takes:

@@ -8,7 +8,7 @@ stand with the parts, since a picture is opened only when its turn comes.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,11 +63,13 @@ class Inputs:
         settings: Checksum of the value of every setting that counts, by its dotted name.
         code: Versions of the program that have computed rows.
         models: By name.
+        trials: Seconds of every way that was timed, by what was to be chosen; the fastest is used.
     """
 
     settings: dict[str, str]
     code: list[dict[str, str]] = field(default_factory=list)
     models: dict[str, ModelInputs] = field(default_factory=dict)
+    trials: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def digest(self, model: str) -> str:
         """Checksum of all that decides the rows of a model but the pixels; it stands in parts."""
@@ -183,6 +185,20 @@ def check_inputs(folder: RunFolder, shard: int, study: Study, items: Sequence[It
             )
         _write_inputs(folder, inputs)
     return digest
+
+
+def trial_of_run(
+    folder: RunFolder, what: str, measure: Callable[[], Mapping[str, float]]
+) -> Mapping[str, float]:
+    """What `measure` gave to the first process of the run, by whose choice all others go."""
+    with locked(folder.lock("inputs"), str(folder.inputs), wait_s=600):
+        inputs = read_inputs(folder)
+        if inputs is None:
+            return measure()
+        if what not in inputs.trials:
+            inputs.trials[what] = dict(measure())
+            _write_inputs(folder, inputs)
+        return inputs.trials[what]
 
 
 def inputs_of(study: Study, items: Sequence[Item]) -> ModelInputs:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,19 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from attnguide.data.pictures import Selection, share
+from attnguide.data.pictures import Item, Selection, share
 from attnguide.errors import InputError, command
-from attnguide.figures.experiment import Choices, Experiment, Study, Task, Work
+from attnguide.figures.experiment import CHOICES, Choices, Experiment, Study, Task, Work
 from attnguide.models.reader import UnreadableImage
 from attnguide.runs.console import Monitor, make_console
-from attnguide.runs.devices import choose_devices, device_name, fitting_batch, run_on_devices
+from attnguide.runs.devices import (
+    choose_devices,
+    device_name,
+    fitting_batch,
+    peak_memory,
+    run_on_devices,
+    settle,
+)
 from attnguide.runs.draw import draw_again, merge_shards, verify, write_findings
 from attnguide.runs.objects import (
     Problems,
@@ -34,8 +42,8 @@ from attnguide.runs.objects import (
     is_used,
     refuse_unused,
 )
-from attnguide.runs.resume import check_inputs, check_parts, open_run
-from attnguide.runs.settings import hide, read_settings
+from attnguide.runs.resume import check_inputs, check_parts, open_run, trial_of_run
+from attnguide.runs.settings import CHOSEN, Settings, hide, read_settings
 from attnguide.store.folder import RunFolder
 from attnguide.store.provenance import Provenance
 from attnguide.store.table import Results, merge
@@ -48,7 +56,8 @@ if TYPE_CHECKING:
 
     Prepared = tuple[TableWriter, pl.Trainer, Iterator[tuple[Study, Selection]]]
 
-SAMPLE = 16  # pictures that stage=check opens
+SAMPLE, TIMED = 16, 2  # pictures that stage=check opens at most, and computes
+STEP = 12  # by which it begins: some experiments do more with every second, third or sixth picture
 
 
 def run(
@@ -77,23 +86,23 @@ def run(
         ValueError, TypeError, OSError: what the user asked for cannot be done, and why.
         SystemExit: 130 after Ctrl-C; what is stored is complete.
     """
-    settings, console = read_settings(config), make_console()
+    stage, console = config["stage"], make_console()
+    made = Run(config, overrides, run_dir, console, stored) if stage in ("run", "check") else None
+    read_settings(config)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Lightning would swallow it
     try:
-        if settings.stage == "run":
-            Run(config, overrides, run_dir, console, stored).execute(sweep=sweep)
-        elif settings.stage == "check":
-            Run(config, overrides, run_dir, console).check()
-        elif settings.stage == "merge":
+        if made is not None:
+            made.check() if stage == "check" else made.execute(sweep=sweep)
+        elif stage == "merge":
             merge_shards(run_dir, console)
-        elif settings.stage == "draw":
+        elif stage == "draw":
             draw_again(run_dir, console)
-        elif settings.stage == "verify":
+        elif stage == "verify":
             verify(run_dir, console)
         else:
             from attnguide.runs import aggregate
 
-            getattr(aggregate, settings.stage)(config, run_dir, console)
+            getattr(aggregate, stage)(config, run_dir, console)
     except KeyboardInterrupt:
         console.print(
             "\nInterrupted. Results so far are saved; run the same command with "
@@ -128,22 +137,26 @@ class Run:
     ) -> None:
         self.given, self.overrides, self.console = dict(config), list(overrides), console
         self.folder = RunFolder(run_dir)
-        self.settings = settings = read_settings(config)
-        self.experiment: Experiment = build_experiment(config)
-        uses, name = self.experiment.takes, str(settings.experiment)
         problems = Problems()
-        problems.attempt(refuse_unused, overrides, uses, name)
+        self.settings = settings = problems.attempt(read_settings, config) or Settings()
+        if not all(isinstance(config.get(node), Mapping) for node in CHOSEN):
+            problems.raise_all()
+        experiment = problems.attempt(build_experiment, config)
+        self.experiment: Experiment = Experiment() if experiment is None else experiment
+        chosen = frozenset(name for name in CHOICES if config.get(name)) | {"engine"}
+        uses = chosen if experiment is None else experiment.takes
+        if experiment is not None:
+            problems.attempt(refuse_unused, overrides, uses, str(settings.experiment))
         if isinstance(self.experiment, Task) and max(settings.num_shards, settings.devices) > 1:
             problems.messages.append(
-                f"{name} cannot be sharded or run on several devices; remove data.num_shards and "
-                "devices"
+                f"{settings.experiment} cannot be sharded or run on several devices; remove "
+                "data.num_shards and devices"
             )
         devices = problems.attempt(choose_devices, settings.device, settings.devices)
         self.logger: Any = problems.attempt(build_logger, config["logger"])
         choices = build_choices(config, settings, uses, problems)
-        if choices is not None:
-            problems.attempt(choices.models.check)
-            problems.attempt(self.experiment.check, choices)
+        if choices is not None and experiment is not None:
+            problems.attempt(experiment.check, choices)
         problems.raise_all()
         assert choices is not None
         assert devices is not None
@@ -217,30 +230,49 @@ class Run:
                 raise InputError(f"no item is left to study. {selection.note}".strip())
             if not mine:  # of a shard: another one has them
                 continue
-            entries, unreadable = [], []
-            for item in mine[:: max(1, len(mine) // SAMPLE)][:SAMPLE]:
-                try:
-                    sample = item.load()
-                except UnreadableImage as error:
-                    unreadable.append(str(error))
-                    continue
-                inputs = experiment.inputs(study, item, sample)
-                entries.append((replace(item, shown=None), inputs))
-            if unreadable:
-                say(f"unreadable {len(unreadable)} of {SAMPLE}, such as {unreadable[0]}")
-            if not entries:
-                raise InputError(f"none of {SAMPLE} pictures can be read, such as {unreadable[:1]}")
-            batch, begun = entries[: study.batch_size], time.monotonic()
-            with torch.enable_grad():
-                rows = experiment.rows(study, batch)
-            times = len(mine) / len(batch)
-            took = timedelta(seconds=round(times * (time.monotonic() - begun)))
-            size = times * float(rows.table.memory_usage(deep=True).sum()) / 4  # as parquet
+            masks = "engine" in experiment.takes
+            settle(study, mine, settings.threads, lambda _, timed: timed(), masks=masks)
+            seconds = size = 0.0
+            for part in dict.fromkeys(item.part for item in mine):
+                own = [item for item in mine if item.part == part]
+                spent, stored = self._try_items(study, own)
+                seconds, size = seconds + spent, size + stored
+            took = timedelta(seconds=round(seconds / len(self.devices)))
+            whose = f" for each of {settings.num_shards} shards" * (settings.num_shards > 1)
             say(
-                f"cost      about {took} (hours:minutes:seconds) on {self.devices[0]}, "
-                f"{size / 2**20:.0f} MB; extrapolated from one step, accurate to about 30 %"
+                f"cost      about {took} (hours:minutes:seconds){whose} on {self.devices[0]}, "
+                f"{peak_memory(self.devices[0]) / 2**30:.1f} GB of memory, {size / 2**20:.0f} MB "
+                "stored; extrapolated from two pictures, accurate to about 30 %"
             )
             _check_disk(self.folder.path, size)
+
+    def _try_items(self, study: Study, items: Sequence[Item]) -> tuple[float, float]:
+        """Seconds and bytes of all these items, of a kind, by two that follow each other."""
+        entries, unreadable, begun = [], [], time.monotonic()
+        first = len(items) // 2 // STEP * STEP
+        for item in items[first : first + SAMPLE]:
+            try:
+                sample = item.load()
+            except UnreadableImage as error:
+                unreadable.append(str(error))
+                continue
+            inputs = self.experiment.inputs(study, item, sample)
+            entries.append((replace(item, shown=None), inputs))
+            if len(entries) == TIMED:
+                break
+        if unreadable:
+            opened = len(unreadable) + len(entries)
+            self.console.print(f"unreadable {len(unreadable)} of {opened}, such as {unreadable[0]}")
+        if not entries:
+            raise InputError(f"none of {SAMPLE} pictures can be read, such as {unreadable[:1]}")
+        seconds = time.monotonic() - begun
+        with torch.enable_grad():
+            self.experiment.rows(study, entries[:1])  # warms up
+            begun = time.monotonic()
+            rows = self.experiment.rows(study, entries)
+        seconds += time.monotonic() - begun
+        size = float(rows.table.memory_usage(deep=True).sum()) / 4  # as parquet
+        return len(items) / len(entries) * seconds, len(items) / len(entries) * size
 
     @property
     def _is_alone(self) -> bool:
@@ -263,7 +295,7 @@ class Run:
         }
         count, before = len(self.devices), len(results.parts())
         monitor = Monitor(self.console, provenance, tracker.progress, count, facts)
-        finished = False
+        finished, threads = False, torch.get_num_threads()
         try:
             if isinstance(self.experiment, Task):
                 provenance.begin(**facts)
@@ -275,6 +307,7 @@ class Run:
                 run_on_devices(compute_on_device, count, monitor, *given)
             finished = True
         finally:
+            torch.set_num_threads(threads)
             monitor.close()
             provenance.end(finished=finished)
         if self.settings.num_shards == 1 and not results.done():
@@ -283,6 +316,8 @@ class Run:
 
     def _work(self, task: Task, results: Results) -> None:
         _seed_everything(self.settings.seed)
+        if self.settings.threads != "auto":
+            torch.set_num_threads(self.settings.threads)
         work = Work(
             self.folder.path, self.devices[0], self.settings, self.console,
             lambda _: nullcontext(results),  # whose lock this process holds already
@@ -333,6 +368,9 @@ class Run:
             writer.inputs = check_inputs(self.folder, shard, study, selection.items)
             done = writer.results.done(model=vit.name)
             monitor.begin(vit.name, len(items), sum((i.part, i.id) in done for i in items))
+            left = [item for item in items if (item.part, item.id) not in done]
+            trial, masks = partial(trial_of_run, self.folder), "engine" in self.experiment.takes
+            settle(study, left, self.settings.threads, trial, masks=masks)
             predict(trainer, self.experiment, study, items, done, workers)
             done = writer.results.done(model=vit.name)
             of_model = {"weights_sha256": vit.weights_sha256, "notes": selection.note}
@@ -341,8 +379,9 @@ class Run:
             skipped = [item.id for item in items if (item.part, item.id) not in done]
             facts = {"skipped": skipped, "batch_size": study.batch_size}
             if device.type == "cuda":
-                peak = torch.cuda.max_memory_allocated(device)
-                facts["peak_cuda_memory_mb"] = round(peak / 2**20)
+                facts["peak_cuda_memory_mb"] = round(peak_memory(device) / 2**20)
+            else:
+                facts["threads"] = torch.get_num_threads()
             monitor.note(vit.name, of_model, facts)
 
 

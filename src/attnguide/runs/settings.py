@@ -21,10 +21,12 @@ PACKAGE = Path(__file__).resolve().parents[1]
 HOME = PACKAGE / "home" if (PACKAGE / "home").is_dir() else PACKAGE.parents[1]
 CONF = HOME / "conf"
 NODES = ("model", "data", "method", "rule", "loss", "guide", "trainer", "logger", "runner")
+CHOSEN = ("model", "data", "trainer", "logger")  # of `NODES`, by every command
 SHARES = ("shard", "num_shards", "workers")  # of `data`: which part, and who reads pictures
 # Settings that say where and how fast, not what: a run may be resumed with other values of these.
 NOT_COMPARED = (
     *("run_dir", "stage", "device", "devices", "batch_size", "compile", "backend", "objective"),
+    "threads",
     *("logger", "trainer", "data.workers", "data.shard"),
 )
 SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")  # in names of variables of the environment
@@ -66,7 +68,9 @@ class Settings:
         devices: How many; each has a process of its own.
         precision: Of the computation; "bf16" is of masked forward passes alone.
         compile: torch.compile for masked forward passes.
-        backend: What computes masked forward passes on a CPU.
+        backend: What computes masked forward passes on a CPU; "auto" times on the first pictures
+            all that is installed and exact.
+        threads: Of a process on a CPU; "auto" times 1 and all. A run keeps what it began with.
         batch_size: Images per step; "auto" takes what fits into the free memory.
         shard: Which part of the items this process computes, from 0.
         num_shards: Into how many parts they are divided.
@@ -86,7 +90,8 @@ class Settings:
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False
-    backend: Literal["auto", "torch", "openvino"] = "torch"
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=2**20)] | Literal["auto"] = 16
     shard: Annotated[int, Field(ge=0)] = 0
     num_shards: Annotated[int, Field(ge=1, le=10**6)] = 1
@@ -113,7 +118,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     for key in given:
         if key not in known:
             raise unknown_name("key", key, sorted({*known, *NODES}))
-    for name in ("model", "data", "trainer", "logger"):
+    for name in CHOSEN:
         if not isinstance(config.get(name), Mapping):
             raise InputError(f"{name} is missing; choose one: {name}=NAME")
     if isinstance(config.get("experiment"), Mapping):

@@ -11,11 +11,9 @@ from itertools import chain
 from typing import Any
 
 import torch
-from timm.layers import DropPath, PatchDropout
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_DROPS = (nn.Identity, nn.Dropout, DropPath, PatchDropout)  # nothing in evaluation mode
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -98,7 +96,7 @@ def why_not_standard(module: Any) -> str:
     kind = type(module)
     if not isinstance(module, VisionTransformer):
         return f"it is a {kind.__name__}"
-    if type(module.patch_drop) not in _DROPS:
+    if not _is_idle(module.patch_drop):
         return f"it drops patches by a {type(module.patch_drop).__name__}"
     for name in ("forward", "forward_features"):
         if getattr(kind, name) is not getattr(VisionTransformer, name) or not _is_original(
@@ -131,13 +129,20 @@ def _why_block_not_standard(block: Any) -> str:
     }
     odd = [name for name, part in added.items() if not isinstance(part, nn.Identity | None)]
     dropped = (attn.attn_drop, attn.proj_drop, block.drop_path1, block.drop_path2)
-    odd += [f"a {type(part).__name__} in a drop" for part in dropped if type(part) not in _DROPS]
+    odd += [f"a {type(part).__name__} in a drop" for part in dropped if not _is_idle(part)]
     odd += [
         f"a {type(part).__name__} whose forward was replaced"
         for part in block.modules()
         if not _is_original(part, "forward")
     ]
     return next(iter(odd), "")
+
+
+def _is_idle(part: nn.Module) -> bool:
+    """Whether a part does nothing in evaluation mode."""
+    from timm.layers import DropPath, PatchDropout
+
+    return type(part) in (nn.Identity, nn.Dropout, DropPath, PatchDropout)
 
 
 def effective_weight(layer: Any) -> Tensor:
