@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import pickle
 import struct
 import warnings
@@ -105,6 +106,18 @@ def test_missing_picture_and_floats_are_unreadable(tmp_path):
     Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(UnreadableImage, match="pixels of mode F from 0 to 1 have no known range"):
         read_picture(tmp_path / "float.tif", "float")
+
+
+def test_what_is_no_ordinary_file_is_unreadable_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, goal in {"a.png": tmp_path / "pipe", "b.png": "/dev/zero", "c.png": "."}.items():
+        (tmp_path / name).symlink_to(goal)
+    (tmp_path / "d.png").touch()
+    os.truncate(tmp_path / "d.png", 2**40)
+    (tmp_path / "e.png").symlink_to("nowhere")
+    for name in "abcde":
+        with pytest.raises(UnreadableImage, match="not an ordinary file|No such file"):
+            read_picture(tmp_path / f"{name}.png", name)
 
 
 def test_unreadable_image_survives_the_way_between_processes():

@@ -6,11 +6,10 @@ import hashlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,7 +18,7 @@ from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.creatures.world import draw_guide
 from attnguide.data.encoded import encoded_bytes
 from attnguide.data.find import find_photographs
-from attnguide.data.listing import Listing, is_wnid
+from attnguide.data.listing import Listing
 from attnguide.data.picture_tables import listed
 from attnguide.data.pictures import (
     GuideImage,
@@ -28,13 +27,14 @@ from attnguide.data.pictures import (
     Sample,
     Selection,
     class_indices,
+    class_name,
     guide_from_file,
     knows,
     numbered,
 )
 from attnguide.data.user_pictures import boxed_pictures, read_boxes
 from attnguide.errors import InputError
-from attnguide.models.reader import read_picture
+from attnguide.models.reader import picture_bytes, read_picture
 from attnguide.store.files import Source
 from attnguide.types import ViT
 
@@ -227,12 +227,11 @@ class Photographs(Pictures):
         picture = self._listing.photographs[place]
         targets = () if label is None else (label,)
         names = tuple(vit.class_names[target] for target in targets)
-        read: Any = Path(picture.file)
+        read = partial(picture_bytes, Path(picture.file), picture.id)
         if picture.row is not None:
             read = partial(encoded_bytes, self._listing.encoded, picture.row, picture.id)
-        source = Source(picture.file, None if picture.row is None else read)
         load = partial(_load, picture.id, read, targets, names)
-        return Item(picture.id, load, label, sources=(source,))
+        return Item(picture.id, load, label, sources=(Source(picture.file, read),))
 
 
 def number_classes(listing: Listing, vit: ViT, *, required: bool = False) -> list[int | None]:
@@ -252,11 +251,9 @@ def number_classes(listing: Listing, vit: ViT, *, required: bool = False) -> lis
     numbers: dict[str | None, int] = {}
     unknown: dict[str, str] = {}
     for key in sorted({key for key in keys if key is not None}):
-        as_is = key in vit.class_names or is_wnid(key)
-        name = key if as_is else key.replace("_", " ")
         is_number = listing.are_indices and key.isdigit()
         try:
-            numbers[key] = vit.class_index(int(key) if is_number else name)
+            numbers[key] = vit.class_index(int(key) if is_number else class_name(vit, key))
         except ValueError as error:
             unknown[key] = str(error)
     if any(key and key.isdigit() and key not in vit.class_names for key in numbers):
@@ -374,6 +371,8 @@ def _side_by_side(first: Item, second: Item, size: tuple[int, int], edge: int) -
     )
 
 
-def _load(name: str, place: Any, targets: tuple[int, ...], names: tuple[str, ...]) -> Sample:
-    """A photograph from its file, or from the function that reads its encoded bytes."""
-    return Sample(name, read_picture(place() if callable(place) else place, name), targets, names)
+def _load(
+    name: str, read: Callable[[], bytes], targets: tuple[int, ...], names: tuple[str, ...]
+) -> Sample:
+    """A photograph from the function that reads its encoded bytes."""
+    return Sample(name, read_picture(read(), name), targets, names)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnguide.errors import InputError, unknown_name
-from attnguide.models.reader import read_picture
+from attnguide.models.reader import picture_bytes, read_picture
 from attnguide.store.files import Source
 from attnguide.types import ViT
 
@@ -258,9 +258,9 @@ def guide_from_file(vit: ViT, image: str | None) -> GuideImage | None:
     if path is None or not path.is_file():
         return None
     folders = (path.absolute().parent.name, path.resolve().parent.name)  # a link and its goal
-    known = [name for name in folders if name in vit.wnids or name in vit.class_names]
-    label = vit.class_index(known[0]) if known else None
-    source = Source(str(path.absolute()))
+    known = [class_name(vit, name) for name in folders if not name.isdigit()]
+    label = next((vit.class_index(name) for name in known if knows(vit, name)), None)
+    source = Source(str(path.absolute()), partial(picture_bytes, path, path.name))
     return GuideImage(read_picture(path, path.name), label, path.name, (source,))
 
 
@@ -306,6 +306,11 @@ def class_indices(vit: ViT, names: Sequence[str | int]) -> list[int]:
     if wrong:
         raise InputError("; ".join(wrong.values()))
     return indices
+
+
+def class_name(vit: ViT, folder: str) -> str:
+    """The class that a folder or a label names, with blanks for the underscores of folders."""
+    return folder if folder in vit.class_names else folder.replace("_", " ")
 
 
 def knows(vit: ViT, name: str) -> bool:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from attnguide.data.pictures import Item, Mask, Sample, Selection, class_indices, knows, numbered
 from attnguide.errors import InputError
-from attnguide.models.reader import read_picture
+from attnguide.models.reader import picture_bytes, read_picture
 from attnguide.store.files import Source
 from attnguide.types import ViT
 
@@ -102,7 +102,8 @@ def given_pictures(vit: ViT, pictures: Sequence[Mapping[str, Any]]) -> Selection
         boxes = entry.get("boxes") or ()
         load = partial(_load, path, targets, names, boxes)
         facts = f"classes {targets}, boxes {boxes}" if len(targets) > 1 or boxes else ""
-        items.append(Item(path.name, load, label, sources=(Source(str(path)),), facts=facts))
+        source = Source(str(path), partial(picture_bytes, path, path.name))
+        items.append(Item(path.name, load, label, sources=(source,), facts=facts))
     return Selection(numbered(items))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import stat
 import struct
 import warnings
 from contextlib import suppress
@@ -23,6 +24,7 @@ SUFFIXES = frozenset(
         *(".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
     )
 )
+MAX_BYTES = 2**30  # of a picture's file
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
 
 _EXTRA_SAMPLES, _ALPHA = 338, {1, 2}  # TIFF's entry, and what in it says transparency
@@ -62,15 +64,14 @@ def read_picture(file: Path | bytes, name: str) -> Image.Image:
         UnreadableImage: missing, empty, truncated, too large, or no picture at all.
     """
     try:
-        opened = BytesIO(file) if isinstance(file, bytes) else file
+        content = file if isinstance(file, bytes) else picture_bytes(file, name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # PIL's about EXIF and other metadata
-            with Image.open(opened, formats=picture_formats()) as picture:
+            with Image.open(BytesIO(content), formats=picture_formats()) as picture:
                 return to_rgb(picture, name)
     except UnidentifiedImageError:
-        empty = len(file) == 0 if isinstance(file, bytes) else file.stat().st_size == 0
         known = f"not a picture in a known format ({', '.join(picture_formats())})"
-        raise UnreadableImage(name, "the file is empty" if empty else known) from None
+        raise UnreadableImage(name, known if content else "the file is empty") from None
     except MemoryError as error:
         raise UnreadableImage(name, "it does not fit into memory") from error
     except (
@@ -82,6 +83,21 @@ def read_picture(file: Path | bytes, name: str) -> Image.Image:
         Image.DecompressionBombError,
     ) as error:
         raise UnreadableImage(name, str(error) or type(error).__name__) from error
+
+
+def picture_bytes(file: Path, name: str) -> bytes:
+    """The content of a picture's file; a pipe or a device would never end.
+
+    Raises:
+        UnreadableImage: missing, no ordinary file, or above `MAX_BYTES`.
+    """
+    try:
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+            raise UnreadableImage(name, f"not an ordinary file of at most {MAX_BYTES >> 20} MB")
+        return file.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(name, error.strerror or type(error).__name__) from error
 
 
 @cache
