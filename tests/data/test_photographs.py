@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import tarfile
 from collections import Counter
 
 import numpy as np
@@ -18,6 +19,7 @@ from attnguide.data import Photographs, share
 from attnguide.data.find import find_photographs
 from attnguide.data.listing import picture_id
 from attnguide.data.photographs import sample
+from attnguide.data.pictures import guide_from_file
 from attnguide.models.preprocess import Preprocess
 from attnguide.models.reader import UnreadableImage
 
@@ -103,6 +105,47 @@ def test_folders_the_model_does_not_know(named, caplog):
 def test_missing_and_empty_roots_are_refused(tmp_path, place, message):
     with pytest.raises(ValueError, match=message):
         Photographs("folder", str(tmp_path / place)).check(labels=False)
+
+
+FORMS = {
+    "saved/data-00000-of-00001.arrow": r"is of `datasets` \(save_to_disk\); write load_from",
+    "saved/train/data-00000-of-00001.arrow": "save_to_disk",
+    "x.zip": "x.zip is an archive; unpack it",
+    "some/x.tar.gz": "x.tar.gz is an archive",
+    "val.txt": "a list of pictures; pass data.root=FOLDER data.list=FILE",
+    "deep/x.npy": "a file of arrays or records",
+    "x.tfrecord": "a file of arrays or records",
+    "160px/test-0.parquet": "pass the folder of its .parquet files, .*/160px; ",
+    "a/b/x.tar": "pass the folder of its .tar files, .*/a/b; ",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_that_are_not_read_are_named_by_what_they_are(name, tmp_path):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+    deep = name.endswith((".parquet", "x.tar"))
+    for root in (tmp_path, *[tmp_path / name] * (not deep)):
+        with pytest.raises(ValueError, match=rf"no pictures in .*{FORMS[name]}"):
+            find_photographs("folder", root)
+
+
+def test_a_folder_in_a_tar_file_is_no_class_and_the_log_says_what_to_do(named, caplog):
+    with tarfile.open(named / "x.tar", "w") as tar:
+        for folder in sorted(named.glob("class*")):
+            tar.add(folder, folder.name)
+    photographs = Photographs(root=str(named / "x.tar"))
+    with pytest.raises(ValueError, match="no label.*folders count as classes once it is unpacked"):
+        photographs.check(labels=True)
+
+
+@pytest.mark.parametrize("folder", ["class 3", "class_3", "Class_3"])
+def test_a_guide_in_a_class_folder_that_is_a_link_is_of_this_class(folder, tmp_path):
+    save(tmp_path / "store" / folder / "a.png")
+    (tmp_path / "mine").symlink_to(tmp_path / "store" / folder)
+    (tmp_path / "b.png").symlink_to(tmp_path / "mine" / "a.png")
+    for path in ("mine/a.png", "b.png"):
+        assert guide_from_file(tiny(), str(tmp_path / path)).label == 3
 
 
 def test_unreadable_root_is_refused(named, monkeypatch):

@@ -122,6 +122,9 @@ TABLES = {
         FLAT, {"metadata.jsonl": "".join(
             f'{{"file_name": "{name}", "label": "{label}"}}\n'
             for name, label in zip(FLAT, ("fox", "cat", "dog"), strict=True))}),
+    "path and class": (
+        [f"my images/{name}" for name in FLAT],
+        {"val.txt": "my images/a.png fox\nmy images/b.png cat\nmy images/c.png  dog\n"}),
     "numbers with gaps": (FLAT, {"labels.csv": "image_id,label\na,2.0\nb,0.0\nc,1.0\n"}),
 }  # fmt: skip
 
@@ -209,7 +212,8 @@ def test_a_list_with_labels_gives_the_classes(root, imagenet):
     expected = [(f"{B}/d.png", 0), (f"{A}/b.png", 3)]
     for text in (f"id,label\nd,0\n{A}/b.png,3\n", f"file;wnid\nd.png;n01440764\nb.png;{B}\n"):
         assert order(root, imagenet, text.replace("id,", "image_id,"), "list.csv") == expected
-    assert order(root, imagenet, f"d.png,0\nb.png,{B}\n", "list.csv") == expected
+    for text in (f"d.png,0\nb.png,{B}\n", f"d.png 0\nb {B} \n", f"d.png   0\n{A}/b.png\t{B}\n"):
+        assert order(root, imagenet, text) == expected
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def list_encoded(files: Sequence[Path], origin: str) -> Listing:
         for row, (name, key, (file, _)) in enumerate(zip(ids, keys, places, strict=True))
     ]
     form = f"{len(ids)} pictures in {len(files)} {kind} files of {origin}"
+    if kind == "tar" and not any(keys) and any("/" in path for path in paths):
+        form += ", whose folders count as classes once it is unpacked"
     return Listing(form, pictures, encoded, are_indices)
 
 

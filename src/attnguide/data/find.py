@@ -21,6 +21,17 @@ IMAGENET_ON_HUB = "ILSVRC/imagenet-1k"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _VALIDATION_FOLDERS = ("val", "validation", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val")
 _DEVKITS = ("", "data", "devkit", "devkit/data", "ILSVRC2012_devkit_t12/data")
+# What is not read, by ending: what it is, and what to do.
+_ARCHIVE = "an archive; unpack it"
+_LIST = "a list of pictures; pass data.root=FOLDER data.list=FILE"
+_ARRAYS = "a file of arrays or records; save the pictures as files (.png), a folder per class"
+_NOT_READ = {
+    ".arrow": "of `datasets` (save_to_disk); write load_from_disk(FOLDER).to_parquet(FILE)",
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".7z", ".rar"), _ARCHIVE),
+    **dict.fromkeys((".csv", ".tsv", ".json", ".jsonl", ".txt"), _LIST),
+    **dict.fromkeys((".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pt"), _ARRAYS),
+    **dict.fromkeys((".mdb", ".tfrecord", ".rec", ".beton", ".bin"), _ARRAYS),
+}
 # Files that lie beside pictures and are none.
 _COMPANIONS = {*TABLES, ".txt", ".json", ".xml", ".yaml", ".yml", ".mat", ".md", ".parquet", ".db"}
 
@@ -65,6 +76,8 @@ def _find_local(root: Path) -> Listing:
             listing = _find_in_folder(root)
         elif root.suffix in (".parquet", ".tar"):
             listing = list_encoded([root], str(root))
+        elif root.suffix.lower() in _NOT_READ:
+            listing = None
         else:
             picture = Photograph(picture_id(root.name), None, str(root.absolute()))
             listing = Listing(f"the picture {root}", [picture])
@@ -73,10 +86,23 @@ def _find_local(root: Path) -> Listing:
         raise InputError(f"cannot read data.root {str(root)!r}: {reason}") from error
     if listing is None or not listing.photographs:
         raise InputError(
-            f"no pictures in {str(root)!r}: expected picture files (.jpg, .jpeg, .png, ...) in it, "
-            "in folders named by class or wnid, in val/, or parquet files"
+            f"no pictures in {str(root)!r}: {_what_is_there(root)}expected picture files (.jpg, "
+            ".jpeg, .png, ...) in it, in folders named by class or wnid, in val/, or parquet files"
         )
     return listing
+
+
+def _what_is_there(root: Path) -> str:
+    """Files of forms that are not read, or that lie deeper than they are looked for."""
+    files = [p / name for p, _, names in _walk(root) for name in names] if root.is_dir() else [root]
+    places = sorted({str(file.parent) for file in files if file.suffix in (".parquet", ".tar")})
+    if places:
+        return f"pass the folder of its {files[0].suffix} files, {' or '.join(places[:5])}; "
+    for ending, what in _NOT_READ.items():
+        found = [file for file in files if file.suffix.lower() == ending]
+        if found:
+            return f"{found[0].name} is {what}; "
+    return ""
 
 
 def _find_in_folder(root: Path) -> Listing | None:
@@ -157,7 +183,8 @@ def _is_run(folder: Path) -> bool:
 def _labelled(listing: Listing, folder: Path, root: Path) -> Listing:
     """The pictures with the classes of a table or of the devkit; else those of their folders."""
     beside = dict.fromkeys((folder, root))
-    tables = [f for place in beside for f in sorted(place.iterdir()) if f.suffix in TABLES]
+    kinds = (*TABLES, ".txt")  # with "PATH CLASS" in every line
+    tables = [f for place in beside for f in sorted(place.iterdir()) if f.suffix in kinds]
     from_table = with_classes(listing, tables)
     if from_table is not None:
         return from_table

@@ -17,6 +17,7 @@ from attnguide.errors import InputError
 
 log = logging.getLogger(__name__)
 
+_LAST_BLANK = r"\s+(?=\S+\s*$)"  # of "PATH CLASS"
 TABLES = (".csv", ".tsv", ".jsonl")
 # Names of columns, most telling first.
 NAMES = (
@@ -192,8 +193,11 @@ def read_table(table: Path, listing: Listing) -> list[Entry] | None:
     text = _read_text(table)
     first = next((line for line in text.splitlines() if line.strip()), "")
     separator = max(",;\t|", key=first.count)
+    titles = first.split(separator)
+    if len(titles) == 1 and listing.places(first.rpartition(" ")[0]):
+        separator, titles = _LAST_BLANK, first.rsplit(maxsplit=1)
     is_json = table.suffix == ".jsonl"
-    titles = [cell.strip(' "') for cell in first.split(separator)]
+    titles = [cell.strip(' "') for cell in titles]
     titles = _cells(table, text, separator)[0] if is_json else titles
     known = [title.lower() for title in titles]
     name = next((known.index(title) for title in NAMES if title in known), None)
@@ -229,7 +233,7 @@ def _cells(table: Path, text: str, separator: str) -> list[list[str]]:
         else:
             frame = pd.read_csv(
                 StringIO(text), sep=separator, header=None, dtype=str, na_filter=False,
-                skip_blank_lines=False,
+                skip_blank_lines=False, engine="python" if separator == _LAST_BLANK else "c",
             )  # fmt: skip
     except ValueError as error:  # pandas' own errors among them
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
