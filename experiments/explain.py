@@ -12,13 +12,14 @@ from pydantic import PositiveInt
 from attnguide.api import explain_many
 from attnguide.data.grids import answers
 from attnguide.data.pictures import Item, Sample, Selection
-from attnguide.data.views import View, images_of, pixels_of, to_view
+from attnguide.data.views import View, images_of, to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.rows import explanation_rows
 from attnguide.figures import explained
 from attnguide.figures.experiment import Choices, Experiment, Rows, Stored, Study
 from attnguide.figures.map_figure import check_reference, reference_class
 from attnguide.findings import Findings
+from attnguide.models.preprocess import pixels_of
 from attnguide.store.maps import is_picture, picture_file, store_picture
 from attnguide.viz.style import render
 
@@ -122,7 +123,7 @@ class Explain(Experiment):
         )
         ids = [item.id for item, _ in batch]
         first = torch.stack([views[0].image for _, views in batch])
-        pictures = dict(zip(ids, pixels_of(vit, first), strict=True))
+        pictures = dict(zip(ids, pixels_of(vit.preprocess, first), strict=True))
         own = batch[0][1][0].own if guided else None
         return Rows(explanation_rows(vit, many, ids, labels, own), pictures)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attnguide.data.views import GuidedBatch, GuidePictures, guide_batch
-from attnguide.errors import InputError
+from attnguide.errors import InputError, InputTypeError
 from attnguide.inputs import Target as Target
 from attnguide.inputs import check_images, check_reference, class_targets
 from attnguide.losses import ONE_CLASS, TWO_CLASS, Loss, get_loss, loss_name
@@ -112,6 +112,11 @@ def explain_many(
     Raises:
         ValueError, TypeError: as in `explain`, before the first forward pass where possible.
     """
+    if not isinstance(vit, ViT):
+        raise InputTypeError(
+            f"expected a ViT, got {type(vit).__name__}; pass wrap_model(network), or "
+            "load_model(NAME or FOLDER)"
+        )
     if guide is None and (layout, fraction) != (LAYOUT, FRACTION):
         raise InputError(
             "layout and fraction are of a guide; pass guide=PICTURE, or leave them out"
@@ -124,7 +129,12 @@ def explain_many(
         target = _beside_guide(vit, target, beside)
         many = _explain_all(vit, beside.images, target, requests, loss, reference, progress)
     return {
-        label: replace(each, mask=beside.mask, settings={**each.settings, **beside.settings})
+        label: replace(
+            each,
+            mask=beside.mask,
+            settings={**each.settings, **beside.settings},
+            preprocess=beside.preprocess,
+        )
         for label, each in many.items()
     }
 
@@ -187,6 +197,7 @@ def _explain_many(
             logits=torch.cat(logits),
             method=chosen.name,
             settings=extra | {key: _as_value(value) for key, value in chosen.settings.items()},
+            preprocess=vit.preprocess,
         )
         for label, chosen in requests.items()
     }

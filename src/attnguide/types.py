@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from numbers import Integral
@@ -220,6 +220,8 @@ class Explanation:
         settings: enough to compute it again.
         mask: (rows, cols) bool, True on the original's patches where a guide is beside it; None
             without a guide. What is drawn is the original's part alone.
+        preprocess: what made the images of pictures, so that a map is drawn where the model
+            looked; None where that is not known.
     """
 
     relevance: Tensor
@@ -228,6 +230,7 @@ class Explanation:
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     mask: Tensor | None = None
+    preprocess: Any = None
 
     @property
     def prediction(self) -> Tensor:
@@ -277,9 +280,8 @@ class Explanation:
         settings = dict(self.settings)
         if isinstance(settings.get("reference"), list):
             settings["reference"] = settings["reference"][images]
-        own = (tensor[images] for tensor in (self.relevance, self.target, self.logits))
-        relevance, target, logits = own
-        return Explanation(relevance, target, logits, self.method, settings, self.mask)
+        own = {name: getattr(self, name)[images] for name in ("relevance", "target", "logits")}
+        return replace(self, **own, settings=settings)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write a `.npz` file, which `load_explanation` reads; returns its path."""

@@ -19,9 +19,12 @@ from attnguide import (
     PerturbationCurve,
     compare,
     compare_auc,
+    explain,
     load_explanation,
+    wrap_model,
 )
 from attnguide.evaluation.statistics import estimate
+from attnguide.models.preprocess import Preprocess
 from attnguide.viz.overlay import overlay
 
 MAPS = torch.tensor([[[1.0, -2.0], [0.0, 0.5]], [[0.25, 0.0], [0.0, -0.25]]])
@@ -123,11 +126,64 @@ def test_several_targets_stand_side_by_side(explanation):
 
 def test_overlays_are_pictures(explanation):
     tensor = torch.from_numpy(np.stack([RED, BLUE])).permute(0, 3, 1, 2)
-    for pictures in ([RED, BLUE], tensor, [Image.fromarray((255 * RED).astype("uint8")), BLUE]):
+    for pictures in ([RED, BLUE], tensor, [(255 * RED).astype("uint8"), BLUE]):
         first, second = explanation.overlay(pictures, weight=0.25, grey=True)
         assert first.size == (8, 8)
         expected = overlay(BLUE, MAPS[1], weight=0.25, grey=True)
         np.testing.assert_array_equal(np.asarray(second), np.round(255 * expected))
+
+
+SMOOTH = Image.radial_gradient("L").convert("RGB")
+
+
+def steps(size=(64, 64), **settings):
+    return Preprocess(size, interpolation="bilinear", **settings)
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (330, 200), (150, 260)])
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        steps(crop_pct=0.5),
+        steps(crop_pct=0.9),
+        steps((64, 96), crop_pct=0.75),
+        steps(crop_pct=0.875, crop_mode="squash"),
+        steps((48, 64), crop_mode="border"),
+    ],
+    ids=repr,
+)
+def test_the_part_of_a_picture_that_the_model_saw(preprocess, shape):
+    picture = SMOOTH.resize(shape)
+    seen = preprocess.seen(picture).resize(preprocess.size[::-1], Image.Resampling.BILINEAR)
+    made = preprocess.denormalize(preprocess([picture]))[0].permute(1, 2, 0).numpy()
+    inside = abs(made - 0.502).max(-1) > 0.01  # around it is the mean, as timm fills it
+    gap = np.abs(np.asarray(seen) / 255 - made)[inside]
+    assert np.quantile(gap, 0.9 if preprocess.crop_mode == "border" else 1) < 0.05
+
+
+def test_a_map_is_drawn_where_the_model_looked(tiny_vit, tmp_path):
+    wide = Image.new("RGB", (80, 40), "red")
+    wide.paste((0, 0, 255), (30, 10, 50, 30))
+    vit = replace(tiny_vit, preprocess=Preprocess((16, 16), crop_pct=0.5))
+    found = explain(vit, vit.preprocess([wide]), 1)
+    for each in (found, load_explanation(found.save(tmp_path / "e")), found[0]):
+        assert np.asarray(each.overlay(wide, weight=0)[0])[..., 2].tolist() == [[255] * 20] * 20
+        assert np.asarray(images(each.plot([wide], alpha=0))[1]).shape == (20, 20, 3)
+    cropped = explain(vit, vit.preprocess([wide]), 1, guide=torch.ones(3, 8, 8))
+    assert cropped.overlay([wide])[0].size == (20, 20)
+    assert explain(vit, wide, 1, guide=SMOOTH).overlay([wide])[0].size == (80, 40)
+
+    def letterbox(picture):
+        square = Image.new("RGB", (80, 80))
+        square.paste(picture)
+        return torch.from_numpy(np.array(square.resize((16, 16)))).permute(2, 0, 1) / 127.5 - 1
+
+    own = explain(wrap_model(vit.module, letterbox), vit.preprocess([wide]), 1)
+    drawn = np.asarray(own.overlay(wide, weight=0)[0])
+    assert drawn[0, 0].tolist() == [255, 0, 0]
+    assert not drawn[10:].any()
+    with pytest.raises(ValueError, match="pictures were cropped is not known; pass what the model"):
+        load_explanation(own.save(tmp_path / "own")).plot([wide])
 
 
 def test_pictures_that_do_not_fit_are_refused(explanation):

@@ -19,7 +19,7 @@ from attnguide.data.creatures.world import draw_guide
 from attnguide.data.pictures import GuideImage, Sample, guide_from_file
 from attnguide.errors import InputError, InputTypeError
 from attnguide.guides import FITS, LAYOUTS, Guide, stitch
-from attnguide.models.preprocess import Preprocess, steps_of
+from attnguide.models.preprocess import steps_of
 from attnguide.types import ViT
 
 log = logging.getLogger(__name__)
@@ -163,6 +163,8 @@ class GuidedBatch:
         mask: (rows, cols) bool, True on the pictures' patches.
         labels: Class of each guide, None where it is not known.
         settings: What is recorded.
+        preprocess: Shows what the model saw of the pictures: all of them, squashed into their part,
+            or what the tensors kept.
     """
 
     images: Tensor
@@ -170,6 +172,7 @@ class GuidedBatch:
     mask: Tensor
     labels: tuple[int | None, ...]
     settings: dict[str, Any]
+    preprocess: Any
 
     def check(self, vit: ViT, targets: Tensor | None) -> None:
         """Refuse to explain the guide's own class beside it.
@@ -220,10 +223,12 @@ def guide_batch(
         stitched = torch.stack([images for images, _ in each], 1)
     if isinstance(listed, Tensor) or isinstance(listed[0], Tensor):
         alone = _stitch(vit, whole, others[0], Guide(layout, 0.0))[0]
+        seen = vit.preprocess
     else:
         alone = vit.preprocess(listed)
+        seen = replace(steps_of(vit), crop_pct=1.0, crop_mode="squash")
     settings = {"guide": ", ".join(names), "layout": layout, "fraction": fraction}
-    return GuidedBatch(stitched, alone, mask, labels, settings)
+    return GuidedBatch(stitched, alone, mask, labels, settings, seen)
 
 
 def check_different(labels: Sequence[int | None], names: Sequence[str]) -> None:
@@ -343,11 +348,3 @@ def _upscaled(vit: ViT, sample: Sample) -> str:
     note = f"upscaled from {width} x {height} pixels"
     log.info("%s: %s", sample.id, note)
     return note
-
-
-def pixels_of(vit: ViT, images: Tensor) -> Tensor:
-    """(..., 3, H, W) in [0, 1] for display; of an unknown normalisation, each image's own range."""
-    if isinstance(vit.preprocess, Preprocess):
-        return vit.preprocess.denormalize(images)
-    low, high = images.amin((-3, -2, -1), keepdim=True), images.amax((-3, -2, -1), keepdim=True)
-    return (images - low) / (high - low).clamp(min=1e-12)

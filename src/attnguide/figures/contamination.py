@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 
 from attnguide.data.pictures import Item, Sample, Selection, class_indices, retargeted
 from attnguide.data.user_pictures import given_pictures
-from attnguide.data.views import pixels_of, to_view
+from attnguide.data.views import to_view
 from attnguide.errors import InputError
 from attnguide.evaluation.detail import (
     DETAIL,
@@ -36,6 +36,7 @@ from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.selecting import in_groups, in_part, join, to_show
 from attnguide.figures.shown import pictures_of
 from attnguide.figures.table_figure import OwnPictures, TableFigure
+from attnguide.models.preprocess import pixels_of
 from attnguide.models.sources import Timm
 from attnguide.store.maps import relevance_of, stored_picture
 from attnguide.types import ViT
@@ -296,7 +297,7 @@ def _example(study: Study, index: int) -> dict[str, Tensor]:
     except InputError:
         return {}
     view = to_view(study.vit, Sample(found.name, found.picture, (), ()))
-    return {f"example {study.vit.class_names[index]}": pixels_of(study.vit, view.image)}
+    return {f"example {study.vit.class_names[index]}": pixels_of(study.vit.preprocess, view.image)}
 
 
 def draw_comparisons(stored: Stored, rows: pd.DataFrame) -> Figure:

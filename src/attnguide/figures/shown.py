@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from attnguide.data.views import ALONE, View, pixels_of
+from attnguide.data.views import ALONE, View
 from attnguide.figures.experiment import Stored
 from attnguide.findings import ShownPicture
+from attnguide.models.preprocess import pixels_of
 from attnguide.store.maps import picture_file, relevance_of, stored_picture
 from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.style import method_label, signed
@@ -96,7 +97,7 @@ def views_in(stored: Stored, rows: pd.DataFrame) -> list[ShownView]:
 
 def pictures_of(vit: ViT, views: Iterable[View]) -> dict[str, Tensor]:
     """What the model sees of the views, as `Rows.pictures` takes it."""
-    return {f"{vit.name} {view.id}": pixels_of(vit, view.image) for view in views}
+    return {f"{vit.name} {view.id}": pixels_of(vit.preprocess, view.image) for view in views}
 
 
 def picture_name(model: str, image_id: str, kind: str) -> str:

@@ -74,6 +74,20 @@ class Preprocess:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return (pixels - mean) / std
 
+    def seen(self, image: Image.Image) -> Image.Image:
+        """The part of a picture that the crop keeps, not resized; black where it reaches beyond."""
+        picture = to_rgb(image)
+        resized = [math.floor(side / self.crop_pct) for side in reversed(self.size)]
+        scales = [new / old for new, old in zip(resized, picture.size, strict=True)]
+        if self.crop_mode != "squash":
+            scales = [max(scales) if self.crop_mode == "center" else min(scales)] * 2
+        around = [
+            (old - new / scale) / 2
+            for old, new, scale in zip(picture.size, reversed(self.size), scales, strict=True)
+        ]
+        (left, top), (width, height) = around, picture.size
+        return picture.crop(tuple(map(round, (left, top, width - left, height - top))))
+
     def denormalize(self, images: Tensor) -> Tensor:
         """(..., 3, H, W) in [0, 1] from normalised images; values outside are clipped."""
         mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
@@ -105,6 +119,14 @@ def steps_of(vit: ViT) -> Preprocess:
             "crop_pct, interpolation)"
         )
     return vit.preprocess
+
+
+def pixels_of(preprocess: Any, images: Tensor) -> Tensor:
+    """(..., 3, H, W) in [0, 1] for display; of an unknown normalisation, each image's own range."""
+    if isinstance(preprocess, Preprocess):
+        return preprocess.denormalize(images)
+    low, high = images.amin((-3, -2, -1), keepdim=True), images.amax((-3, -2, -1), keepdim=True)
+    return (images - low) / (high - low).clamp(min=1e-12)
 
 
 def override(stored: Any, given: Any) -> Any:

@@ -6,6 +6,7 @@ import io
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from attnguide.errors import InputError, InputTypeError
+from attnguide.models.preprocess import Preprocess, pixels_of
 from attnguide.store.files import write_atomic
 from attnguide.types import Explanation
 from attnguide.viz.overlay import MAP_WEIGHT, as_picture, as_values, overlay
@@ -51,9 +53,9 @@ def plot(
 
     Args:
         explanation: Of one or many images and targets.
-        pictures: One per image, as the model saw them: PIL pictures, (H, W, 3) arrays, or a tensor
-            (B, 3, H, W) in [0, 1], such as `vit.preprocess.denormalize(images)`. Of an explanation
-            with a guide the original pictures, over which their part of the map is stretched.
+        pictures: One per image. Of PIL pictures, the originals, what the model saw is cropped; all
+            of it beside a guide. Arrays (H, W, 3), or a tensor (B, 3, H, W) in [0, 1], such as
+            `vit.preprocess.denormalize(images)`, are what the model saw.
         class_names: Of the model; without them classes are numbers.
         grey: Take the colours out of the pictures beneath the maps.
         alpha: Share of the map over a picture, in [0, 1].
@@ -66,7 +68,7 @@ def plot(
     """
     maps, targets = _by_image(explanation)
     count, cut = _shown(len(maps))
-    shown = None if pictures is None else _pictures(pictures, maps, explanation.mask)
+    shown = None if pictures is None else _pictures(pictures, explanation)
     rows = []
     for place in range(count):
         row = [] if shown is None else [Panel(shown[place], title=f"image {place}")]
@@ -127,7 +129,7 @@ def compare(
     maps = [_by_image(each)[0] for each in named.values()]
     targets = _by_image(first)[1]
     count, cut = _shown(len(targets))
-    shown = _pictures(pictures, maps[0], first.mask)
+    shown = _pictures(pictures, first)
     places = [(image, t) for image in range(count) for t in range(targets.shape[1])]
     rows = [
         [Panel(shown[i]), *(Panel(shown[i], own[i, t], grey=grey) for own in maps)]
@@ -153,7 +155,7 @@ def overlays(
     maps, _ = _by_image(explanation)
     mixed = [
         [_as_pil(overlay(under, own, weight=weight, grey=grey)) for own in of_image]
-        for under, of_image in zip(_pictures(pictures, maps, explanation.mask), maps, strict=True)
+        for under, of_image in zip(_pictures(pictures, explanation), maps, strict=True)
     ]
     return mixed if explanation.target.ndim == 2 else [row[0] for row in mixed]
 
@@ -224,17 +226,19 @@ def explanation_html(explanation: Explanation) -> str:
 def save(explanation: Explanation, path: str | PathLike[str]) -> Path:
     """Write an explanation to a `.npz` file, which `load_explanation` reads; returns its path.
 
-    Functions among the settings are kept by their names.
+    Functions among the settings are kept by their names, a function as preprocess is not.
     """
     path = Path(path)
     path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
     kept = {name: getattr(explanation, name) for name in ("relevance", "target", "logits", "mask")}
     kept |= {f"settings.{name}": value for name, value in explanation.settings.items()}
+    steps = explanation.preprocess
     tensors = {name: value for name, value in kept.items() if isinstance(value, Tensor)}
     about = {
         "method": explanation.method,
         "settings": {k: v for k, v in explanation.settings.items() if not isinstance(v, Tensor)},
         "dtypes": {name: str(t.dtype).removeprefix("torch.") for name, t in tensors.items()},
+        "preprocess": asdict(steps) if isinstance(steps, Preprocess) else None,
     }
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {
@@ -261,7 +265,9 @@ def load_explanation(path: str | PathLike[str]) -> Explanation:
             }
         given = {name: tensors.pop(name) for name in list(tensors) if name.startswith("settings.")}
         settings = {name.removeprefix("settings."): tensor for name, tensor in given.items()}
-        return Explanation(**tensors, method=about["method"], settings=about["settings"] | settings)
+        settings = about["settings"] | settings
+        steps = Preprocess(**about["preprocess"]) if about.get("preprocess") else None
+        return Explanation(**tensors, method=about["method"], settings=settings, preprocess=steps)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; pass what Explanation.save returned") from None
     except Exception as error:
@@ -286,25 +292,38 @@ def _shown(count: int) -> tuple[int, str]:
     return shown, f", the first {shown} of {count} images" if shown < count else ""
 
 
-def _pictures(pictures: Any, maps: NDArray[Any], mask: Tensor | None) -> list[Picture]:
-    """One per image, of the shape of the maps; of any shape where a guide squashed them.
+def _pictures(pictures: Any, explanation: Explanation) -> list[Picture]:
+    """What the model saw of each image.
 
     Raises:
-        ValueError: another number of them, or another shape.
+        ValueError: another number of them; another shape; an original whose crop is not known.
     """
     single = isinstance(pictures, Image.Image) or getattr(pictures, "ndim", 4) == 3
-    given = [as_picture(each) for each in ([pictures] if single else pictures)]
-    if len(given) != len(maps):
-        raise InputError(f"expected one picture per image, {len(maps)}, got {len(given)}")
-    rows, cols = maps.shape[-2:]
-    for picture in given:
-        height, width = picture.shape[:2]
-        if mask is None and abs(height * cols / (width * rows) - 1) > ASPECT_TOLERANCE:
+    given = [pictures] if single else list(pictures)
+    if len(given) != len(explanation):
+        raise InputError(f"expected one picture per image, {len(explanation)}, got {len(given)}")
+    return [_seen(each, explanation) for each in given]
+
+
+def _seen(picture: Any, explanation: Explanation) -> Picture:
+    steps = explanation.preprocess
+    if isinstance(picture, Image.Image):
+        if isinstance(steps, Preprocess):
+            return as_picture(steps.seen(picture))
+        if steps is None:
             raise InputError(
-                f"a map of {rows} x {cols} patches does not fit a picture of {height} x {width} "
-                "pixels; pass what the model saw: vit.preprocess.denormalize(images)"
+                "how this explanation's pictures were cropped is not known; pass what the model "
+                "saw, as an array or tensor in [0, 1]: vit.preprocess.denormalize(images)"
             )
-    return given
+        return as_picture(pixels_of(steps, steps([picture])[0]))
+    seen = as_picture(picture)
+    (height, width), (rows, cols) = seen.shape[:2], explanation.own.shape[-2:]
+    if explanation.mask is None and abs(height * cols / (width * rows) - 1) > ASPECT_TOLERANCE:
+        raise InputError(
+            f"a map of {rows} x {cols} patches does not fit a picture of {height} x {width} "
+            "pixels; pass what the model saw: vit.preprocess.denormalize(images)"
+        )
+    return seen
 
 
 def _white(relevance: NDArray[Any]) -> Picture:
