@@ -1,5 +1,6 @@
 """Models by config: each kind checked without weights, then loaded."""
 
+import json
 import subprocess
 import sys
 import traceback
@@ -105,6 +106,50 @@ def test_folders_that_hold_no_trained_classifier_are_refused(here):
     source.check()
     with pytest.raises(ValueError, match=r"lacks 2 weights.*classifier.bias"):
         list(source.load())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"architectures": 5}, "cannot read .*config.json"),
+        ({"architectures": [5]}, "architectures must be names"),
+        ({"patch_size": 0}, "holds no image classifier"),
+        ({"num_attention_heads": 0}, "holds no image classifier"),
+        ({"id2label": "abc"}, "holds no image classifier"),
+        ({"model_type": "evil", "auto_map": {"AutoConfig": "evil.Cfg"}}, "holds no image classif"),
+        ("[" * 100_000, "cannot read .*config.json"),
+        ("[]", "cannot read .*config.json"),
+        (None, "holds no image classifier"),
+    ],
+)
+def test_folders_of_wrong_types_and_cut_weights_are_one_line(config, told, here, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks on the terminal"))
+    folder = here / "mine"
+    huggingface("vit", torch.float32).save_pretrained(folder)
+    (folder / "evil.py").write_text("open('ran', 'w')")
+    stored = folder / ("config.json" if config else "model.safetensors")
+    whole = stored.read_bytes()
+    changed = json.dumps(json.loads(whole) | config) if isinstance(config, dict) else config
+    stored.write_bytes(changed.encode() if config else whole[:5000])
+    with pytest.raises(ValueError, match=told) as refused:
+        only(HuggingFace(name="mine"))
+    assert "\n" not in str(refused.value)
+    assert not (here / "ran").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_load_model_takes_a_folder_of_huggingface(here):
+    net = huggingface("vit", torch.float32, id2label=dict(enumerate("vwxyz")))
+    net.save_pretrained(here / "mine")
+    for name in ("mine", here / "mine", "./mine"):
+        vit = load_model(name, preprocess={"mean": [0.1, 0.2, 0.3]}, label="ours")
+        assert (vit.name, vit.class_names, vit.preprocess.mean[0]) == ("ours", tuple("vwxyz"), 0.1)
+    timm.models.save_for_hf(timm.create_model("test_vit"), here / "timm's")
+    with pytest.raises(ValueError, match=r"is timm's; pass model\.name=local-dir:timm's"):
+        load_model("timm's")
+    with pytest.raises(ValueError, match=r"pass load_model\(NAME, checkpoint='mine/model\.safet"):
+        load_model("mine/model.safetensors")
 
 
 def test_torchvision_with_local_weights(here, monkeypatch):

@@ -105,6 +105,30 @@ class Features(VisionTransformer):
         return self.forward_features(x)
 
 
+class Around(nn.Module):
+    """A head of one's own on HuggingFace's features."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.encoder, self.classifier = kind, nn.Linear(24, 3)
+
+    def forward(self, x):
+        return self.classifier(self.encoder(x).last_hidden_state[:, 0])
+
+
+class AroundMore(Around):
+    def forward(self, pixel_values):
+        return {"logits": super().forward(pixel_values)}
+
+
+def quantised():
+    return torch.ao.quantization.quantize_dynamic(tiny().module, {nn.Linear}, torch.qint8)
+
+
+def part_quantised():
+    return changed(blocks__1__mlp__fc1=torch.ao.nn.quantized.dynamic.Linear(24, 96))
+
+
 def changed(**parts):
     net = tiny().module
     for name, part in parts.items():
@@ -120,7 +144,14 @@ def not_finite():
 
 
 REFUSED = {
-    "a name": (lambda: "vit_base", TypeError, "a name of a network goes to load_model"),
+    "a name": (lambda: "vit_base", TypeError, "a name or a folder goes to load_model"),
+    "HuggingFace's features": (
+        lambda: Around(huggingface("vit").vit), ValueError,
+        r"classifier beside HuggingFace's ViTModel \(encoder\); put it into ViTForImageClass"),
+    "DINOv2's features": (
+        lambda: AroundMore(huggingface("dinov2").dinov2), ValueError, "into Dinov2ForImageClass"),
+    "8 bits": (quantised, ValueError, "layers of whole numbers, through which no gradient flows"),
+    "8 bits in a part": (part_quantised, ValueError, "as it was before it was quantised"),
     "a ViT": (tiny, TypeError, "got ViT, which is ready to be explained"),
     "normalises": (
         lambda: nn.Sequential(Standardise(), tiny().module), ValueError,
@@ -142,12 +173,26 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.ao", "ignore:torch.quantize_per")
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_explained_is_refused_in_one_line(kind):
     make, error, told = REFUSED[kind]
     with pytest.raises(error, match=told) as refused:
         wrap_model(make())
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["as made", "one logit", "copied", "HuggingFace"])
+def test_weights_made_in_inference_mode_are_taken_outside_of_it(kind):
+    with torch.inference_mode():
+        if kind == "HuggingFace":
+            net = huggingface("vit")
+        else:
+            net = VisionTransformer(**{**SIZES, "num_classes": 1 if kind == "one logit" else 5})
+            net = copy.deepcopy(net).double() if kind == "copied" else net
+    assert next(net.parameters()).is_inference()
+    vit = wrap_model(net)
+    assert bool(explain(vit, pictures(vit), 1).relevance.any())
 
 
 def test_a_convolutional_stem_has_its_own_grid():

@@ -190,7 +190,7 @@ class LoRA(nn.Module):
 
     def __init__(self, base):
         super().__init__()
-        self.base, self.in_features, self.weight = base, base.in_features, base.weight
+        self.base, self.weight = base, base.weight
         self.down = nn.Linear(base.in_features, 2, bias=False).to(base.weight.dtype)
         self.up = nn.Linear(2, base.out_features, bias=False).to(base.weight.dtype)
         self.dropout = nn.Dropout(0.5)
@@ -199,7 +199,7 @@ class LoRA(nn.Module):
         return self.base(x) + self.up(self.down(self.dropout(x)))
 
     def merged(self):
-        layer = nn.Linear(self.in_features, self.base.out_features).to(self.weight.dtype)
+        layer = nn.Linear(self.base.in_features, self.base.out_features).to(self.weight.dtype)
         layer.weight.data = self.weight.data + self.up.weight.data @ self.down.weight.data
         layer.bias.data = self.base.bias.data
         return layer
@@ -224,10 +224,12 @@ def test_what_adapters_add_counts(method):
 
 def test_the_weight_of_a_plain_layer_is_its_own():
     layer = nn.Linear(3, 2)
-    assert torch.equal(effective_weight(layer), layer.weight)
+    assert torch.equal(effective_weight(layer, 3), layer.weight)
     adapter = LoRA(layer)
     adapter.eval()
-    torch.testing.assert_close(effective_weight(adapter), adapter.merged().weight)
+    torch.testing.assert_close(effective_weight(adapter, 3), adapter.merged().weight)
+    two = nn.Sequential(nn.Linear(3, 1), nn.Linear(1, 2))  # written as its factors
+    torch.testing.assert_close(effective_weight(two, 3), two[1].weight @ two[0].weight)
 
 
 def test_autocast_is_followed():

@@ -71,6 +71,6 @@ def _has_projection(block: Any) -> bool:
 def _projection(vit: ViT, block: Any) -> Tensor:
     """(D, D) output projection of a block's attention, with its layer scale if it has one."""
     with unchanged(vit.module):
-        weight = at_least_float32(effective_weight(block.attn.proj))
+        weight = at_least_float32(effective_weight(block.attn.proj, vit.module.embed_dim))
     scale = getattr(getattr(block, "ls1", None), "gamma", None)
     return weight if scale is None else weight * scale.detach().unsqueeze(-1)

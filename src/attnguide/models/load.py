@@ -34,7 +34,7 @@ EXPLAINED = ("vision_transformer", "deit")  # timm's files whose every network c
 
 
 def load_model(
-    name: str,
+    name: str | Path,
     checkpoint: str | Path | None = None,
     *,
     device: str | torch.device = "cpu",
@@ -46,7 +46,8 @@ def load_model(
 
     Args:
         name: "creatures" or another of `EMBEDDED` (offline), or any timm `VisionTransformer`,
-            also as `timm/NAME`, `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
+            also as `timm/NAME`, `hf-hub:OWNER/NAME` or `local-dir:FOLDER`; or a classifier of
+            HuggingFace's transformers: a folder that `save_pretrained` wrote, or OWNER/NAME.
         checkpoint: Local weights with timm's names, as trainers write them: a file, or a folder
             with one. Class names, normalisation, crop and pooling that stand beside the weights
             are taken. Without it, timm fetches the pretrained weights from the hub.
@@ -59,6 +60,18 @@ def load_model(
         FileNotFoundError: no such checkpoint.
         ConnectionError: pretrained weights asked for, hub out of reach.
     """
+    name = str(name)
+    if Path(name).is_file():
+        raise InputError(
+            f"{name!r} is a file of weights; pass load_model(NAME, checkpoint={name!r}) with the "
+            "name of its network"
+        )
+    if checkpoint is None and _is_huggingface(name):
+        from attnguide.models.sources import HuggingFace
+
+        source = HuggingFace(name, class_names=class_names, preprocess=preprocess, label=label)
+        source.check()
+        return next(source.load(device))
     check_model(name, checkpoint)
     import timm
 
@@ -78,6 +91,11 @@ def load_model(
     return wrap_model(
         module.to(device), preprocess, class_names, name=label or known, weights_sha256=digest
     )
+
+
+def _is_huggingface(name: str) -> bool:
+    """Whether this is a folder, or OWNER/NAME, that timm does not know under this name."""
+    return ":" not in name and (Path(name).is_dir() or "/" in name.removeprefix("timm/"))
 
 
 def check_model(name: str, checkpoint: str | Path | None = None) -> None:

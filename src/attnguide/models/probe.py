@@ -7,6 +7,7 @@ what it does is believed.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -23,6 +24,7 @@ from attnguide.types import logits_of
 LOG = logging.getLogger(__name__)
 
 _LIBRARIES = ("transformers.", "torchvision.")
+_FEATURES = re.compile(r"(ViT|DeiT|Dinov2(WithRegisters)?)Model")
 _CLASSIFIERS = ("ForImageClassification", "VisionTransformer")
 
 
@@ -161,12 +163,15 @@ def unwrap(module: Any) -> nn.Module:
     if not isinstance(module, nn.Module):
         ready = "is ready to be explained" if hasattr(module, "num_prefix") else "has no layers"
         raise InputTypeError(
-            f"expected a torch module, got {type(module).__name__}, which {ready}; a name of a "
-            "network goes to load_model"
+            f"expected a torch module, got {type(module).__name__}, which {ready}; a name or a "
+            "folder goes to load_model"
         )
     module = getattr(module, "_orig_mod", module)  # torch.compile
-    inside = {} if _is_transformer(module) else _inside(module)
+    if _is_transformer(module):
+        return module
+    inside = _inside(module)
     if not inside:
+        _check_classifier(module)
         return module  # whose parts are missing is said where they are looked for
     for name, network in inside.items():
         if _gives_the_same(module, network):
@@ -184,6 +189,19 @@ def unwrap(module: Any) -> nn.Module:
         f"that network (wrapper.{name}), and what is done to the pictures before it "
         "as preprocess, e.g. a normalisation as preprocess={'mean': [...], 'std': [...]}"
     )
+
+
+def _check_classifier(module: nn.Module) -> None:
+    """Refuse a class of the user's own around the features of HuggingFace's transformer."""
+    for name, part in module.named_modules():
+        kind = type(part).__name__
+        if name and type(part).__module__.startswith(_LIBRARIES) and _FEATURES.fullmatch(kind):
+            whole = f"{kind.removesuffix('Model')}ForImageClassification"
+            raise InputError(
+                f"{type(module).__name__} keeps its classifier beside HuggingFace's {kind} "
+                f"({name}); put it into {whole}, under the names of that class: network = "
+                f"{whole}(wrapper.{name}.config), load_state_dict, wrap_model(network)"
+            )
 
 
 def _inside(module: nn.Module) -> dict[str, nn.Module]:

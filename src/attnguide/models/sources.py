@@ -6,6 +6,7 @@ once.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -369,6 +370,19 @@ def _check_folder(name: str) -> None:
         return
     if not (folder / "config.json").is_file():
         raise MissingFile(f"{name} holds no config.json; pass a folder that save_pretrained wrote")
+    try:
+        stored = json.loads((folder / "config.json").read_text())
+        kinds = stored.get("architectures") or []
+        if "pretrained_cfg" in stored:
+            raise InputError(f"{name} is timm's; pass model.name=local-dir:{name}")
+        if not all(isinstance(kind, str) for kind in kinds):
+            raise TypeError("architectures must be names")
+    except InputError:
+        raise
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"cannot read {name}/config.json ({error}); save the model again"
+        ) from error
 
 
 def _pretrained(where: str) -> Any:

@@ -98,6 +98,12 @@ def wrap_model(
 
 
 def _check_weights(module: nn.Module, label: str) -> None:
+    whole = {type(part).__module__ for part in module.modules()}
+    if any(home.startswith(("torch.ao.nn", "bitsandbytes")) for home in whole):
+        raise InputError(
+            f"{label} has layers of whole numbers, through which no gradient flows; pass the "
+            "network as it was before it was quantised"
+        )
     kinds = {weight.dtype for weight in module.parameters()} & {torch.float16, torch.bfloat16}
     if kinds:
         told = "%s is kept in %s, whose maps are coarse (LRP's most); else pass it .float()"
@@ -105,7 +111,7 @@ def _check_weights(module: nn.Module, label: str) -> None:
     for key, weight in module.named_parameters():
         if weight.is_meta:
             raise InputError(f"weight {key} of {label} is not in memory; load its weights first")
-        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+        if weight.is_floating_point() and not bool(torch.isfinite(weight.detach()).all()):
             raise InputError(
                 f"weight {key} of {label} holds NaN or infinite values; take a checkpoint from "
                 "before its training diverged"

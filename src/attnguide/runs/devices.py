@@ -231,7 +231,7 @@ def image_bytes(vit: ViT) -> int:
     """
     blocks = vit.module.blocks
     heads, tokens = blocks[0].attn.num_heads, vit.num_tokens
-    width = blocks[0].attn.qkv.in_features
+    width = next(vit.module.patch_embed.proj.parameters()).shape[0]
     return 4 * len(blocks) * (ATTENTIONS * heads * tokens**2 + ACTIVATIONS * tokens * width)
 
 

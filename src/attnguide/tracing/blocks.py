@@ -145,17 +145,18 @@ def _is_idle(part: nn.Module) -> bool:
     return type(part) in (nn.Identity, nn.Dropout, DropPath, PatchDropout)
 
 
-def effective_weight(layer: Any) -> Tensor:
+def effective_weight(layer: Any, width: int) -> Tensor:
     """(out, in) of a linear layer, with what adapters beside it (LoRA) add.
 
-    Where the layer is more than PyTorch's, it is asked for its answer to each unit vector.
+    Where the layer is more than PyTorch's, it is asked for its answer to each of the `width` unit
+    vectors.
     """
     if type(layer) is nn.Linear and _is_original(layer, "forward") and not _is_watched(layer):
         weight: Tensor = layer.weight.detach()
         return weight
     own = next((p for p in layer.parameters() if p.is_floating_point()), torch.empty(0))
     with torch.no_grad():
-        unit = torch.eye(layer.in_features, dtype=own.dtype, device=own.device)
+        unit = torch.eye(width, dtype=own.dtype, device=own.device)
         answers: Tensor = layer(unit) - layer(torch.zeros_like(unit))
     return answers.mT
 

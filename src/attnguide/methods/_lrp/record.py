@@ -74,8 +74,9 @@ def _run(trace: AttentionTrace) -> Record:
     columns = (recording.attention, recording.query, recording.key, recording.value)
     with unchanged(module):  # adapters are asked for what they add
         linear = {
-            layer: Linear(seen[layer][0], at_least_float32(effective_weight(layer)))
+            layer: Linear(entered, at_least_float32(effective_weight(layer, entered.shape[-1])))
             for layer in [*chain(*map(linear_layers, module.blocks)), *_heads(module)]
+            for entered in [seen[layer][0]]
         }
     attention, query, key, value = (list(map(at_least_float32, column)) for column in columns)
     patches = seen[module.patch_embed][1].flatten(1, -2)
