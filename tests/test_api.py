@@ -63,6 +63,7 @@ def test_callables_serve_as_method_and_loss():
         ({"method": "compleet"}, "unknown method 'compleet'; did you mean complete"),
         ({"method": "GradCAM"}, "did you mean gradcam or attn_gradcam"),
         ({"method": "attention_rollout"}, "did you mean rollout"),
+        ({"method": "corrected_rollout", "rule": "complet"}, "unknown rule .* did you mean compl"),
         ({"loss": "logits"}, "unknown loss 'logits'; did you mean logit"),
         ({"method": "rollout", "normalise": True}, "unknown setting.*did you mean normalize"),
         ({"loss": "difference"}, "pass reference"),
@@ -73,6 +74,12 @@ def test_bad_input_is_told_what_to_do(kwargs, message):
     vit = tiny()
     with pytest.raises(ValueError, match=message):
         explain(vit, pictures(vit), **kwargs)
+
+
+@pytest.mark.parametrize("given", [tiny().module, "creatures", None])
+def test_what_is_no_vit_is_told_where_to_go(given):
+    with pytest.raises(TypeError, match=r"expected a ViT, got .*; pass wrap_model\(network\), or"):
+        explain(given, torch.zeros(1, 3, 16, 16))
 
 
 def test_relative_contrast_says_where_it_means_little():

@@ -83,6 +83,8 @@ def test_a_rule_is_a_setting_and_published_ones_have_names():
         e, expected = explain(vit, images, 1, method=chosen), explain(vit, images, 1, method=name)
         assert (e.method, e.settings) == (name, expected.settings)
         torch.testing.assert_close(e.relevance, expected.relevance)
+        named = explain(vit, images, 1, method="corrected_rollout", rule=rule)
+        assert (named.method, named.settings) == (name, expected.settings)
         again = explain(vit, images, 1, method=e.method, **e.settings)
         assert torch.equal(again.relevance, e.relevance)
         raw = corrected_rollout.explain(

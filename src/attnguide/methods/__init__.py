@@ -101,9 +101,14 @@ def request(method: str | Method, settings: Mapping[str, Any] | None = None) -> 
     explain, _ = _unbound(get_method(method))
     name = _called(explain)
     if explain is get_method("corrected_rollout"):
+        named = import_module(f"{__name__}.corrected_rollout").PUBLISHED
+        if isinstance(full["rule"], str):
+            if full["rule"] not in named:
+                raise unknown_name("rule", full["rule"], list(named))
+            full["rule"] = getattr(rules, full["rule"])
         rule, bound = _unbound(full["rule"])
         name = _called(rule)
-        published = import_module(f"{__name__}.corrected_rollout").PUBLISHED.get(name)
+        published = named.get(name)
         if published and not bound and rule is getattr(rules, name):
             name, explain = published, get_method(published)
             full = {key: full.get(key, value) for key, value in check_settings(name, {}).items()}
