@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from attnguide.data.pictures import Item
-from attnguide.data.views import pixels_of
 from attnguide.evaluation.perturbation_rows import (
     CONTROLS,
     areas,
@@ -22,6 +21,7 @@ from attnguide.figures.claims import Table
 from attnguide.figures.experiment import Stored, Study
 from attnguide.figures.perturbation_claims import seam_notes, untestable
 from attnguide.figures.table_figure import TableFigure
+from attnguide.models.preprocess import pixels_of
 from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
 
 if TYPE_CHECKING:
@@ -62,7 +62,10 @@ class PerturbationFigure(TableFigure):
     def seen(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> dict[str, Tensor]:
         """What the model saw of the first pictures, for trackers."""
         views = {item.id: next(iter(own.values())) for item, own in batch if item.number < SHOWN}
-        return {f"{study.vit.name} {i}": pixels_of(study.vit, v.image) for i, v in views.items()}
+        return {
+            f"{study.vit.name} {i}": pixels_of(study.vit.preprocess, v.image)
+            for i, v in views.items()
+        }
 
     def parts(self, stored: Stored) -> list[Part]:
         """The study with the guide first, then without; of each fill in turn."""

@@ -81,12 +81,11 @@ class Preprocess:
         scales = [new / old for new, old in zip(resized, picture.size, strict=True)]
         if self.crop_mode != "squash":
             scales = [max(scales) if self.crop_mode == "center" else min(scales)] * 2
-        around = [
-            (old - new / scale) / 2
+        left, top = (
+            round((old - new / scale) / 2)
             for old, new, scale in zip(picture.size, reversed(self.size), scales, strict=True)
-        ]
-        (left, top), (width, height) = around, picture.size
-        return picture.crop(tuple(map(round, (left, top, width - left, height - top))))
+        )
+        return picture.crop((left, top, picture.width - left, picture.height - top))
 
     def denormalize(self, images: Tensor) -> Tensor:
         """(..., 3, H, W) in [0, 1] from normalised images; values outside are clipped."""
