@@ -7,7 +7,7 @@ import pytest
 import yaml
 from running import start
 
-from attnguide.runs.aggregate import compare, find_runs, gather, named, table_of
+from attnguide.runs.aggregate import find_runs, gather, named, table_of
 from attnguide.store.folder import FAILED
 
 IDS = [f"picture {number:02d}" for number in range(12)]
@@ -62,7 +62,7 @@ def test_jobs_are_compared_on_the_same_pictures(tmp_path):
         perturb(tmp_path / name, (name, share))
     runs, _ = find_runs(tmp_path)
     assert named(runs) == ["complete", "gae", "tis"]
-    pairs = compare(runs, tmp_path).set_index("id")
+    pairs = gathered(tmp_path).claims.set_index("id")
     prefix = "pairs.negative_test_accuracy_points_of_auc"
     first = pairs.loc[f"{prefix}.complete_minus_gae"]
     words = "negative test, accuracy, points of AUC: complete above GAE"
@@ -87,8 +87,7 @@ def test_only_what_differs_in_one_choice_is_a_pair(tmp_path):
     perturb(tmp_path / "b", ("gae", 0.5), seed=1, data=same)
     perturb(tmp_path / "c", ("tis", 0.5), seed=1, data=same)
     perturb(tmp_path / "d", ("gae", 1.0), seed=0, data={"seed": 5})  # other pictures
-    runs, _ = find_runs(tmp_path)
-    words = compare(runs, tmp_path)["claim"].str.extract(r": (.*) \(")[0]
+    words = gathered(tmp_path).claims["claim"].str.extract(r": (.*) \(")[0]
     assert set(words) == {
         "GAE, seed 0, data.seed 4 above GAE, seed 1, data.seed 4",
         "GAE, seed 1, data.seed 4 above TIS, seed 1, data.seed 4",
@@ -175,7 +174,7 @@ def test_the_figure_has_a_row_per_setting_and_drops_no_run(tmp_path):
     store(tmp_path / "again", 21.0, seed=1)
     [axes] = gathered(tmp_path).figure.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == ["seed 0", "seed 1", "seed 1 b"]
+    assert names == ["seed 0", "seed 1 again", "seed 1 b"]
     drawn = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
     assert drawn == [10.0, 21.0, 20.0]
 

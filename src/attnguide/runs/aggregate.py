@@ -15,10 +15,10 @@ from hydra.errors import HydraException
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from attnguide.evaluation.perturbation_rows import CONTROLS, QUANTITIES
-from attnguide.figures.claims import Claim, Table, correct, gap, slug
+from attnguide.evaluation.perturbation_rows import CONTROLS, QUANTITIES, scores
+from attnguide.evaluation.statistics import Estimate, estimate, units_of
+from attnguide.figures.claims import Ask, Claim, Table, correct, gap, slug
 from attnguide.figures.experiment import read_stored
-from attnguide.figures.perturbation_claims import gain
 from attnguide.figures.table_figure import TableFigure
 from attnguide.findings import CLAIM_COLUMNS, Findings, no_claims
 from attnguide.report.index import RunRecord, index_page, read_run
@@ -75,7 +75,7 @@ def aggregate(config: Mapping[str, Any], root: Path, console: Console) -> None:
     with build_logger(config["logger"]).open(root, {"experiment": "aggregate"}) as tracker:
         tracker.log(findings)
     if len(pairs := findings.claims):
-        brief = pairs[["claim", "value", "low", "high", "n", "p_holm", "verdict"]]
+        brief = pairs[["claim", "value", "low", "high", "n", "verdict"]]
         findings = replace(findings, summary=brief, claims=no_claims())
     print_summary(findings, root / "aggregate.png", root / "aggregate.html", console)
 
@@ -181,24 +181,24 @@ def named(runs: Sequence[RunRecord], *, aside: Sequence[str] = ()) -> list[str]:
     """A short name for each run: what differs, such as "complete" or "gae, seed 1".
 
     Args:
-        runs: A run whose settings are another's is named by its folder too.
+        runs: Where settings are another's, too, the folder tells them apart.
         aside: Settings that are named otherwise, and left out.
     """
     settings = settings_of(runs)
-    keys = [key for key in differing(settings) if not key.startswith(("method.", *aside))]
+    keys = [key for key in differing(settings) if not key.startswith("method.")]
     ends = [key.rpartition(".")[2] for key in keys]
-    short = {k: end if ends.count(end) == 1 else k for k, end in zip(keys, ends, strict=True)}
-    names = []
-    for own in settings[keys].to_dict("records"):
-        known = {str(key): _text(value) for key, value in own.items() if repr(value) != "nan"}
-        texts = [v if k in PLAIN else f"{short[k]} {v}" for k, v in known.items()]
-        names.append(", ".join(dict.fromkeys(texts)))
-    if aside:
-        return names
-    return [
-        name if name and names.count(name) == 1 else f"{name} {run.name}".strip()
-        for name, run in zip(names, runs, strict=True)
+    short = {k: f"{e if ends.count(e) == 1 else k} " for k, e in zip(keys, ends, strict=True)}
+    short |= dict.fromkeys(PLAIN, "")
+    records = [
+        {k: short[str(k)] + _text(v) for k, v in own.items() if repr(v) != "nan"}
+        for own in settings[keys].to_dict("records")
     ]
+    names = []
+    for own, run in zip(records, runs, strict=True):
+        texts = dict.fromkeys(text for key, text in own.items() if key not in aside)
+        unique = records.count(own) == 1 and (own or aside)
+        names.append(f"{', '.join(texts)} {'' if unique else run.name}".strip())
+    return names
 
 
 def _text(value: Any) -> str:
@@ -222,8 +222,9 @@ def table_of(runs: Sequence[RunRecord], left_out: Mapping[str, str]) -> pd.DataF
 
 def gather(runs: Sequence[RunRecord], root: Path) -> Findings:
     """All means in a table and a figure, and pairs of runs compared."""
-    settings, panels, parts = settings_of(runs), _panels(runs), []
-    for run, place in zip(runs, named(runs, aside=BY_METHOD), strict=True):
+    settings, places, parts = settings_of(runs), named(runs, aside=BY_METHOD), []
+    panels = _panels(runs, places)
+    for run, place in zip(runs, places, strict=True):
         method = run.summary.get("method", pd.Series("", run.summary.index)).astype(str)
         parts.append(run.summary.assign(method=[_entry(name, place) for name in method]))
     more = max(len(panels) - MAX_PANELS, 0)
@@ -233,7 +234,7 @@ def gather(runs: Sequence[RunRecord], root: Path) -> Findings:
         figure=draw_dots(panels[:MAX_PANELS]) if panels else Figure(),
         summary=pd.concat(parts, ignore_index=True).drop_duplicates(ignore_index=True),
         caption=f"Means and intervals of {len(runs)} runs, which differ in {differ}.{cut}",
-        claims=compare(runs, root),
+        claims=compare(runs, places, root),
         found=(f"{len(runs)} finished runs differ in {differ}.", *_other_code(runs, root)),
         title=f"{len(runs)} runs: {', '.join(named(runs)[:MAX_NAMES])}",
     )
@@ -260,13 +261,13 @@ def _version(code: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value[:12]}" for name, value in code.items() if value)
 
 
-def compare(runs: Sequence[RunRecord], root: Path) -> pd.DataFrame:
+def compare(runs: Sequence[RunRecord], places: Sequence[str], root: Path) -> pd.DataFrame:
     """Lines of claims.csv: pairs of runs of the same pictures that differ in one choice.
 
     Each is the mean difference by picture, of the methods that both have, or of those that only
     one has. With more than `MAX_PAIRED` runs each is compared with the first.
     """
-    studies, places = [_tables(run, root) for run in runs], named(runs, aside=BY_METHOD)
+    studies = [_tables(run, root) for run in runs]
     lines: list[dict[str, Any]] = []
     for one, other in combinations(range(len(runs)), 2):
         if (one and len(runs) > MAX_PAIRED) or not _is_pair(runs[one], runs[other]):
@@ -311,7 +312,7 @@ def _differences(first: str, second: str, table: Table) -> Iterator[Claim]:
         return
     if "fraction" in table.rows:
         asked = {
-            f"{order} test, {quantity}, points of AUC": gain(first, second, quantity, order)
+            f"{order} test, {quantity}, points of AUC": _area_gap(first, second, quantity, order)
             for order in table.rows["order"].unique()
             for quantity in QUANTITIES
         }
@@ -323,6 +324,16 @@ def _differences(first: str, second: str, table: Table) -> Iterator[Claim]:
         yield Claim(name, words, ask, above=0, source="ours", family=measure)
 
 
+def _area_gap(first: str, second: str, quantity: str, order: str) -> Ask:
+    """As `perturbation_claims.gain`; no difference of areas lies beyond 100 points."""
+
+    def ask(table: Table) -> Estimate:
+        own, other = (scores(table.of(name), quantity, order) for name in (first, second))
+        return estimate(own - other, units_of(table.rows), kind="share difference", yes=100)
+
+    return ask
+
+
 def _is_pair(one: RunRecord, other: RunRecord) -> bool:
     """Whether two runs are of the same experiment and pictures and differ in one choice."""
     differ = differing(settings_of([one, other]))
@@ -330,43 +341,39 @@ def _is_pair(one: RunRecord, other: RunRecord) -> bool:
     return not data and "experiment" not in differ and len({k.split(".")[0] for k in differ}) == 1
 
 
-def _panels(runs: Sequence[RunRecord]) -> list[DotPanel]:
-    """A panel per experiment and quantity; in it a row per setting, in it a dot per method.
+def _panels(runs: Sequence[RunRecord], places: Sequence[str]) -> list[DotPanel]:
+    """A panel per experiment and quantity, with a dot per run and method.
 
-    Controls that are the same in all runs stand once.
+    Controls that are the same in all runs stand once, and last.
     """
-    found: dict[tuple[str, str], dict[str, dict[str, Dot]]] = {}
-    places = named(runs, aside=(*BY_METHOD, "model"))
-    models = {str(m) for run in runs for m in run.summary.get("model", [])}
-    experiments = {str(run.config.get("experiment")) for run in runs}
+    found: dict[tuple[str, str], list[tuple[str, list[Dot]]]] = {}
+    several = len({run.config.get("experiment") for run in runs}) > 1
     for run, place in zip(runs, places, strict=True):
         value = next((name for name in VALUES if name in run.summary), "")
         if not value or "ci_low" not in run.summary:
             continue
-        kinds = [c for c in run.summary if c not in (*NUMBERS, "method", "model")]
-        experiment = str(run.config.get("experiment")).split("_")[0]
+        alike = ["model"] if run.summary.get("model", pd.Series()).nunique() < 2 else []
+        kinds = [c for c in run.summary if c not in (*NUMBERS, "method", *alike)]
+        experiment = [str(run.config.get("experiment")).split("_")[0]]
         for line in run.summary.to_dict("records"):
-            model = str(line.get("model", "")).split("_patch")[0] if len(models) > 1 else ""
-            row = ", ".join(filter(None, (model, place)))
+            words = [str(line[kind]) for kind in kinds if pd.notna(line[kind])]
+            title = ", ".join([*(experiment if several or not words else []), *words])
             method = str(line.get("method", "complete"))
-            dot = Dot(method, line[value], line["ci_low"], line["ci_high"])
-            words = (str(line[kind]) for kind in kinds if pd.notna(line[kind]))
-            title = ", ".join([*([experiment] if len(experiments) > 1 else []), *words])
-            rows = found.setdefault((value, title or experiment), {})
-            common = [model] if method in CONTROLS else []
-            tried = [*common, row, f"{row} {run.name}".strip()]
-            free = next((t for t in tried if rows.get(t, {}).get(method, dot) == dot), tried[-1])
-            rows.setdefault(free, {})[method] = dot
-    return [_panel(value, title, rows) for (value, title), rows in found.items()]
-
-
-def _panel(value: str, title: str, rows: Mapping[str, Mapping[str, Dot]]) -> DotPanel:
-    dots = [
-        (name, sorted(own.values(), key=lambda dot: dot.method in CONTROLS))
-        for name, own in rows.items()
+            dots = [Dot(method, line[value], line["ci_low"], line["ci_high"])]
+            rows = found.setdefault((value, title), [])
+            if method not in CONTROLS or dots not in [known for _, known in rows]:
+                rows.append((place, dots))
+    return [
+        DotPanel(title, "AUC (%)" if value == "auc" else value, rows, _limits(value, rows))
+        for (value, title), own in found.items()
+        for rows in [sorted(own, key=lambda row: row[1][0].method in CONTROLS)]
     ]
+
+
+def _limits(value: str, rows: Sequence[tuple[str, Sequence[Dot]]]) -> tuple[float, float]:
+    """Ends of an axis that holds 0 and all intervals."""
     if value == "auc":
-        return DotPanel(title, "AUC (%)", dots, (0, 100))
-    ends = [end for _, own in dots for dot in own for end in (dot.low, dot.high, dot.value)]
-    low, high = min(0.0, pd.Series(ends).min()), max(0.0, pd.Series(ends).max())
-    return DotPanel(title, value, dots, (low * 1.05, high * 1.05 if high > low else 1.0))
+        return 0, 100
+    ends = pd.Series([end for _, [d] in rows for end in (d.low, d.high, d.value)])
+    low, high = min(0.0, ends.min()), max(0.0, ends.max())
+    return low * 1.05, high * 1.05 if high > low else 1.0
