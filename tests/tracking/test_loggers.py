@@ -87,7 +87,7 @@ def test_a_shard_tells_of_its_progress_in_a_run_of_its_own(tmp_path):
     assert found["run"].run_id.endswith("-shard0001")
     assert found["run"].display_name == "fake_study · creatures · complete · shard 1"
     assert found["run"].run_group == "/".join(tmp_path.resolve().parts[-2:])
-    assert [line["progress/images"] for line in found["history"]] == [6]
+    assert [line["progress/images"] for line in found["history"]] == [3, 6]  # the first batch, too
     assert found["artifacts"] == {}
 
 
