@@ -125,6 +125,9 @@ class _Recorder(TorchFunctionMode):
     def __init__(self, recording: Recording, edit: Edit | None) -> None:
         super().__init__()
         self.recording, self.edit = recording, edit
+        # Of the last attention, which products make anyway: when the next one comes they take the
+        # place of the views, so that the larger tensor behind these can go.
+        self.copies: tuple[Tensor, ...] = (torch.empty(0),) * 3
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -160,13 +163,17 @@ class _Recorder(TorchFunctionMode):
             )
         if is_causal or other.get("enable_gqa"):
             raise InputError("cannot capture causal or grouped-query attention: not a ViT")
+        columns = (self.recording.query, self.recording.key, self.recording.value)
+        for column, tensor, copy in zip(columns, (query, key, value), self.copies, strict=True):
+            column[-1:] = [copy, tensor] if column else [tensor]
+        query, value = query.contiguous(), value.contiguous()
+        key = key.transpose(-2, -1).contiguous().transpose(-2, -1)
+        self.copies = (query, key, value)
         score = (query * (scale or query.shape[-1] ** -0.5)) @ key.transpose(-2, -1)
         if attn_mask is not None:
             hidden = attn_mask.dtype == torch.bool
             score = score.masked_fill(~attn_mask, -torch.inf) if hidden else score + attn_mask
         attention = self._keep(score.softmax(-1))
-        for kept, tensor in zip(("query", "key", "value"), (query, key, value), strict=True):
-            getattr(self.recording, kept).append(tensor)
         return attention @ value
 
 
