@@ -63,7 +63,7 @@ class Table:
 
     def has(self, methods: Iterable[str]) -> bool:
         """Whether these methods were run; rows without methods have all."""
-        return "method" not in self.rows or set(methods) <= set(self.rows["method"])
+        return "method" not in self.rows or set(methods) <= set(self.rows["method"].unique())
 
     def at(self, method: str, measure: str) -> Estimate:
         """Mean of a measure; n = 0 where nothing was measured."""
@@ -206,7 +206,7 @@ class MethodComparison:
         rows = table.rows[table.rows["part"] == self.where] if self.where else table.rows
         bound = {"above": 0.0} if self.above else {"below": 0.0}
         lines = []
-        for other in (name for name in dict.fromkeys(rows["method"]) if name != self.first):
+        for other in (name for name in rows["method"].unique() if name != self.first):
             claim = difference(
                 self.first, other, self.measure, f"{self.sentence} {method_label(other)}",
                 id=f"{self.id}.{self.first}_minus_{other}", source="ours",

@@ -215,7 +215,7 @@ class Stored:
     @property
     def methods(self) -> list[str]:
         """Labels of the methods that have rows, in the run's order."""
-        return list(dict.fromkeys(self.all_rows.get("method", ())))
+        return list(self.all_rows["method"].unique()) if "method" in self.all_rows else []
 
     @property
     def seed(self) -> int:

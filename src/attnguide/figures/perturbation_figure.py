@@ -50,7 +50,8 @@ class Part:
 
     def of(self, methods: Sequence[str]) -> list[str]:
         """Those of the methods that have rows here."""
-        return [name for name in methods if name in set(self.rows["method"])]
+        present = set(self.rows["method"].unique())
+        return [name for name in methods if name in present]
 
 
 @dataclass

@@ -136,6 +136,7 @@ def done(run_dir: Path, **where: object) -> set[tuple[str, str]]:
             continue
         for column, value in where.items():
             rows = rows[rows[column] == value]
+        rows = rows.drop_duplicates()
         parts = rows["part"] if "part" in rows else [""] * len(rows)
         names.update(zip(parts, rows["image_id"], strict=True))
     return names
