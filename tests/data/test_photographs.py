@@ -281,8 +281,9 @@ def test_shards_are_a_partition(named):
 
 
 def test_asking_for_more_than_there_is_takes_all_and_says_so(named, caplog):
+    caplog.set_level(logging.INFO)
     assert len(chosen(named, num_images=50)) == 9
-    assert "asked for 50 pictures, found 9" in caplog.text
+    assert "all 9 pictures are taken (data.num_images=50)" in caplog.text
 
 
 def test_imagenet_names_are_one_in_every_form():

@@ -63,7 +63,9 @@ def test_a_logger_of_lightnings_hears_of_settings_progress_and_summary(tmp_path)
 
     assert build_logger({"_target_": "attnguide.tracking.Files"}) == Files()
     logger = build_logger(config("logger=csv")["logger"])
-    summary = pd.DataFrame({"model": ["m"], "method": ["gae"], "value": [0.25], "n": [3]})
+    summary = pd.DataFrame(
+        {"model": ["m"], "order": [""], "method": ["gae"], "value": [0.25], "n": [3]}
+    )
     with logger.open(tmp_path, {"seed": 3}) as tracker:
         tracker.progress("m", 4, 2.0)
         tracker.log(Findings(Figure(), summary, "Nothing."))

@@ -212,7 +212,7 @@ class Photographs(Pictures):
         if self.list is not None:
             return range(len(ids))
         if self.num_images is not None and len(ids) < self.num_images:
-            log.warning("asked for %d pictures, found %d", self.num_images, len(ids))
+            log.info("all %d pictures are taken (data.num_images=%d)", len(ids), self.num_images)
         return sample(ids, labels, self.num_images, self.seed)
 
     def _first(self, vit: ViT, index: int, advice: str) -> Item:

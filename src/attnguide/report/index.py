@@ -17,12 +17,7 @@ from attnguide.report.table_view import as_text, claim_lines
 from attnguide.store.folder import RunFolder
 
 FILES = (
-    "report.html",
-    "figure.pdf",
-    "claims.csv",
-    "summary.csv",
-    "results.parquet",
-    "maps.npz",
+    *("report.html", "figure.pdf", "claims.csv", "summary.csv", "results.parquet", "maps.npz"),
     "animation.gif",
 )
 

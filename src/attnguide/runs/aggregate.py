@@ -221,7 +221,11 @@ def table_of(runs: Sequence[RunRecord], left_out: Mapping[str, str]) -> pd.DataF
 
 
 def gather(runs: Sequence[RunRecord], root: Path) -> Findings:
-    """All means in a table and a figure, and pairs of runs compared."""
+    """All means in a table and a figure, and pairs of runs compared.
+
+    Means have four digits, to which engines of masked passes agree: what is alike stands once.
+    """
+    runs = [replace(run, summary=run.summary.map(_four_digits)) for run in runs]
     settings, places, parts = settings_of(runs), named(runs, aside=BY_METHOD), []
     panels = _panels(runs, places)
     for run, place in zip(runs, places, strict=True):
@@ -238,6 +242,10 @@ def gather(runs: Sequence[RunRecord], root: Path) -> Findings:
         found=(f"{len(runs)} finished runs differ in {differ}.", *_other_code(runs, root)),
         title=f"{len(runs)} runs: {', '.join(named(runs)[:MAX_NAMES])}",
     )
+
+
+def _four_digits(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _entry(method: str, place: str) -> str:
@@ -272,6 +280,8 @@ def compare(runs: Sequence[RunRecord], places: Sequence[str], root: Path) -> pd.
     for one, other in combinations(range(len(runs)), 2):
         if (one and len(runs) > MAX_PAIRED) or not _is_pair(runs[one], runs[other]):
             continue
+        where = {"run": f"{runs[one].name} - {runs[other].name}"}
+        where["experiment"] = str(runs[one].config["experiment"])
         for (model, first), (_, second) in zip(studies[one], studies[other], strict=False):
             ours, theirs = _named_rows(first, places[one]), _named_rows(second, places[other])
             rows = [own for _, own in (*ours.values(), *theirs.values())]
@@ -279,7 +289,7 @@ def compare(runs: Sequence[RunRecord], places: Sequence[str], root: Path) -> pd.
             same = [(name, name) for name in ours if name in theirs]
             for own, rival in [*same, *product(ours.keys() - theirs, theirs.keys() - ours)]:
                 for claim in _differences(ours[own][0], theirs[rival][0], table):
-                    lines += claim.lines(model, table)
+                    lines += [line | where for line in claim.lines(model, table)]
     correct(lines)
     lines.sort(key=lambda line: (line["family"], line["id"]))
     return pd.DataFrame(lines, columns=["experiment", *CLAIM_COLUMNS, "run"])

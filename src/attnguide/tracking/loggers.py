@@ -120,6 +120,7 @@ class LightningLogger:
     def log(self, findings: Findings, viewer: Sequence[ShownPicture] = ()) -> None:  # noqa: ARG002
         """Every number of the summary, under the words of its row."""
         table = findings.summary
-        words = table.select_dtypes(exclude="number").astype(str).agg("/".join, axis=1)
+        texts = table.select_dtypes(exclude="number").fillna("").astype(str)
+        words = texts.agg(lambda row: "/".join(filter(None, row)), axis=1)
         for row, values in table.select_dtypes("number").set_index(words).iterrows():
             self.logger.log_metrics({f"{row}/{name}": float(v) for name, v in values.items()})
