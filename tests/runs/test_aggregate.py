@@ -98,12 +98,12 @@ def test_only_what_differs_in_one_choice_is_a_pair(tmp_path):
 
 
 def test_a_rule_is_named_by_itself(tmp_path):
-    for name in ("complete", "centred"):
+    for name in ("positive", "centred"):
         rule = {"_target_": f"attnguide.rules.{name}", "_partial_": True}
         store(tmp_path / name, 1.0, rule=rule)
     runs, _ = find_runs(tmp_path)
-    assert named(runs) == ["centred", "complete"]
-    assert set(table_of(runs, {})["rule"]) == {"centred", "complete"}
+    assert named(runs) == ["centred", "gae"]
+    assert set(table_of(runs, {})["methods"]) == {"centred", "gae"}
 
 
 def test_a_job_that_failed_has_a_row_with_the_reason(tmp_path):

@@ -21,6 +21,7 @@ from attnguide.figures.claims import Ask, Claim, Table, correct, gap, slug
 from attnguide.figures.experiment import read_stored
 from attnguide.figures.table_figure import TableFigure
 from attnguide.findings import CLAIM_COLUMNS, Findings, no_claims
+from attnguide.methods.corrected_rollout import PUBLISHED
 from attnguide.report.index import RunRecord, index_page, read_run
 from attnguide.report.page import page
 from attnguide.runs.console import print_summary
@@ -35,7 +36,7 @@ from attnguide.viz.style import method_label, render
 
 VALUES = ("auc", "value")  # what a summary's interval belongs to
 NUMBERS = (*VALUES, "ci_low", "ci_high", "n")
-BY_METHOD = ("experiment", "methods", "rule")  # what the name of a method tells
+BY_METHOD = ("experiment", "methods")  # what the name of a method tells
 PLAIN = (*BY_METHOD, "model.name")  # settings whose values say what they are
 MAX_PANELS, MAX_PAIRED, MAX_NAMES = 24, 6, 4
 LONGEST = 400  # letters of why a job failed
@@ -153,12 +154,15 @@ def settings_of(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """A row per run, a column per setting by dotted name; NaN where a run has no such setting.
 
     Settings that say where and how fast are left out. An object's `_target_` stands for the object,
-    by its last name; `methods` are the names of the methods.
+    by its last name; `methods` are the names of the methods, or of the one that a rule makes.
     """
     records = []
     for run in runs:
-        methods = run.config.get("method") or {}
-        others = {key: value for key, value in run.config.items() if key != "method"}
+        methods, rule = run.config.get("method") or {}, run.config.get("rule")
+        if isinstance(rule, Mapping):
+            name = _value("_target_", rule.get("_target_"))
+            methods = {PUBLISHED.get(name, name): {}}
+        others = {k: value for k, value in run.config.items() if k not in ("method", "rule")}
         own = flat(others | ({"methods": list(methods), "method": methods} if methods else {}))
         own.pop("runner._target_", None)
         kept = [k for k in own if not k.startswith(NOT_COMPARED) and not k.endswith("._partial_")]
@@ -168,7 +172,7 @@ def settings_of(runs: Sequence[RunRecord]) -> pd.DataFrame:
 
 def _value(key: str, value: Any) -> Any:
     """A setting as it is read: "ratio" for the function attnguide.losses.ratio."""
-    return str(value).split(".")[-1] if key.endswith("._target_") else value
+    return str(value).split(".")[-1] if key.endswith("_target_") else value
 
 
 def differing(settings: pd.DataFrame) -> list[str]:

@@ -119,8 +119,10 @@ class LightningLogger:
 
     def log(self, findings: Findings, viewer: Sequence[ShownPicture] = ()) -> None:  # noqa: ARG002
         """Every number of the summary, under the words of its row."""
+        import pandas as pd
+
         table = findings.summary
         texts = table.select_dtypes(exclude="number").fillna("").astype(str)
-        words = texts.agg(lambda row: "/".join(filter(None, row)), axis=1)
+        words = pd.Index(["/".join(filter(None, row)) for row in texts.to_numpy()])
         for row, values in table.select_dtypes("number").set_index(words).iterrows():
             self.logger.log_metrics({f"{row}/{name}": float(v) for name, v in values.items()})
