@@ -23,7 +23,7 @@ from attnguide.data import Creatures, Photographs
 from attnguide.data.pictures import class_indices
 from attnguide.data.views import to_view
 from attnguide.evaluation.localisation import correlation
-from attnguide.evaluation.statistics import estimate, kind_of
+from attnguide.evaluation.statistics import estimate
 from attnguide.models.sources import Timm
 from attnguide.tracing.trace import AttentionTrace
 
@@ -99,6 +99,13 @@ def rows_of(vit, networks, images, target):
     return pd.DataFrame({key: np.asarray(value, dtype=float) for key, value in found.items()})
 
 
+def kind_of(name):
+    """Kind of a number by its name: yes or no, a difference of such, or any number."""
+    if "net " not in name:
+        return "mean"
+    return "differences" if " minus " in name else "answers"
+
+
 def contamination(count):
     """Print what models of contaminated labels say of pictures of the class that was mixed in."""
     for name, q in (("creatures_contaminated", 0.3), ("creatures_contaminated60", 0.6)):
@@ -135,7 +142,7 @@ def main(world="creatures", count="60"):
     table = pd.concat(tables, ignore_index=True)
     print(f"{vit.name}, n = {len(table)}")
     for name, values in table.items():
-        print(f"{name}: {estimate(values, kind=kind_of(values)):.3f}, largest {values.max():.2g}")
+        print(f"{name}: {estimate(values, kind=kind_of(name)):.3f}, largest {values.max():.2g}")
 
 
 if __name__ == "__main__":

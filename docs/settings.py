@@ -126,7 +126,7 @@ def _experiments() -> dict[str, Any]:
 
 def _taken() -> str:
     """Which experiment takes which choice."""
-    takes = {name: made.takes for name, made in _experiments().items()}
+    takes = {name: made.uses for name, made in _experiments().items()}
     columns = ("method", "loss", "reference", "target", "guide", "engine")
     heads = [f"`{OWNERS.get(column, column)}`" for column in columns]
     lines = ["## What each experiment takes\n", "| experiment | " + " | ".join(heads) + " |"]

@@ -48,7 +48,7 @@ class Explain(Experiment):
         "pictures. The paper expects the complete correction to point out the target where a "
         "second class is in the picture, and to fail where there is only one."
     )
-    takes = frozenset({"method", "loss", "reference", "target", "guide"})
+    uses = frozenset({"method", "loss", "reference", "target", "guide"})
     key = ("image_id", "model", "method", "target")
 
     def check(self, choices: Choices) -> None:

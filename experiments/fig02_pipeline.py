@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 
 from attnguide.data.pictures import Item, Selection
 from attnguide.data.user_pictures import given_pictures
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.pipeline_rows import pipeline_rows, unpack_steps
+from attnguide.evaluation.rows import first_targets
 from attnguide.figures.claims import Claim, at
 from attnguide.figures.experiment import Rows, Stored, Study
 from attnguide.figures.selecting import join, to_show
 from attnguide.figures.shown import pictures_of
 from attnguide.figures.table_figure import OwnPictures
-from attnguide.store.maps import stored_picture
 from attnguide.viz.panels import short_name
-from attnguide.viz.pipeline import Pipeline, draw_pipeline
+from attnguide.viz.pipeline import draw_pipeline
 
 DROPPED = "share of gradient times attention below zero"
 SUM = "correlation of the map with the plain sum over layers"
@@ -72,22 +71,12 @@ class Fig02Pipeline(OwnPictures):
         """One row per picture; map, matrices and picture of what is drawn."""
         vit, views = study.vit, [view for _, view in batch]
         shown = [item.shown is not None for item, _ in batch]
-        images = torch.stack([view.image for view in views])
-        targets = torch.tensor([view.targets[0] for view in views])
-        table = pipeline_rows(vit, [item.id for item, _ in batch], images, targets, shown)
+        table = pipeline_rows(vit, [item.id for item, _ in batch], *first_targets(views), shown)
         return Rows(table, pictures_of(vit, compress(views, shown)))
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The drawing."""
         row = stored.shown.iloc[0]
-        kept = unpack_steps(row["steps"])
-        drawn = Pipeline(
-            stored_picture(stored.run_dir, f"{row['model']} {row['image_id']}"),
-            short_name(row["target_name"]),
-            kept["layers"].tolist(),
-            {name: kept[name] for name in ("attention", "gradient", "corrected")},
-            kept["rows"],
-            kept["relevance"],
-            int(kept["num_prefix"]),
-        )
-        return draw_pipeline(drawn), {}
+        picture = stored.picture(row["model"], row["image_id"])
+        steps = unpack_steps(row["steps"])
+        return draw_pipeline(picture, short_name(row["target_name"]), steps), {}

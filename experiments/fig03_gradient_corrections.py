@@ -5,18 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attnguide.evaluation.localisation import all_net_positive, net_positive, positive_within
+from attnguide.figures import phenomena
 from attnguide.figures.experiment import Stored
 from attnguide.figures.map_figure import MapFigure
-from attnguide.figures.phenomena import (
-    LIKE_MEASURES,
-    RED,
-    SIGN,
-    WHOLE,
-    class_blind,
-    interpreted,
-    population,
-    tells_apart,
-)
 from attnguide.figures.shown import ShownView, net_note
 from attnguide.figures.table_figure import Plot
 from attnguide.viz.style import signed
@@ -33,25 +24,23 @@ class Fig03GradientCorrections(MapFigure):
     )
     competitors = 2
     measures = {
-        SIGN: net_positive("target"),
-        WHOLE: all_net_positive,
-        RED: positive_within("target"),
+        phenomena.SIGN: net_positive("target"),
+        phenomena.WHOLE: all_net_positive,
+        phenomena.RED: positive_within("target"),
     }
     claims = (
-        *class_blind("fig03", "absolute", section="4.2"),
-        *tells_apart("fig03", "complete", is_paper=False),
-        *interpreted("fig03", (WHOLE, SIGN, RED)),
+        *phenomena.class_blind("fig03", "absolute", section="4.2"),
+        *phenomena.tells_apart("fig03", "complete", is_paper=False),
+        *phenomena.interpreted("fig03", (phenomena.WHOLE, phenomena.SIGN, phenomena.RED)),
     )
     plots = (
-        Plot("Class-blindness", LIKE_MEASURES, "correlation of maps", (-1, 1), 0),
-        Plot(
-            "Sign of the label's map", (SIGN, WHOLE, RED), "share of images, or of mass", chance=0.5
-        ),
+        Plot("Class-blindness", phenomena.LIKE_MEASURES, "correlation of maps", (-1, 1), 0),
+        Plot("Sign of the label's map", tuple(measures), "share of images, or of mass", chance=0.5),
     )
 
-    def further(self, stored: Stored) -> list[str]:
+    def remarks(self, stored: Stored) -> list[str]:
         """What kind of pictures these are."""
-        return population(stored)
+        return phenomena.population(stored)
 
     def note(self, view: ShownView, method: str, place: int) -> str:
         """Signed mass of the label's map; how like it the other map is."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from attnguide.evaluation.localisation import area, mass_share
-from attnguide.evaluation.statistics import of_kind, read_estimate
+from attnguide.evaluation.statistics import of_kind
 from attnguide.figures.claims import mean
 from attnguide.figures.experiment import Stored
 from attnguide.figures.map_figure import MapFigure
@@ -64,11 +64,11 @@ class Fig04EncoderMechanism(MapFigure):
         Plot("Objects and background", (MASS, AREA)),
     )
 
-    def further(self, stored: Stored) -> list[str]:
+    def remarks(self, stored: Stored) -> list[str]:
         """How much of the pictures the objects take."""
-        found = read_estimate(self.summary(stored), measure=AREA)
+        shares = self.summary(stored).query("measure == @AREA")["value"].head(1)
         words = "where objects fill most of a picture, mass on them says little"
-        return [f"Objects take {found.value:.0%} of the area; {words}."] if found.n else []
+        return [f"Objects take {share:.0%} of the area; {words}." for share in shares]
 
     def note(self, view: ShownView, method: str, place: int) -> str:
         """Share of the mass on objects against their area; how like it the other map is."""

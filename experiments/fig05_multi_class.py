@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnguide.evaluation.localisation import (
-    both_signs,
-    mass_share,
-    net_negative,
-    net_positive,
-    positive_share,
-)
+from attnguide.evaluation import localisation
 from attnguide.figures.claims import difference, mean
 from attnguide.figures.map_figure import MapFigure
 from attnguide.figures.shown import ShownView
@@ -36,13 +30,13 @@ class Fig05MultiClass(MapFigure):
     boxed = True
     by = ("model", "regions", "method")
     measures = {
-        "sign right on the target": net_positive("target"),
-        "sign right on the other": net_negative("other"),
-        BOTH: both_signs,
-        "positive mass on the target": positive_share("target"),
-        OTHER: positive_share("other"),
-        BEHIND: positive_share("background"),
-        "all mass on the background": mass_share("background"),
+        "sign right on the target": localisation.net_positive("target"),
+        "sign right on the other": localisation.net_negative("other"),
+        BOTH: localisation.both_signs,
+        "positive mass on the target": localisation.positive_share("target"),
+        OTHER: localisation.positive_share("other"),
+        BEHIND: localisation.positive_share("background"),
+        "all mass on the background": localisation.mass_share("background"),
     }
     claims = (
         mean("complete", BOTH, "complete is net positive on the target and net negative on the "

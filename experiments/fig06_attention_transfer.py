@@ -17,7 +17,7 @@ from attnguide.data.pictures import Item, Selection, swapped
 from attnguide.data.user_pictures import given_pictures
 from attnguide.evaluation.intervention_rows import MEASURES, last_steps, transfer_rows
 from attnguide.figures.claims import Claim, mean
-from attnguide.figures.descent import draw_descents
+from attnguide.figures.descent_figure import draw_descents
 from attnguide.figures.experiment import Rows, Stored, Study
 from attnguide.figures.selecting import join, to_show
 from attnguide.figures.shown import pictures_of
@@ -100,7 +100,7 @@ class Fig06AttentionTransfer(OwnPictures):
             parts.append(transfer_rows(vit, views, shown, found, own, lr))
         return Rows(pd.concat(parts, ignore_index=True), pictures_of(vit, compress(views, shown)))
 
-    def measured(self, stored: Stored) -> pd.DataFrame:
+    def select_rows(self, stored: Stored) -> pd.DataFrame:
         """The last step of every picture and rate."""
         return last_steps(stored.rows)
 

@@ -9,16 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
-from attnguide.evaluation.localisation import (
-    all_net_positive,
-    area,
-    mass_share,
-    negative_share,
-    net_positive,
-    positive_share,
-    positive_within,
-)
-from attnguide.evaluation.statistics import of_kind
+from attnguide.evaluation import localisation
 from attnguide.figures.claims import mean
 from attnguide.figures.experiment import Stored
 from attnguide.figures.map_figure import MapFigure
@@ -31,10 +22,9 @@ from attnguide.viz.style import method_label
 AWAY, BEYOND = "negative mass on the background", "the same, beyond its share of the area"
 
 
-@of_kind("mean")
 def beyond_area(rows: pd.DataFrame) -> pd.Series[float]:
     """Share of the negative mass on the background minus its share of the area; 0 by chance."""
-    return negative_share("background")(rows) - area("background")(rows)
+    return localisation.negative_share("background")(rows) - localisation.area("background")(rows)
 
 
 @dataclass
@@ -50,14 +40,14 @@ class Fig07SingleClass(MapFigure):
         "to interpret and even points towards the background."
     )
     measures = {
-        SIGN: net_positive("target"),
-        WHOLE: all_net_positive,
-        RED: positive_within("target"),
-        AWAY: negative_share("background"),
+        SIGN: localisation.net_positive("target"),
+        WHOLE: localisation.all_net_positive,
+        RED: localisation.positive_within("target"),
+        AWAY: localisation.negative_share("background"),
         BEYOND: beyond_area,
-        "positive mass on the background": positive_share("background"),
-        "all mass on the background": mass_share("background"),
-        "area of the background": area("background"),
+        "positive mass on the background": localisation.positive_share("background"),
+        "all mass on the background": localisation.mass_share("background"),
+        "area of the background": localisation.area("background"),
     }
     claims = (
         *interpreted("fig07", (WHOLE, SIGN, RED)),
@@ -73,7 +63,7 @@ class Fig07SingleClass(MapFigure):
         Plot("Background", (AWAY, *tuple(measures)[5:])),
     )
 
-    def further(self, stored: Stored) -> list[str]:
+    def remarks(self, stored: Stored) -> list[str]:
         """What kind of pictures these are."""
         return population(stored)
 

@@ -49,7 +49,7 @@ class Fig08Guided(MapFigure):
         "With a guide image of another class beside it, complete gradient correction fully "
         "interprets the target's region in a picture on which it fails alone."
     )
-    takes = MapFigure.takes | {"guide"}
+    uses = MapFigure.uses | {"guide"}
     needs_guide = True
     by = ("model", "view", "method")
     measures = {
@@ -92,7 +92,7 @@ class Fig08Guided(MapFigure):
             views.append(replace(to_view(study.vit, other), kind=COMPOSED))
         return views
 
-    def measured(self, stored: Stored) -> pd.DataFrame:
+    def select_rows(self, stored: Stored) -> pd.DataFrame:
         """Rows that say whether they are of the guide as configured."""
         return stored.rows.assign(main=stored.rows["view"] == _main(stored))
 

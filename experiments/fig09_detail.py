@@ -76,7 +76,7 @@ class Fig09Detail(contamination.DetailFigure):
               change_of("control", "logit"), below=UNCHANGED, source="ours"),
     )  # fmt: skip
 
-    def further(self, stored: Stored) -> list[str]:
+    def remarks(self, stored: Stored) -> list[str]:
         """What contamination can show, by the probabilities; what claims leave open."""
         rows = stored.rows
         if rows["area_part"].isna().all():

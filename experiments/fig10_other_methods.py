@@ -25,7 +25,7 @@ from attnguide.figures.table_figure import OwnPictures
 from attnguide.methods import Method
 from attnguide.viz.panels import short_name
 
-SPEAKS_MORE = "contaminated labels make the part speak more for the class it was mixed into"
+SPEAKS_MORE = "contaminated labels shift the part's relevance towards the class it was mixed into"
 SHOWN_ALONE = {"attention_flow": 0, "vit_cx": 0}  # minutes for the pictures that are not shown
 NOT_COMPARED = (  # by the paper, here
     *("complete_libra", "gae_libra", "cp_lrp", "attn_lrp", "legrad", "attcat", "cdam"),
@@ -77,11 +77,11 @@ class Fig10OtherMethods(MethodStudy, OwnPictures, contamination.ContaminationFig
         table = detail.two_class_rows(study.vit, views, classes, shown, methods)
         return table.assign(labels=contamination.labels_of(study))
 
-    def seen(self, inputs: Any) -> list[View]:
+    def views_of(self, inputs: Any) -> list[View]:
         """The picture without its classes."""
         return [inputs[0]]
 
-    def judged(self, stored: Stored) -> pd.DataFrame:
+    def claims_table(self, stored: Stored) -> pd.DataFrame:
         """How each method's maps change with the contamination; whether detail's alone do."""
         rows = stored.rows
         mixed = rows.loc[rows["labels"] == "contaminated", "model"].unique()
@@ -97,7 +97,7 @@ class Fig10OtherMethods(MethodStudy, OwnPictures, contamination.ContaminationFig
         claims.loc[claims["id"] == only.id, "source"] = "paper"
         return claims
 
-    def further(self, stored: Stored) -> list[str]:
+    def remarks(self, stored: Stored) -> list[str]:
         """What each model answers; on photographs, what cannot be measured."""
         return [*contamination.answers(stored)]
 
@@ -115,4 +115,4 @@ class Fig10OtherMethods(MethodStudy, OwnPictures, contamination.ContaminationFig
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """Maps of the model of contaminated labels first; then of the others, and the changes."""
-        return contamination.draw_case(stored, self.judged(stored))
+        return contamination.draw_case(stored, self.claims_table(stored))

@@ -18,7 +18,6 @@ from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.selecting import join, rewrite_examples, to_show
 from attnguide.figures.table_figure import OwnPictures, Plot, one_per_model
 from attnguide.interventions.pixel_rewrite import LEVELS, check_settings
-from attnguide.store.maps import stored_picture
 from attnguide.viz.panels import Panel, draw_panels, short_name
 
 FLIPPED, NOISE = "goal is top-1", "PSNR (dB)"
@@ -50,9 +49,9 @@ class Fig11Rewrite(OwnPictures):
     measures = {
         FLIPPED: column("flipped", "answers"),
         "goal's probability": column("goal_probability"),
-        "steps": column("steps", "mean"),
+        "steps": column("steps"),
         NOISE: noise,
-        "largest change (levels of 255)": column("largest", "mean"),
+        "largest change (levels of 255)": column("largest"),
     }
     claims = (
         Claim("fig11.goal_is_read", "the model reads the goal: it becomes top-1, in most",
@@ -107,9 +106,7 @@ def _panels(stored: Stored, rows: pd.DataFrame) -> Figure:
     lines, titles = [], []
     row: Any
     for row in rows.itertuples():
-        original, updated = (
-            stored_picture(stored.run_dir, f"{row.model} {row.image_id} {which}") for which in SIDES
-        )
+        original, updated = (stored.picture(row.model, row.image_id, which) for which in SIDES)
         change, factor = amplified(original, updated)
         note = f"largest {row.largest} of 255, {row.psnr:.1f} dB\n{row.steps} steps"
         times = f"difference \N{MULTIPLICATION SIGN} {factor}\n{note}"

@@ -19,8 +19,7 @@ from attnguide.evaluation.perturbation_rows import CONTROLS, RANDOM, SEAM, pertu
 from attnguide.figures.claims import Claim
 from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.map_figure import check_reference, reference_class
-from attnguide.figures.perturbation_claims import claims_about
-from attnguide.figures.perturbation_figure import NO_GUIDE, PerturbationFigure
+from attnguide.figures.perturbation_figure import NO_GUIDE, PerturbationFigure, claims_about
 
 
 @dataclass
@@ -45,7 +44,7 @@ class Fig12Perturbation(PerturbationFigure):
         "relevant on (positive test), the two are alike. (The paper has no control that masks the "
         "guide first and knows nothing of the picture: `seam`.)"
     )
-    takes = frozenset({"method", "loss", "reference", "target", "guide", "engine"})
+    uses = frozenset({"method", "loss", "reference", "target", "guide", "engine"})
 
     @property
     def fills(self) -> list[str | float]:
@@ -66,8 +65,7 @@ class Fig12Perturbation(PerturbationFigure):
             check_fill(fill)
         if set(CONTROLS) & set(choices.methods):
             raise InputError(
-                f"{RANDOM} and, beside a guide, {SEAM} are what all are compared with, and no "
-                "methods; leave them out"
+                f"{RANDOM} and {SEAM} are controls, which every run has; remove them from method"
             )
         check_reference(choices, pairs=False, words=())
         super().check(choices)

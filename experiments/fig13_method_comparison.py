@@ -8,20 +8,13 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
-from attnguide.evaluation.localisation import (
-    both_signs,
-    column,
-    net_negative,
-    net_positive,
-    positive_share,
-)
-from attnguide.figures.bands import draw_bands
+from attnguide.evaluation import localisation
 from attnguide.figures.claims import Claim, Judged, MethodComparison, Only, mean
 from attnguide.figures.experiment import Choices, Stored
 from attnguide.figures.map_figure import MapFigure
 from attnguide.figures.method_study import MethodStudy
 from attnguide.figures.phenomena import BLIND, check_class_sensitive
-from attnguide.figures.shown import ShownView
+from attnguide.figures.shown import ShownView, draw_bands
 from attnguide.figures.table_figure import Plot
 from attnguide.viz.style import method_label, signed
 
@@ -51,13 +44,13 @@ class Fig13MethodComparison(MapFigure):
     class_sensitive = True
     leaves_out = MethodStudy.leaves_out | {"gae_libra"}  # GAE never is negative, corrected or not
     measures = {
-        "sign right on the target": net_positive("target"),
-        "sign right on the other": net_negative("other"),
-        BOTH: both_signs,
-        "positive mass on the target": positive_share("target"),
-        OTHER: positive_share("other"),
-        "positive mass on the background": positive_share("background"),
-        ALIKE: column("correlation"),
+        "sign right on the target": localisation.net_positive("target"),
+        "sign right on the other": localisation.net_negative("other"),
+        BOTH: localisation.both_signs,
+        "positive mass on the target": localisation.positive_share("target"),
+        OTHER: localisation.positive_share("other"),
+        "positive mass on the background": localisation.positive_share("background"),
+        ALIKE: localisation.column("correlation"),
     }
     plots = tuple(
         Plot(name, (name,), limits=(-1.0 if name == ALIKE else 0.0, 1.0)) for name in measures

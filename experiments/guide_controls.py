@@ -24,7 +24,7 @@ from attnguide.figures.experiment import Choices, Rows, Stored, Study
 from attnguide.figures.phenomena import RIGHT, between, more_than_company
 from attnguide.figures.table_figure import TableFigure, one_per_model
 from attnguide.methods import get_method
-from attnguide.viz.dots import draw_dots, table_panel
+from attnguide.viz.charts import draw_dots, table_panel
 from attnguide.viz.style import method_label
 
 METHODS = {name: get_method(name) for name in ("complete", "gae")}
@@ -51,14 +51,14 @@ class GuideControls(TableFigure):
         "A picture of another class beside it directs attention, so that complete gradient "
         "correction interprets the picture. (The paper shows no other company and one guide.)"
     )
-    takes = frozenset({"guide", "engine"})
+    uses = frozenset({"guide", "engine"})
     needs_guide = True
     key = ("image_id", "model", "view", "method")
     by = ("model", "view", "method")
     claims_by = ("model",)
     measures = {
         RIGHT: right_signs, SHARE: guided_share, LABEL: column("correct", "answers"),
-        LEAST: column(LEAST, "mean"), SRG: column(SRG, "mean"),
+        LEAST: column(LEAST), SRG: column(SRG),
     }  # fmt: skip
     shows = (
         "Left: by what stands beside ({model}); right: the picture alone, by maps through guides."
@@ -100,9 +100,9 @@ class GuideControls(TableFigure):
         """Company, the single picture, the choice of a guide, and Figure 12 beside every guide."""
         return [*more_than_company("guide_controls"), *_claims(stored)]
 
-    def further(self, stored: Stored) -> list[str]:
+    def remarks(self, stored: Stored) -> list[str]:
         """How far numbers of Figure 12 depend on the guide."""
-        lines = self.judged(stored)
+        lines = self.claims_table(stored)
         lines = lines[lines["id"].str.startswith("guide_controls.negative")]
         areas = self.summary(stored).query("measure == @LEAST and method == 'complete'")["value"]
         return [

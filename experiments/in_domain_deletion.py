@@ -15,9 +15,8 @@ from attnguide.evaluation.deletions import CELLS, cell_drops
 from attnguide.evaluation.localisation import column
 from attnguide.evaluation.metrics import single_deletion
 from attnguide.evaluation.perturbation import FRACTIONS
-from attnguide.evaluation.ranking import agreement, table_of_means
-from attnguide.evaluation.rows import maps_of, row_of
-from attnguide.evaluation.scores import SRG, area_rows
+from attnguide.evaluation.rows import explain_batch, first_targets, row_of
+from attnguide.evaluation.scores import SRG, agreement, area_rows, table_of_means
 from attnguide.figures.claims import MethodComparison
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
@@ -25,7 +24,7 @@ from attnguide.figures.table_figure import Plot
 from attnguide.methods import Method
 from attnguide.models.sources import Timm
 from attnguide.types import ViT
-from attnguide.viz.dots import draw_dots, table_panel
+from attnguide.viz.charts import draw_dots, table_panel
 
 MASKED = "creatures_masked"
 DELETION = "rank correlation of cells"
@@ -54,7 +53,7 @@ class InDomainDeletion(MethodStudy):
     )
     budget = (8, 4)
     class_sensitive = True
-    measures = {DELETION: column("deletion", "mean"), SRG: column("srg", "mean")}
+    measures = {DELETION: column("deletion"), SRG: column("srg")}
     claims = tuple(
         MethodComparison("in_domain.deletion", first, DELETION, f"single deletion, {label} minus")
         for first, label in (("complete", "complete"), ("gae", "GAE"))
@@ -65,8 +64,8 @@ class InDomainDeletion(MethodStudy):
         """Creatures, and the model that knows filled cells."""
         if choices.pictures.contaminated is None:
             raise InputError(
-                "experiment=in_domain_deletion needs a model trained with filled cells, which is "
-                "there for data=creatures alone"
+                "experiment=in_domain_deletion needs a model trained with filled cells, which "
+                "exists for the creatures only; pass data=creatures"
             )
         super().check(choices)
 
@@ -82,16 +81,15 @@ class InDomainDeletion(MethodStudy):
 
     def table(self, study: Study, entries: Entries, methods: Mapping[str, Method]) -> pd.DataFrame:
         """A row per picture and method."""
-        images = torch.stack([view.image for _, view in entries])
-        target = torch.tensor([view.targets[0] for _, view in entries])
-        maps, _ = maps_of(study.vit, images, target, methods)
+        images, target = first_targets([view for _, view in entries])
+        batch = explain_batch(study.vit, images, target, methods)
         falls = cell_drops(study.vit, images, target)
-        areas = area_rows(study.vit, images, maps, target, FRACTIONS, None)
+        areas = area_rows(batch, FRACTIONS)
         gains = {(i, label): value for i, label, name, value in areas if name == SRG}
         return pd.DataFrame(
             row_of(study.vit, view, view.targets[0], label)
             | {
-                "deletion": single_deletion(maps[label][index], falls[index]),
+                "deletion": single_deletion(batch.maps[label][index], falls[index]),
                 "srg": gains[index, label],
             }
             for index, (_, view) in enumerate(entries)
@@ -107,7 +105,7 @@ class InDomainDeletion(MethodStudy):
         ]  # fmt: skip
         return draw_dots(panels), {}
 
-    def further(self, stored: Stored) -> list[str]:
+    def remarks(self, stored: Stored) -> list[str]:
         """Kendall's tau between the ranking by deletion and those of perturbation."""
         return [
             f"Rankings by {line['first']} and by {line['second']}: tau {line['tau']:.2f} over "

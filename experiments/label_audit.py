@@ -23,7 +23,7 @@ from attnguide.figures.shown import pictures_of
 from attnguide.figures.table_figure import one_per_model
 from attnguide.findings import Findings
 from attnguide.store.files import csv_bytes, write_atomic
-from attnguide.store.maps import relevance_of, stored_picture
+from attnguide.store.maps import relevance_of
 from attnguide.viz.panels import Panel, draw_panels, short_name
 
 WIDTH = 8  # panels: 4 pictures, each with its map
@@ -49,9 +49,9 @@ class LabelAudit(ContaminationFigure):
     shown: PositiveInt = 12
     impostors: NonNegativeInt = 12
 
-    title = "Label audit: which labels should be looked at again"
+    title = "Label audit: which labels to re-check"
     claim = "Detail interpretation uncovers pictures of another class among the labels of a class."
-    takes = frozenset({"guide"})
+    uses = frozenset({"guide"})
     needs_guide = True
     one_guide = True
     by = ("model",)
@@ -96,46 +96,46 @@ class LabelAudit(ContaminationFigure):
         table = suspicion.audited_rows(study.vit, items, views, guided).assign(wrong=wrong)
         return Rows(table, pictures_of(study.vit, views))
 
-    def measured(self, stored: Stored) -> pd.DataFrame:
+    def select_rows(self, stored: Stored) -> pd.DataFrame:
         """With the signals that need all pictures of a model, and ranks of all signals."""
         return suspicion.with_all_signals(stored.rows)
 
     def summary(self, stored: Stored) -> pd.DataFrame:
         """AUROC of every signal where the truth is known; else the worst pairs of classes."""
-        judged = self.judged(stored)
+        judged = self.claims_table(stored)
         if judged.empty:
-            pairs = suspicion.suspicious_pairs(self.measured(stored))
+            pairs = suspicion.suspicious_pairs(self.select_rows(stored))
             return pairs.groupby("model", sort=False).head(20)
         names = {"claim": "measure", "low": "ci_low", "high": "ci_high"}
         return judged.rename(columns=names)[["model", "measure", "value", "ci_low", "ci_high", "n"]]
 
-    def further(self, stored: Stored) -> list[str]:
+    def remarks(self, stored: Stored) -> list[str]:
         """How many labels are suspicious, by which threshold."""
-        counts = self.measured(stored).groupby("model", sort=False)["is_issue"].agg(["sum", "size"])
+        issues = self.select_rows(stored).groupby("model", sort=False)["is_issue"]
         return [
             (f"{model}: {found} of {size} labels are suspicious" if found else
              f"{model}: nothing suspicious among {size} labels") + f" ({THRESHOLD}); see {ISSUES}."
-            for model, found, size in counts.itertuples()
+            for model, found, size in issues.agg(["sum", "size"]).itertuples()
         ]  # fmt: skip
 
     def tables(self, stored: Stored, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:  # noqa: ARG002
         """Pairs of classes by how suspicious they are."""
-        return {"Pairs of classes": suspicion.suspicious_pairs(self.measured(stored))}
+        return {"Pairs of classes": suspicion.suspicious_pairs(self.select_rows(stored))}
 
     def main_figure(self, stored: Stored) -> tuple[Figure, dict[str, Figure]]:
         """The most suspicious pictures of every model, the last model first."""
-        parts = [own for _, own in self.measured(stored).groupby("model", sort=False)][::-1]
+        parts = [own for _, own in self.select_rows(stored).groupby("model", sort=False)][::-1]
         draw = partial(_figure, stored, self.shown)
         return one_per_model("Most suspicious,", pd.concat(parts), draw)
 
     def draw(self, stored: Stored) -> Findings:
         """All labels too, as a table to go through."""
-        write_atomic(stored.run_dir / ISSUES, csv_bytes(suspicion.issues(self.measured(stored))))
+        write_atomic(stored.run_dir / ISSUES, csv_bytes(suspicion.issues(self.select_rows(stored))))
         return super().draw(stored)
 
     def worst(self, stored: Stored) -> pd.DataFrame:
         """The pictures that should be looked at first, and why."""
-        *_, (_, last) = self.measured(stored).groupby("model", sort=False)
+        *_, (_, last) = self.select_rows(stored).groupby("model", sort=False)
         columns = ["image_id", "target_name", "other_name", "suspicion", "why", *SIGNALS]
         return last[columns].head(50).reset_index(drop=True)
 
@@ -143,7 +143,7 @@ class LabelAudit(ContaminationFigure):
 def _figure(stored: Stored, count: int, rows: pd.DataFrame) -> Figure:
     panels = []
     for row in rows.head(count).to_dict("records"):
-        picture = stored_picture(stored.run_dir, f"{row['model']} {row['image_id']}")
+        picture = stored.picture(row["model"], row["image_id"])
         title = f"{short_name(row['target_name'])}, or {short_name(row['other_name'])}"
         note = row["why"] or "no signal alone"
         relevance = relevance_of(pd.Series(row))

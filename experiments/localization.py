@@ -14,20 +14,13 @@ from attnguide.data.grids import grids
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.user_pictures import given_pictures
 from attnguide.data.views import View, to_view
-from attnguide.evaluation.localisation import (
-    both_signs,
-    column,
-    grid_pointing,
-    negative_share,
-    positive_share,
-)
-from attnguide.figures.bands import draw_bands
+from attnguide.evaluation import localisation
 from attnguide.figures.claims import MethodComparison, slug
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.map_figure import MapFigure, check_reference
 from attnguide.figures.phenomena import check_class_sensitive
 from attnguide.figures.selecting import in_part, join, to_show
-from attnguide.figures.shown import ShownView
+from attnguide.figures.shown import ShownView, draw_bands
 from attnguide.figures.table_figure import Plot
 from attnguide.viz.style import method_label, signed
 
@@ -57,7 +50,7 @@ class Localization(MapFigure):
         "Complete gradient correction gives positive relevance to the class that is explained and "
         "negative relevance to other classes, in pictures of several classes and beside a guide."
     )
-    takes = MapFigure.takes | {"guide"}
+    uses = MapFigure.uses | {"guide"}
     needs_guide = True
     pairs = True
     budget = (8, 4)
@@ -70,12 +63,12 @@ class Localization(MapFigure):
         for first, measure, part in COMPARISONS
     )  # fmt: skip
     measures = {
-        ON: positive_share("target"),
-        OTHER: negative_share("other"),
-        "positive on the background": positive_share("background"),
-        BOTH: both_signs,
-        POINTING: grid_pointing,
-        "rank correlation between targets": column("rank_correlation", "mean"),
+        ON: localisation.positive_share("target"),
+        OTHER: localisation.negative_share("other"),
+        "positive on the background": localisation.positive_share("background"),
+        BOTH: localisation.both_signs,
+        POINTING: localisation.grid_pointing,
+        "rank correlation between targets": localisation.column("rank_correlation"),
     }
     plots = tuple(
         Plot(name, (name,), limits=(-1.0, 1.0) if "correlation" in name else (0.0, 1.0),
@@ -115,7 +108,7 @@ class Localization(MapFigure):
         """Part by part: the number of targets differs."""
         return item.part
 
-    def measured(self, stored: Stored) -> pd.DataFrame:
+    def select_rows(self, stored: Stored) -> pd.DataFrame:
         """Beside a guide the target is the picture's own part, and the other is the guide."""
         rows = stored.rows.copy()
         guided = rows["part"] == GUIDED
@@ -127,7 +120,7 @@ class Localization(MapFigure):
         rows["positive_background"] = rows["positive_background"].where(~cells)
         return rows
 
-    def further(self, stored: Stored) -> list[str]:  # noqa: ARG002
+    def remarks(self, stored: Stored) -> list[str]:  # noqa: ARG002
         """How rivals are compared."""
         return ["Differences are paired, and corrected for the number of rivals after Holm."]
 

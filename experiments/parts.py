@@ -15,12 +15,11 @@ from attnguide.data.views import View
 from attnguide.errors import InputError
 from attnguide.evaluation.deletions import Pieces, find_pieces, piece_rows
 from attnguide.evaluation.localisation import column
-from attnguide.figures.bands import draw_bands
 from attnguide.figures.claims import MethodComparison
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import join, to_show
-from attnguide.figures.shown import ShownView, views_in
+from attnguide.figures.shown import ShownView, draw_bands, views_in
 from attnguide.figures.table_figure import Plot
 from attnguide.losses import LOSSES
 from attnguide.methods import Method
@@ -76,13 +75,13 @@ class Parts(MethodStudy):
             )
         super().check(choices)
 
-    def asked(self) -> Mapping[str, Any]:
+    def all_measures(self) -> Mapping[str, Any]:
         """Measures of the pieces, and the part's share by every loss."""
         return {
-            SINGLE: column("single_deletion", "mean"),
+            SINGLE: column("single_deletion"),
             "recognised by the important pieces alone": column("kept", "answers"),
             "lost without the important pieces": column("lost", "answers"),
-            "on idle clutter beyond its area": column("distraction", "mean"),
+            "on idle clutter beyond its area": column("distraction"),
             **{f"on the part, {loss}": column(f"part_{loss}") for loss in self.losses},
         }
 
@@ -91,7 +90,7 @@ class Parts(MethodStudy):
         """One panel per measure."""
         return tuple(
             Plot(name, (name,), limits=(-1.0, 1.0) if name == SINGLE else (0.0, 1.0))
-            for name in self.asked()
+            for name in self.all_measures()
         )
 
     def items(self, study: Study) -> Selection:
@@ -104,7 +103,7 @@ class Parts(MethodStudy):
         data = study.pictures
         return find_pieces(study.vit, sample, data.pieces(sample), data.without)
 
-    def seen(self, inputs: Any) -> list[View]:
+    def views_of(self, inputs: Any) -> list[View]:
         """The picture with all of its pieces."""
         return [inputs.view]
 

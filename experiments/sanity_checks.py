@@ -21,7 +21,7 @@ from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import join, to_show
 from attnguide.figures.table_figure import Plot, one_per_model
 from attnguide.methods import Method
-from attnguide.viz.heat import HeatPanel, draw_heat
+from attnguide.viz.charts import HeatPanel, draw_heat
 from attnguide.viz.style import method_label
 
 HEAD, ALL, ALL_ABSOLUTE = "head lost", "all weights lost", "all weights lost, without signs"
@@ -139,11 +139,11 @@ def _lost(stored: Stored) -> list[tuple[str, pd.DataFrame]]:
 
 def _figure(methods: Sequence[str], lost: pd.DataFrame) -> Figure:
     """A panel for every way to compare maps."""
-    stages = list(lost.sort_values("number", kind="stable")["stage"].unique())
+    stages = lost.sort_values("number", kind="stable")["stage"].unique()
     panels = []
     for column, words in KINDS:
         means = lost.pivot_table(index="method", columns="stage", values=column, dropna=False)
         names = [name for name in methods if name in means.index]
-        values = means.reindex(index=names, columns=stages).to_numpy()
-        panels.append(HeatPanel(words, [method_label(name) for name in names], stages, values))
+        values = means.reindex(index=names, columns=stages).rename(index=method_label)
+        panels.append(HeatPanel(words, values))
     return draw_heat(panels)

@@ -12,18 +12,16 @@ from pydantic import NonNegativeInt
 
 from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.views import View, to_view
-from attnguide.evaluation import ranking, scores
+from attnguide.evaluation import scores
 from attnguide.evaluation.perturbation import FRACTIONS, check_fractions
-from attnguide.evaluation.ranking import compact
-from attnguide.evaluation.scores import BETTER
+from attnguide.evaluation.scores import BETTER, compact
 from attnguide.figures.claims import difference, slug
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import labelled_or_not
 from attnguide.figures.table_figure import one_per_model
 from attnguide.methods import Method
-from attnguide.viz.dots import Dot, DotPanel, draw_dots
-from attnguide.viz.heat import HeatPanel, draw_heat
+from attnguide.viz.charts import Dot, DotPanel, HeatPanel, draw_dots, draw_heat
 from attnguide.viz.style import method_label
 
 JUDGED = (scores.BOTH, scores.ON, scores.POINTING, scores.SRG, scores.NOISE)
@@ -49,7 +47,7 @@ class Scorecard(MethodStudy):
         "Complete gradient correction is the best of the compared methods, above all in signs and "
         "in the perturbation tests."
     )
-    takes = frozenset({"method", "guide", "engine"})
+    uses = frozenset({"method", "guide", "engine"})
     key = ("image_id", "model", "method", "target", "measure")
     measures = {name: scores.named(name) for name in BETTER}
     claims = tuple(
@@ -98,7 +96,7 @@ class Scorecard(MethodStudy):
             fractions=self.fractions, seed=study.seed, engine=study.masked_model,
         )  # fmt: skip
 
-    def further(self, stored: Stored) -> list[str]:
+    def remarks(self, stored: Stored) -> list[str]:
         """Which method to trust for what; which were measured on fewer pictures."""
         counts = stored.rows.groupby("method")["image_id"].nunique()
         few = counts[counts < counts.max()]
@@ -113,10 +111,9 @@ class Scorecard(MethodStudy):
         ranks = partial(_ranks, stored.seed)
         figure, more = one_per_model("Mean ranks,", stored.rows, ranks)
         for model, own in self.summary(stored).groupby("model", sort=False):
-            means = ranking.table_of_means(own)
-            tau, names = ranking.agreement(means, BETTER).to_numpy(), list(means)
+            means = scores.table_of_means(own)
             more[f"Scorecard of {model}"] = _card(means)
-            agree = HeatPanel("Kendall's tau between rankings", names, names, tau)
+            agree = HeatPanel("Kendall's tau between rankings", scores.agreement(means, BETTER))
             more[f"How far measures agree, {model}"] = draw_heat([agree])
         return figure, more
 
@@ -125,14 +122,14 @@ class Scorecard(MethodStudy):
         tables = {}
         for model, own in summary.groupby("model", sort=False):
             rows = stored.rows[stored.rows["model"] == model]
-            tables[f"Ranks, {model}"] = ranking.ranked_table(own, rows, BETTER)
-            stable = ranking.stability(rows, BETTER, stored.seed)
+            tables[f"Ranks, {model}"] = scores.ranked_table(own, rows, BETTER)
+            stable = scores.stability(rows, BETTER, stored.seed)
             tables[f"How stable the rankings are, {model}"] = stable
         return tables
 
 
 def _ranks(seed: int, rows: pd.DataFrame) -> Figure:
-    lines = ranking.mean_ranks(rows, BETTER, seed).to_dict("records")
+    lines = scores.mean_ranks(rows, BETTER, seed).to_dict("records")
     dots = [Dot(row["method"], row["value"], row["ci_low"], row["ci_high"]) for row in lines]
     rows = [(method_label(dot.method), [dot]) for dot in dots]
     return draw_dots([DotPanel("Mean rank", "0 the best, 1 the worst", rows)])
@@ -140,9 +137,8 @@ def _ranks(seed: int, rows: pd.DataFrame) -> Figure:
 
 def _card(means: pd.DataFrame) -> Figure:
     """Means coloured by rank: 1 the best, -1 the worst."""
-    ranked = ranking.ranks(means, BETTER).sort_values("mean rank", kind="stable")
+    ranked = scores.ranks(means, BETTER).sort_values("mean rank", kind="stable")
     means, ranked = means.loc[ranked.index], ranked.drop(columns="mean rank")
     values = 1 - 2 * (ranked - 1) / (ranked.count() - 1).clip(lower=1)
     texts = [[compact(value) for value in row] for row in means.to_numpy()]
-    labels = [method_label(name) for name in ranked.index]
-    return draw_heat([HeatPanel("", labels, list(means), values, texts, legend=LEGEND)])
+    return draw_heat([HeatPanel("", values.rename(index=method_label), texts, LEGEND)])

@@ -3,10 +3,12 @@
 import io
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import small_runs
 import torch
 from command_server import CommandServer
 from PIL import Image
@@ -96,11 +98,58 @@ def imagenet():
     return small_model("tiny imagenet")
 
 
+def random_models(patch):
+    """Random models of the right classes in the places of the real ones."""
+    patch.setattr("attnguide.models.load.load_model", small_model)
+    patch.setattr("attnguide.models.load.check_model", lambda *_: None)
+
+
+def all_recognised(patch):
+    """Random models recognise nothing, so that no grids could be made of what they recognise."""
+
+    def all_labelled(vit, items):
+        yield from (Recognised(item, item.label) for item in items if item.label is not None)
+
+    patch.setattr("attnguide.data.grids.recognise", all_labelled)
+
+
+def no_pixels(patch):
+    """Figures are made, but not turned into pixels, which takes seconds."""
+    for place in ("attnguide.runs.draw", "attnguide.runs.aggregate", "attnguide.report.page",
+                  "experiments.explain"):  # fmt: skip
+        patch.setattr(f"{place}.render", lambda *_: PNG)
+
+
 @pytest.fixture
 def small_models(monkeypatch):
-    """Random models of the right classes in the places of the real ones."""
-    monkeypatch.setattr("attnguide.models.load.load_model", small_model)
-    monkeypatch.setattr("attnguide.models.load.check_model", lambda *_: None)
+    random_models(monkeypatch)
+
+
+@pytest.fixture
+def recognised(monkeypatch):
+    all_recognised(monkeypatch)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    no_pixels(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """`small_run(name)`: an experiment of `small_runs.py` run once, undrawn; not to be changed."""
+    folder = tmp_path_factory.mktemp("small")
+    photographs = add_boxed_pairs(make_photographs(folder / "photographs"))
+
+    @cache
+    def run(name, world="creatures"):
+        words = small_runs.words_of(name, world, photographs)
+        with pytest.MonkeyPatch.context() as patch:
+            for prepare in (random_models, all_recognised, no_pixels):
+                prepare(patch)
+            return small_runs.run_watched(folder / f"{name} {world}", words)
+
+    return run
 
 
 @pytest.fixture
@@ -124,23 +173,6 @@ def no_models(monkeypatch):
     monkeypatch.setattr("attnguide.models.load.load_model", refuse)
 
 
-@pytest.fixture
-def recognised(monkeypatch):
-    """Random models recognise nothing, so that no grids could be made of what they recognise."""
-
-    def all_labelled(vit, items):
-        yield from (Recognised(item, item.label) for item in items if item.label is not None)
-
-    monkeypatch.setattr("attnguide.data.grids.recognise", all_labelled)
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Figures are made, but not turned into pixels, which takes seconds."""
-    for place in ("runs.draw", "runs.aggregate", "report.page"):
-        monkeypatch.setattr(f"attnguide.{place}.render", lambda *_: PNG)
-
-
 WNIDS = {
     "zebra": "n02391049",
     "snail": "n01944390",
@@ -152,21 +184,19 @@ WNIDS = {
 }
 
 
-@pytest.fixture
-def photographs(tmp_path):
+def make_photographs(root):
     """Folders of seven classes, one noisy picture each, and a second one of a snail."""
     rng = np.random.default_rng(0)
     for name in ("a.png", "b.png"):
         for wnid in WNIDS.values() if name == "a.png" else [WNIDS["snail"]]:
-            path = tmp_path / "photographs" / wnid / name
+            path = root / wnid / name
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (30, 48, 3), dtype=np.uint8)).save(path)
-    return tmp_path / "photographs"
+    return root
 
 
-@pytest.fixture
-def boxed_photographs(photographs):
-    """The same, and beside them three pictures of two classes with boxes."""
+def add_boxed_pairs(photographs):
+    """Beside the photographs, three pictures of two classes with boxes."""
     rng = np.random.default_rng(1)
     (photographs.parent / "pairs").mkdir()
     halves = [[[0.0, 0.0, 0.5, 1.0]], [[0.5, 0.0, 1.0, 1.0]]]
@@ -179,3 +209,13 @@ def boxed_photographs(photographs):
         boxes[name] = {"classes": classes, "boxes": halves}
     (photographs.parent / "pairs" / "boxes.json").write_text(json.dumps(boxes))
     return photographs
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    return make_photographs(tmp_path / "photographs")
+
+
+@pytest.fixture
+def boxed_photographs(photographs):
+    return add_boxed_pairs(photographs)

@@ -42,7 +42,7 @@ class FakeStudy(Experiment):
 
     title = "A fake study"
     claim = "Gradients reach the step."
-    takes = frozenset({"method", "loss", "guide", "engine"})
+    uses = frozenset({"method", "loss", "guide", "engine"})
 
     def check(self, choices):
         if self.count < 1:

@@ -1,11 +1,18 @@
 """The arithmetic of the table of ratios."""
 
+from importlib import import_module
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from benchmarks.clock import Line, compare, missing, table
 from benchmarks.masked import agreement
+
+
+@pytest.mark.parametrize("name", ["alternatives", "explanations", "masked", "theory"])
+def test_every_benchmark_finds_what_it_imports(name):
+    import_module(f"benchmarks.{name}")
 
 
 def test_ratio_is_of_times_per_unit():

@@ -7,13 +7,10 @@ The experiments are found in `conf/experiment`; a new one is in these tests as i
 """
 
 import shutil
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PNG
 from fake_study import FakeStudy, start_fake
 from running import (
     EXPERIMENTS,
@@ -25,44 +22,18 @@ from running import (
     start,
     table_of,
 )
+from small_runs import SMALL, WORLDS, Stopped, run_watched, words_of
 
 from attnguide.data.pictures import share
 from attnguide.figures.claims import MethodComparison
 from attnguide.figures.experiment import Task
+from attnguide.findings import CLAIM_COLUMNS
 from attnguide.runs.objects import build_experiment
+from attnguide.store.maps import load_maps
 from attnguide.store.table import read
 
 pytestmark = pytest.mark.usefixtures("small_models", "undrawn", "recognised")
-SLOW = "method=[complete,gae,tis]"
-FEW = "method=[complete,gae]"
 CREATURES_ONLY = ("in_domain_deletion", "parts")
-TIS = ("method.tis.n_masks=4", "method.tis.batch_size=8")
-# Small, and every part of the study at work; an experiment that is not named here runs as it is.
-SMALL = {
-    "fig03_gradient_corrections": ["runner.shown=2", "runner.limits.absolute=3"],
-    "fig04_encoder_mechanism": ["runner.shown=2", "runner.limits.gae=3"],
-    "fig05_multi_class": ["runner.shown=3", "runner.limits.gae=3"],
-    "fig06_attention_transfer": ["runner.steps=2", "runner.shown=3"],
-    "fig07_single_class": ["runner.shown=2", "runner.limits.gae=3"],
-    "fig08_guided": ["runner.shown=2", "runner.sweep_images=3", "runner.limits.gae=4"],
-    "fig09_detail": ["runner.impostors=4"],
-    "fig10_other_methods": [SLOW, *TIS, "runner.limits={tis: 2}"],
-    "fig11_rewrite": ["runner.max_steps=2"],
-    "fig12_perturbation": ["runner.fractions=[0,0.5]", "runner.unguided_every=3",
-                           "runner.fill=[zero,mean]"],
-    "fig13_method_comparison": [SLOW, *TIS, "runner.limits={tis: 2}", "runner.shown=3"],
-    "guide_controls": ["runner.fractions=[0,0.5]", "runner.sweep_images=1"],
-    "in_domain_deletion": [FEW],
-    "label_audit": ["runner.impostors=4", "runner.shown=2"],
-    "localization": [FEW, "runner.limits={gae: 4}", "runner.grids=2"],
-    "parts": [FEW, "runner.limits={gae: 4}", "runner.shown=1"],
-    "sanity_checks": [FEW, "runner.limits={gae: 4}", "runner.precision_images=3", "runner.draws=2"],
-    "scorecard": [FEW, "runner.limits={gae: 4}", "runner.fractions=[0,0.5]", "runner.grids=2"],
-}  # fmt: skip
-WORLDS = {
-    "creatures": ["data.num_images=9"],
-    "photographs": ["scale=sample", "model.checkpoint=weights", "data.num_images=7"],
-}
 
 
 def shows_its_parts(name, world, rows):
@@ -89,6 +60,7 @@ def shows_its_parts(name, world, rows):
 def judges_its_claims(experiment, run_dir):
     """Whether what is declared about methods that were run has a line of its own."""
     claims, rows = table_of(run_dir, "claims"), read(run_dir)
+    assert list(claims) == ["experiment", *CLAIM_COLUMNS]
     assert not claims.duplicated(["model", "id"]).any()
     for claim in getattr(experiment, "claims", ()):
         if claim.id.startswith("label_audit.") and ("of_class" in claim.id or "maps" in claim.id):
@@ -99,60 +71,6 @@ def judges_its_claims(experiment, run_dir):
         asked = set(methods) <= set(rows.get("method", methods))
         assert claims["id"].str.startswith(claim.id).any() == asked, claim.id
     assert set(claims.loc[claims["n"] < 10, "verdict"]) <= {"inconclusive"}
-
-
-@pytest.fixture
-def words_of(boxed_photographs, monkeypatch):
-    """The words of an experiment in a world."""
-    monkeypatch.setattr("experiments.explain.render", lambda *_: PNG)
-
-    def make(name, world, *more):
-        words = [*WORLDS[world], *SMALL.get(name, ()), "batch_size=2", "device=cpu", *more]
-        if world == "photographs":
-            words.append(f"data.root={boxed_photographs}")
-        if (name, world) == ("fig05_multi_class", "photographs"):
-            words += ["model=paper", "model.checkpoint=[weights,weights]"]
-        return [f"experiment={name}", *words]
-
-    return make
-
-
-@dataclass
-class Watched:
-    """What a run asked of its experiment."""
-
-    items: list = field(default_factory=list)  # the selection of each model
-    batches: list = field(default_factory=list)  # study, batch, rows
-    stop_after_one: bool = False
-
-
-class Stopped(Exception):
-    """In place of a signal."""
-
-
-@pytest.fixture
-def watch(monkeypatch):
-    """Note what the experiments of a class are asked for, from now on."""
-
-    def begin(kind):
-        seen = Watched()
-        to_study, rows = kind.to_study, kind.rows
-
-        def note_items(experiment, study):
-            seen.items.append(to_study(experiment, study))
-            return seen.items[-1]
-
-        def note_rows(experiment, study, batch):
-            seen.batches.append((study, batch, rows(experiment, study, batch)))
-            if seen.stop_after_one:
-                raise Stopped
-            return seen.batches[-1][-1]
-
-        monkeypatch.setattr(kind, "to_study", note_items)
-        monkeypatch.setattr(kind, "rows", note_rows)
-        return seen
-
-    return begin
 
 
 def assert_rows_are_of_items(experiment, batches):
@@ -191,38 +109,43 @@ def refused(name, world, words, tmp_path):
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_rows_are_of_items_whatever_the_batch_and_the_shard(
-    name, world, words_of, watch, tmp_path, monkeypatch
+    name, world, small_run, boxed_photographs, tmp_path
 ):
-    words = words_of(name, world)
+    words = words_of(name, world, boxed_photographs)
     if refused(name, world, words, tmp_path):
         return
-    if world != "creatures":  # whose figures are the same but for the pictures
-        monkeypatch.setattr("attnguide.runs.run.write_findings", lambda *_, **__: None)
-    experiment = build_experiment(config(*words))
-    seen = watch(type(experiment))
-    plain = start(tmp_path / "plain", *words)
-    shows_its_parts(name, world, read(plain))
+    plain = small_run(name, world)
+    shows_its_parts(name, world, read(plain.run_dir))
     if world == "creatures":
-        judges_its_claims(experiment, plain)
-    selections, batches = seen.items.copy(), [entry for entry in seen.batches if len(entry[1]) > 1]
-    assert_rows_are_of_items(experiment, batches[:: max(1, len(batches) - 1)])
+        judges_its_claims(plain.experiment, plain.run_dir)
+    batches = [entry for entry in plain.batches if len(entry[1]) > 1]
+    assert_rows_are_of_items(plain.experiment, batches[:: max(1, len(batches) - 1)])
 
-    seen.items.clear(), seen.batches.clear()
-    seen.stop_after_one = True
-    mine = share(selections[0].items, 1, 3)
-    with pytest.raises(Stopped) if mine else nullcontext():
-        start(tmp_path / "shard", *words, "data.num_shards=3", "data.shard=1")
-    if not mine:
-        assert not seen.batches
-        return
-    (selection,), ((_, batch, _),) = seen.items, seen.batches
-    assert list(map(said_of, selection.items)) == list(map(said_of, selections[0].items))
-    assert [item.id for item, _ in batch] == [item.id for item in mine[: len(batch)]]
+    mine = share(plain.items[0].items, 1, 3)
+    words = [*plain.words, "data.num_shards=3", "data.shard=1"]
+    shard = run_watched(tmp_path / "shard", words, stop_after_one=True)
+    assert len(shard.batches) == bool(mine)
+    for _, batch, _ in shard.batches:
+        assert list(map(said_of, shard.items[0].items)) == list(map(said_of, plain.items[0].items))
+        assert [item.id for item, _ in batch] == [item.id for item in mine[: len(batch)]]
 
 
 def said_of(item):
     """What is said of an item, but not how it is read."""
     return {name: value for name, value in vars(item).items() if not callable(value)}
+
+
+@pytest.mark.parametrize(
+    "name", ["fig06_attention_transfer", "fig08_guided", "fig10_other_methods"]
+)
+def test_a_figure_is_drawn_again_without_a_model(name, small_run, tmp_path, monkeypatch):
+    run_dir = shutil.copytree(small_run(name).run_dir, tmp_path / "run")
+    monkeypatch.setattr("attnguide.models.load.load_model", lambda *_: pytest.fail("a model"))
+    tables = [run_dir / "summary.csv", run_dir / "claims.csv"]
+    before = [path.read_bytes() for path in tables]
+    start(run_dir, "stage=draw")
+    assert [path.read_bytes() for path in tables] == before
+    assert len(load_maps(run_dir)) == read(run_dir)["relevance"].notna().sum()
 
 
 def killed_after_the_first_batch(monkeypatch, kind, run_dir, begin):
@@ -277,9 +200,9 @@ def test_every_way_to_run_a_study_gives_the_same(tmp_path, monkeypatch, study):
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_way_to_run_an_experiment_gives_the_same(
-    name, world, words_of, tmp_path, monkeypatch
+    name, world, boxed_photographs, tmp_path, monkeypatch
 ):
-    words = words_of(name, world)
+    words = words_of(name, world, boxed_photographs)
     if not refused(name, world, words, tmp_path):
         kind = type(build_experiment(config(*words)))
 

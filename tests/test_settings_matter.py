@@ -14,7 +14,7 @@ import torch
 import yaml
 from conftest import PNG
 from running import EXPERIMENTS, config, keys, start
-from test_every_experiment import SMALL
+from small_runs import SMALL
 
 from attnguide.data.creatures.scenes import pair, single
 from attnguide.figures.map_figure import MapFigure
@@ -104,9 +104,9 @@ class Commands:
         """What is set up for a model, then the rows of each batch."""
         made = self.settings(words)
         settings, experiment = read_settings(made), build_experiment(made)
-        refuse_unused(keys(words), experiment.takes, self.name)
+        refuse_unused(keys(words), experiment.uses, self.name)
         problems = Problems()
-        choices = build_choices(made, settings, experiment.takes, problems)
+        choices = build_choices(made, settings, experiment.uses, problems)
         problems.raise_all()
         experiment.check(choices)
         for vit in experiment.models(choices, torch.device("cpu")):
@@ -170,11 +170,11 @@ STUDIES = [name for name in EXPERIMENTS if name != "train_creatures"]  # has tes
 @pytest.mark.parametrize("name", STUDIES)
 def test_each_choice_that_is_taken_changes_the_rows_and_others_are_refused(name):
     experiment, commands, idle = experiment_of(name), Commands(name), []
-    assert experiment.takes <= set(CHOICES)
+    assert experiment.uses <= set(CHOICES)
     for choice, pairs in CHOICES.items():
         accepted = 0
         for before, after in pairs:
-            if choice not in experiment.takes:
+            if choice not in experiment.uses:
                 with pytest.raises(ValueError, match="does not take|precision"):
                     commands.differ([], after)
                 continue
@@ -185,7 +185,7 @@ def test_each_choice_that_is_taken_changes_the_rows_and_others_are_refused(name)
             accepted += 1
             if not changed:
                 idle.append(f"{after} after {before}")
-        assert accepted or choice not in experiment.takes, f"{name} refuses every {choice}"
+        assert accepted or choice not in experiment.uses, f"{name} refuses every {choice}"
     assert not idle, f"{name} takes choices that change nothing: {idle}"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_model
-from running import start, table_of
+from running import table_of
 from tiny import pictures, tiny
 
 from attnguide.data.creatures import scenes
@@ -172,18 +172,6 @@ def test_important_pieces_are_enough_and_needed_if_they_decide(vit, pieces):
     assert found["wrong", 0] == (False, False)
 
 
-@pytest.mark.usefixtures("small_models", "undrawn")
-def test_the_study_runs_and_photographs_are_refused(tmp_path, photographs):
-    words = ["experiment=parts", "data.num_images=4", "device=cpu", "batch_size=3"]
-    few = ["method=[complete,gae]", "++runner.limits={gae: 2}", "runner.shown=1"]
-    summary = table_of(start(tmp_path / "run", *words, *few))
-    counts = summary.groupby("method")["n"].max()
-    assert counts.to_dict() == {"complete": 4, "gae": 2}
-    with pytest.raises(ValueError, match="photographs have no known parts; pass data=creatures"):
-        start(tmp_path / "other", *words, *few, "scale=sample", "model.checkpoint=w",
-              f"data.root={photographs}")  # fmt: skip
-
-
 class Corner(torch.nn.Module):
     """Class 0 is the sum over the upper left cell, class 1 twice that of the lower right."""
 
@@ -207,14 +195,9 @@ def test_a_cell_that_the_class_does_not_use_has_no_fall():
     assert single_deletion(expected[1], falls[1]) == pytest.approx(1)
 
 
-@pytest.mark.usefixtures("small_models", "undrawn")
-def test_both_models_are_measured_and_their_rankings_compared(tmp_path):
-    run_dir = start(
-        tmp_path / "run", "experiment=in_domain_deletion", "device=cpu", "data.num_images=4",
-        "method=[complete,gae,gradcam]", "++runner.limits={gae: 3}", "batch_size=3",
-    )  # fmt: skip
+def test_both_models_are_measured_and_their_rankings_compared(small_run):
+    run_dir = small_run("in_domain_deletion").run_dir
     summary = table_of(run_dir)
     assert set(summary["model"]) == {"creatures", "creatures_masked"}
     assert set(summary["measure"]) == {"rank correlation of cells", "SRG"}
-    page = (run_dir / "report.html").read_text()
-    assert "Do rankings agree" in page
+    assert "Do rankings agree" in (run_dir / "report.html").read_text()

@@ -70,5 +70,5 @@ def test_similarity_sees_the_sign_or_not():
     assert np.isnan([unknown["signed"], unknown["absolute"]]).all()
     # ranks 1 2 3 4 against 2 1 4 3: 1 - 6 * 4 / (4 * 15)
     assert metrics.spearman([1, 2, 3, 4], [2, 1, 9, 5]) == pytest.approx(0.6)
-    with pytest.raises(ValueError, match="as many values in both, got 3 and 2"):
+    with pytest.raises(ValueError, match="as many values to be ranked, got 3 and 2"):
         metrics.spearman([1, 2, 3], [1, 2])

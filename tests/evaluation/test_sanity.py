@@ -1,15 +1,16 @@
 """Random weights, noise, rounding and sums: what is checked, and that the model comes out whole."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from running import start, table_of
+from running import table_of
 from tiny import pictures, tiny
 
-from attnguide import explain_many
+from attnguide.evaluation.rows import explain_batch
 from attnguide.evaluation.sanity import (
     completeness_rows,
     noise_rows,
@@ -39,11 +40,15 @@ def lost(vit, before):
     return {name for name, old in before.items() if not torch.equal(now[name], old)}
 
 
+def explained(vit, *methods, **more):
+    """Three pictures by methods of these names, and by other ones."""
+    found = {name: get_method(name) for name in methods} | more
+    return explain_batch(vit, pictures(vit), torch.tensor([0, 1, 2]), found)
+
+
 @pytest.fixture
-def maps(tiny_vit):
-    images, target = pictures(tiny_vit), torch.tensor([0, 1, 2])
-    many = explain_many(tiny_vit, images, target, methods=("complete", "gae"))
-    return images, target, {name: found.relevance for name, found in many.items()}
+def own(tiny_vit):
+    return explained(tiny_vit, "complete", "gae")
 
 
 @pytest.mark.parametrize("shape", ["class_token", "average", "registers", "distilled"])
@@ -90,15 +95,11 @@ def test_layers_of_one_shape_get_different_weights_and_a_seed_the_same_ones(tiny
 
 
 def test_a_network_without_blocks_is_refused(tiny_vit):
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match="no list of its layers"):
         stages(replace(tiny_vit, module=torch.nn.Linear(2, 2)))
 
 
-def test_a_map_that_ignores_the_weights_stays_and_one_of_the_weights_goes(tiny_vit, maps):
-    images, target, _ = maps
-
+def test_a_map_that_ignores_the_weights_stays_and_one_of_the_weights_goes(tiny_vit):
     def edges(trace):
         """The same for any model: the picture's own brightness."""
         size = trace.images.mean(1).unfold(1, 4, 4).unfold(2, 4, 4)
@@ -108,10 +109,7 @@ def test_a_map_that_ignores_the_weights_stays_and_one_of_the_weights_goes(tiny_v
         weight = trace.vit.module.head.weight[trace.target]
         return weight[:, :16].unflatten(1, (4, 4)).detach()
 
-    methods = {"edges": (edges, {}), "head": (head, {})}
-    many = explain_many(tiny_vit, images, target, methods=methods)
-    own = {name: found.relevance for name, found in many.items()}
-    rows = randomised_rows(tiny_vit, images, target, methods, own)
+    rows = randomised_rows(explained(tiny_vit, edges=edges, head=head))
     assert [
         row["stage"] for row in rows if row["index"] == 0 and row["method"] == "edges"
     ] == STAGES
@@ -119,78 +117,64 @@ def test_a_map_that_ignores_the_weights_stays_and_one_of_the_weights_goes(tiny_v
     assert max(abs(row["signed"]) for row in rows if row["method"] == "head") < 0.9
 
 
-def test_only_wanted_stages_are_explained(tiny_vit, maps):
-    images, target, own = maps
-    rows = randomised_rows(tiny_vit, images, target, ["complete"], own, wanted=["head"])
-    assert {row["stage"] for row in rows} == {"head"}
+def test_only_wanted_stages_are_explained(own):
+    assert {row["stage"] for row in randomised_rows(own, wanted=["head"])} == {"head"}
 
 
-def test_no_noise_changes_nothing_and_noise_is_the_same_in_every_batch(tiny_vit, maps):
-    images, target, own = maps
-    names, methods = ["a", "b", "c"], {"complete": {}}
-    still = noise_rows(tiny_vit, images, names, target, methods, own, 1e-12)
+def test_no_noise_changes_nothing_and_noise_is_the_same_in_every_batch(own):
+    still = noise_rows(own, ["a", "b", "c"], 1e-12)
     assert min(row["signed"] for row in still) == pytest.approx(1)
-    both = noise_rows(tiny_vit, images, names, target, methods, own, 0.3)
-    alone = noise_rows(
-        tiny_vit, images[1:2], ["b"], target[1:2], methods, {"complete": own["complete"][1:2]}, 0.3
-    )
+    both = noise_rows(own, ["a", "b", "c"], 0.3)
+    alone = noise_rows(own.part([1]), ["b"], 0.3)
     assert both[1]["signed"] == pytest.approx(alone[0]["signed"], abs=1e-6)
     assert both[1]["signed"] < 1
 
 
-def test_float32_is_compared_with_float64_and_the_model_stays_as_it_was(tiny_vit, maps):
-    images, target, own = maps
-    rows = precision_rows(tiny_vit, images, target, {"complete": {}}, own)
-    assert 0 < max(row["error"] for row in rows) < 1e-3
-    assert tiny_vit.dtype == torch.float32
+def test_float32_is_compared_with_float64_and_the_model_stays_as_it_was(own):
+    assert 0 < max(row["error"] for row in precision_rows(own)) < 1e-3
+    assert own.vit.dtype == torch.float32
     assert relative_gap(torch.tensor([1.0, 2.5]), torch.tensor([1.0, 2.0])) == 0.25
 
 
 def test_sums_are_checked_of_methods_that_promise_one(tiny_vit):
-    images, target = pictures(tiny_vit), torch.tensor([0, 1, 2])
-    methods = {name: get_method(name) for name in ("integrated_gradients", "complete")}
+    batch = explained(tiny_vit, "input_x_gradient", "complete")
+    images, target = batch.images, batch.target
     logits = tiny_vit.module(torch.cat([images, torch.zeros_like(images[:1])])).detach()
     own = logits[:3].gather(1, target[:, None])[:, 0]
     aim = own - logits[3][target]
     exact = (aim / 16).view(3, 1, 1).expand(3, 4, 4)
-    rows = completeness_rows(
-        tiny_vit, images, target, methods, {"integrated_gradients": exact, "complete": exact}
-    )
+    methods = {name: get_method(name) for name in ("integrated_gradients", "complete")}
+    rows = completeness_rows(replace(batch, methods=methods, maps=dict.fromkeys(methods, exact)))
     assert {row["method"] for row in rows} == {"integrated_gradients"}
     assert max(row["error"] for row in rows) < 1e-5
     rows = completeness_rows(
-        tiny_vit, images, target, {"attn_lrp": get_method("attn_lrp")}, {"attn_lrp": 2 * exact}
+        replace(batch, methods={"attn_lrp": get_method("attn_lrp")}, maps={"attn_lrp": 2 * exact})
     )
     expected = (2 * aim - own).abs().double()
     np.testing.assert_allclose([row["error"] for row in rows], expected, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("small_models", "undrawn")
-def test_the_checks_run_and_leave_rows_of_every_kind(tmp_path):
-    words = ["experiment=sanity_checks", "data.num_images=4", "device=cpu", "batch_size=3"]
-    few = ["method=[complete,gae,integrated_gradients]", "runner.precision_images=2",
-           "++runner.limits={gae: 2}", "++method.integrated_gradients.steps=2"]  # fmt: skip
-    run_dir = start(tmp_path / "run", *words, *few, "runner.shown=1", "runner.draws=2")
+def test_the_checks_run_and_leave_rows_of_every_kind(small_run):
+    run_dir = small_run("sanity_checks").run_dir
     rows = read(run_dir)
     counts = rows[rows["measured"]].groupby(["method", "check"])["image_id"].nunique().to_dict()
-    assert counts["complete", "random weights"] == 4
-    assert counts["gae", "random weights"] == 2
-    assert counts["complete", "precision"] == 2
-    assert counts["integrated_gradients", "completeness"] == 4
+    assert counts["complete", "random weights"] == counts["attn_lrp", "completeness"] == 9
+    assert counts["gae", "random weights"] == 4
+    assert counts["complete", "precision"] == 3
     assert ("complete", "completeness") not in counts
     assert "all weights lost" in set(table_of(run_dir)["measure"])
     draws = rows[rows["check"] == "random weights"].groupby("stage")["draw"].nunique()
     assert draws[draws == 2].index.tolist() == ["embedding", "head"]
 
 
-def test_further_draws_of_weights_stop_at_the_head_and_at_the_end(tiny_vit, maps):
-    images, target, own = maps
-    rows = pd.DataFrame(randomised_rows(tiny_vit, images, target, ["complete"], own, 7, draws=3))
+def test_further_draws_of_weights_stop_at_the_head_and_at_the_end(tiny_vit):
+    own = explained(tiny_vit, "complete")
+    rows = pd.DataFrame(randomised_rows(own, 7, draws=3))
     assert rows[rows["draw"] == 0]["stage"].unique().tolist() == STAGES
     for draw in (1, 2):
         one = rows[rows["draw"] == draw]
         assert one["stage"].unique().tolist() == ["head", "embedding"]
-        alone = randomised_rows(tiny_vit, images, target, ["complete"], own, 7 + draw)
+        alone = randomised_rows(own, 7 + draw)
         expected = [row["signed"] for row in alone if row["stage"] in ("head", "embedding")]
         assert one["signed"].tolist() == expected
     lost = spread_of_draws(rows).set_index("stage").loc["embedding"]

@@ -21,7 +21,6 @@ from attnguide.evaluation.statistics import (
     newcombe,
     of_kind,
     paired_difference,
-    read_estimate,
     summarise,
 )
 
@@ -41,11 +40,10 @@ def wilson(k, n):
 def test_text_of_an_estimate():
     known = Estimate(0.924, 0.88, 0.951, 100)
     assert str(known) == f"{known}" == "0.92 [0.88, 0.95], n = 100"
-    assert known.signed == "+0.92 [+0.88, +0.95], n = 100"
+    assert f"{known:+.2f}" == "+0.92 [+0.88, +0.95], n = 100"
     assert f"{known:.1f}" == "0.9 [0.9, 1.0], n = 100"
-    assert Estimate(-0.5, -1, 0.25, 3).signed == "-0.50 [-1.00, +0.25], n = 3"
     assert str(Estimate(0.5, np.nan, np.nan, 4)) == "0.50, n = 4"
-    assert str(NOT_KNOWN) == NOT_KNOWN.signed == "not known"
+    assert str(NOT_KNOWN) == "not known"
 
 
 @pytest.mark.parametrize(
@@ -324,16 +322,6 @@ def test_paired_differences_of_answers_have_no_false_certainty():
     assert gap.verdict(above=0) == HOLDS
     shares = paired_difference(first.assign(v=0.75), second.assign(v=0.75), VALUE["v"])
     assert (shares.low, shares.high) == (0, 0)
-
-
-def test_an_estimate_is_read_from_a_table():
-    own = rows([*"abcde"] * 2, [1, 2, 3, 5, 8, 2, 3, 4, 6, 9], m=[*"xxxxx", *"yyyyy"])
-    table = summarise(own, ["m"], VALUE)
-    expected = estimate(pd.Series([2.0, 3, 4, 6, 9], list("abcde")))
-    assert read_estimate(table, m="y", measure="v") == expected
-    assert read_estimate(table, m="z") == NOT_KNOWN
-    renamed = table.rename(columns={"value": "auc"})
-    assert read_estimate(renamed, "auc", m="x").value == 3.8
 
 
 def test_holm_by_hand():

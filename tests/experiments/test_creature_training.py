@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from importlib import resources
 from pathlib import Path
@@ -151,49 +152,50 @@ def test_a_few_steps_reduce_the_loss() -> None:
     assert plan["optimizer"].param_groups[0]["lr"] < 1e-4  # the rate has decayed
 
 
-def test_interrupted_training_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = train(tmp_path / "whole")
-    with pytest.raises(RuntimeError, match="crash"):
-        train(tmp_path / "broken", crash=4)
-    resumed = train(tmp_path / "broken")
-    for name, weight in whole.model.state_dict().items():
-        torch.testing.assert_close(resumed.model.state_dict()[name], weight, msg=name)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Folder and weights of a training that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(folder).model.state_dict()
 
 
-def test_losses_are_those_of_every_step_also_after_a_crash(tmp_path: Path) -> None:
-    train(tmp_path / "whole")
+def assert_ends_like(whole: Any, classifier: CreatureClassifier, folder: Path) -> None:
+    for name, weight in whole[1].items():
+        torch.testing.assert_close(classifier.model.state_dict()[name], weight, msg=name)
+    losses, expected = (pd.read_csv(where / "loss.csv") for where in (folder, whole[0]))
+    assert losses["step"].tolist() == [1, 2, 3, 4, 5]
+    pd.testing.assert_frame_equal(losses, expected)
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_interrupted_training_ends_like_an_uninterrupted_one(
+    whole: Any, tmp_path: Path, step: int
+) -> None:
     with pytest.raises(RuntimeError, match="crash"):
-        train(tmp_path / "broken", crash=3)
-    assert not (tmp_path / "broken" / "loss.csv").exists()
-    train(tmp_path / "broken")
-    whole, broken = (pd.read_csv(tmp_path / name / "loss.csv") for name in ("whole", "broken"))
-    assert whole["step"].tolist() == [1, 2, 3, 4, 5]
-    pd.testing.assert_frame_equal(whole, broken)
+        train(tmp_path, crash=step)
+    assert not (tmp_path / "loss.csv").exists()
+    assert_ends_like(whole, train(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "emptied"])
-def test_a_damaged_checkpoint_is_noticed_and_set_aside(tmp_path: Path, harm: str) -> None:
-    whole = train(tmp_path).model.state_dict()
-    last = tmp_path / "last.ckpt"
+def test_a_damaged_checkpoint_is_noticed_and_set_aside(
+    whole: Any, tmp_path: Path, harm: str
+) -> None:
+    last = shutil.copytree(whole[0], tmp_path / "run") / "last.ckpt"
     assert is_whole(last)
     data = bytearray(last.read_bytes())
     data[len(data) // 2] ^= 255
     last.write_bytes({"cut": data[: len(data) // 3], "changed": data, "emptied": b""}[harm])
     assert not is_whole(last)
     with pytest.warns(UserWarning, match="damaged: set aside, the training begins anew"):
-        again = train(tmp_path).model.state_dict()
-    assert (tmp_path / "last.damaged").is_file()
-    for name, weight in whole.items():
-        torch.testing.assert_close(again[name], weight, msg=name)
+        assert_ends_like(whole, train(last.parent), last.parent)
+    assert last.with_suffix(".damaged").is_file()
 
 
-def test_a_finished_training_goes_through_again_without_a_step(tmp_path: Path) -> None:
-    whole = train(tmp_path).model.state_dict()
-    (tmp_path / "loss.csv").unlink()
-    again = train(tmp_path, crash=0).model.state_dict()  # a first step would crash
-    assert len(pd.read_csv(tmp_path / "loss.csv")) == 5
-    for name, weight in whole.items():
-        torch.testing.assert_close(again[name], weight, msg=name)
+def test_a_finished_training_goes_through_again_without_a_step(whole: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole[0], tmp_path / "run")
+    (folder / "loss.csv").unlink()
+    assert_ends_like(whole, train(folder, crash=0), folder)  # a first step would crash
 
 
 def test_export_holds_what_loading_needs(tmp_path: Path) -> None:

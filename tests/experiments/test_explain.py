@@ -46,12 +46,6 @@ def finished(folder, tmp_path_factory):
     return start(tmp_path_factory.mktemp("runs") / "whole", *words_of(folder))
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Runs whose figure is not looked at; it takes seconds to draw."""
-    monkeypatch.setattr("attnguide.runs.draw.render", lambda *_: bytes(32))
-
-
 def ids(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.glob("*/*.png"))
 
@@ -118,30 +112,6 @@ def test_redrawn_without_model_and_pictures(finished, no_models, monkeypatch):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_stopped_and_resumed_equals_uninterrupted(finished, folder, tmp_path, monkeypatch):
-    import experiments.explain as module
-
-    calls = []
-
-    def stop_at_the_second_batch(*args, **kwargs):
-        calls.append(kwargs)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(*args, **kwargs)
-
-    original = module.explain_many
-    monkeypatch.setattr(module, "explain_many", stop_at_the_second_batch)
-    with pytest.raises(SystemExit):
-        start(tmp_path / "run", *words_of(folder))
-    start(tmp_path / "run", *words_of(folder))
-    assert len(calls) == 3
-    pd.testing.assert_frame_equal(read(tmp_path / "run"), read(finished))
-    for name in ids(folder):
-        ours, theirs = (picture_file(run, name, PANELS) for run in (tmp_path / "run", finished))
-        assert ours.read_bytes() == theirs.read_bytes()
-
-
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("target", ["star-marked fish", str(FISH)])
 def test_target_by_name_or_index_needs_no_labels(folder, tmp_path, target):
     one = next((folder / CLASS_NAMES[FOX]).iterdir())
@@ -174,21 +144,6 @@ def test_a_guide_beside_the_picture_is_explained_with_it(folder, tmp_path):
     images, _ = stitch(own.unsqueeze(0), beside, patch_size=vit.patch_size, size=vit.image_size)
     expected = explain(vit, images, FISH).relevance[0].numpy()
     np.testing.assert_allclose(relevance, expected, rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["runner.overview=0"], "greater than 0, got 0"),
-        (["data=folder", "data.root=/nowhere/at/all"], "does not exist"),
-        (["model.name=[creatures,creatures_contaminated]"], "explain takes one model, got 2"),
-        (["runner.scenes=1"], "unknown setting of runner 'scenes'"),
-    ],
-)
-def test_what_cannot_work_is_refused_before_weights_are_loaded(tmp_path, no_models, words, message):
-    with pytest.raises(ValueError, match=message):
-        start(tmp_path / "run", *WORDS, *[f"{w}" if "scenes" in w else w for w in words])
-    assert not (tmp_path / "run").exists()
 
 
 def test_labels_that_are_missing_are_asked_for_before_weights_are_loaded(

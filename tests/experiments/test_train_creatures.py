@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,6 +41,15 @@ def train(run_dir: Path) -> bytes:
     """Weights of a tiny training."""
     TrainCreatures(**SMALL).work(None, work_in(run_dir))
     return (run_dir / "creatures.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folder and weights of a tiny training that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "clean", TINY)
+        return folder, train(folder)
 
 
 def stored(run_dir: Path, right: int, count: int = 1000, models=("trained", "committed")) -> Stored:
@@ -136,22 +146,18 @@ def test_one_training_cannot_be_divided(tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["weights cut", "weights gone", "losses cut", "record cut"])
-def test_what_is_damaged_is_made_again(tmp_path, tiny_recipe, harm):
-    run_dir = tmp_path / "run"
-    whole = train(run_dir)
+def test_what_is_damaged_is_made_again(tmp_path, tiny_recipe, whole, harm):
+    run_dir = shutil.copytree(whole[0], tmp_path / "run")
     loss = (run_dir / "training" / "loss.csv").read_bytes()
     which, how = harm.split()
-    path = {
-        "weights": run_dir / "creatures.safetensors",
-        "losses": run_dir / "training" / "loss.csv",
-        "record": run_dir / "training" / "finished.json",
-    }[which]
+    path = run_dir / {"weights": "creatures.safetensors", "losses": "training/loss.csv",
+                      "record": "training/finished.json"}[which]  # fmt: skip
     if how == "gone":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
     assert not is_finished(run_dir / "training", run_dir / "creatures.safetensors")
-    assert train(run_dir) == whole
+    assert train(run_dir) == whole[1]
     assert (run_dir / "training" / "loss.csv").read_bytes() == loss
     assert is_finished(run_dir / "training", run_dir / "creatures.safetensors")
 
@@ -176,10 +182,9 @@ def at_step_two(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_in_one_line_and_the_same_command_goes_on(
-    tmp_path, tiny_recipe, undrawn, at_step_two, capsys, number
+    tmp_path, tiny_recipe, whole, undrawn, at_step_two, capsys, number
 ):
     kept = {which: signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)}
-    whole = train(tmp_path / "whole")
     at_step_two(lambda: signal.raise_signal(number))
     try:
         with pytest.raises(SystemExit) as ended:
@@ -191,11 +196,12 @@ def test_a_signal_ends_in_one_line_and_the_same_command_goes_on(
     finally:
         for which, handler in kept.items():
             signal.signal(which, handler)
-    assert (tmp_path / "run" / "creatures.safetensors").read_bytes() == whole
+    assert (tmp_path / "run" / "creatures.safetensors").read_bytes() == whole[1]
 
 
-def test_a_full_disk_is_told_and_the_same_command_goes_on(tmp_path, tiny_recipe, monkeypatch):
-    whole = train(tmp_path / "whole")
+def test_a_full_disk_is_told_and_the_same_command_goes_on(
+    tmp_path, tiny_recipe, whole, monkeypatch
+):
     with monkeypatch.context() as patch:
 
         def full(_):
@@ -205,7 +211,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(tmp_path, tiny_recipe,
         with pytest.raises(OSError, match=r"cannot write .*last.ckpt .No space left"):
             train(tmp_path / "run")
     assert not [*(tmp_path / "run" / "training").glob("*.ckpt")]
-    assert train(tmp_path / "run") == whole
+    assert train(tmp_path / "run") == whole[1]
 
 
 def test_two_trainings_in_one_folder_are_refused(tmp_path, tiny_recipe):

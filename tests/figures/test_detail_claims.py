@@ -160,7 +160,7 @@ def judged_fig10(*parts):
     rows = pd.concat([own for part in parts for own in part], ignore_index=True)
     stored = Stored.__new__(Stored)
     vars(stored).update(config={}, all_rows=rows, run_dir=None, provenance={})
-    return Fig10OtherMethods().judged(stored)
+    return Fig10OtherMethods().claims_table(stored)
 
 
 UP, DOWN = ((-0.2, 0.1), (0.3, 0.1)), ((0.3, 0.1), (-0.2, 0.1))
@@ -201,7 +201,7 @@ def judged_fig09(*rows):
     stored = Stored.__new__(Stored)
     rows = pd.concat(rows, ignore_index=True)
     vars(stored).update(config={}, all_rows=rows, run_dir=None, provenance={})
-    claims = Fig09Detail().judged(stored)
+    claims = Fig09Detail().claims_table(stored)
     return [(line["id"], line["value"], line["verdict"]) for line in claims.to_dict("records")]
 
 

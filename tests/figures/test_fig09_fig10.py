@@ -1,12 +1,19 @@
 """Figures 9 and 10: the numbers behind them, what their claims say, and whom they study."""
 
 import pytest
+from conftest import no_pixels
 from running import near, one, start, table_of
 
+from attnguide.data import Creatures
 from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.evaluation.detail import DIFFERENCE, EQ8
+from attnguide.figures.contamination import labels_of
+from attnguide.figures.experiment import Choices
+from attnguide.models.sources import Timm
 from attnguide.store.maps import load_maps
 from attnguide.store.table import read
+from experiments.fig09_detail import Fig09Detail
+from experiments.fig10_other_methods import Fig10OtherMethods
 
 FIGURES = ("fig09_detail", "fig10_other_methods")
 SMALL = {"fig09_detail": ["runner.impostors=2"], "fig10_other_methods": ["method=[gae]"]}
@@ -17,12 +24,11 @@ def run_small(run_dir, figure, *words):
     return start(run_dir, f"experiment={figure}", *small, *words)
 
 
-# Numbers of rows, against the library and by hand
-
-
-@pytest.fixture
-def fig09(tmp_path, undrawn):
-    return run_small(tmp_path / "run", "fig09_detail")
+@pytest.fixture(scope="module")
+def fig09(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        no_pixels(patch)
+        return run_small(tmp_path_factory.mktemp("fig09") / "run", "fig09_detail")
 
 
 def test_figure_9_on_the_embedded_models(fig09):
@@ -82,37 +88,22 @@ def test_figure_10_on_the_embedded_models(tmp_path, undrawn):
     assert len(load_maps(run_dir)) == 2 * 2 * 2
 
 
-@pytest.mark.usefixtures("small_models", "undrawn")
-@pytest.mark.parametrize("figure", FIGURES)
-@pytest.mark.parametrize("chosen", ["creatures", "creatures_contaminated"])
-def test_each_model_is_loaded_once(figure, chosen, tmp_path, monkeypatch):
-    from conftest import small_model
-
-    loaded = []
-
-    def load(name, *args, **settings):
-        loaded.append(name)
-        return small_model(name, *args, **settings)
-
-    monkeypatch.setattr("attnguide.models.load.load_model", load)
-    run_dir = run_small(tmp_path / "run", figure, f"model={chosen}")
-    assert sorted(loaded) == ["creatures", "creatures_contaminated"]
-    assert loaded[0] == chosen
-    if figure == "fig09_detail":
-        rows = read(run_dir)
-        assert rows[rows["part"] == "detail"]["model"].unique().tolist() == [chosen]
-
-
-@pytest.mark.usefixtures("small_models", "undrawn")
-def test_another_model_of_the_creatures_is_studied_beside_them(tmp_path):
-    words = ["model.name=creatures_other", "model.label=mine"]
-    run_dir = run_small(tmp_path / "run", "fig10_other_methods", *words)
-    rows = read(run_dir)
-    found = rows.groupby("model")["labels"].first().to_dict()
-    assert found.pop("creatures") == "clean"
-    assert found.pop("creatures_contaminated") == "contaminated"
-    assert list(found.values()) == [""]
-    assert len(table_of(run_dir, "claims")) == 2
+@pytest.mark.usefixtures("small_models")
+@pytest.mark.parametrize("kind", [Fig09Detail, Fig10OtherMethods])
+def test_each_model_is_loaded_once(kind):
+    both = ["creatures", "creatures_contaminated"]
+    for chosen in (*both, "creatures_other"):
+        choices = Choices(models=Timm(name=chosen), pictures=Creatures(num_images=2))
+        studies = [choices.of(vit) for vit in kind().models(choices, "cpu")]
+        names = [study.vit.name for study in studies]
+        assert names == list(dict.fromkeys([chosen, *both]))
+        labels = dict(zip(names, map(labels_of, studies), strict=True))
+        assert labels == ({} if chosen in both else {"creatures_other": ""}) | {
+            "creatures": "clean", "creatures_contaminated": "contaminated"
+        }  # fmt: skip
+        if kind is Fig09Detail:  # the others are there to be compared alone
+            parts = [{item.part for item in kind().items(study).items} for study in studies]
+            assert ["detail" in own for own in parts] == [name == chosen for name in names]
 
 
 # Photographs
@@ -122,9 +113,8 @@ def photograph_words(photographs):
     return ["scale=sample", "model.checkpoint=weights", f"data.root={photographs}"]
 
 
-@pytest.mark.usefixtures("small_models", "undrawn")
-def test_photographs_are_compared_with_the_models_own_second_class(tmp_path, photographs):
-    run_dir = run_small(tmp_path / "run", "fig09_detail", *photograph_words(photographs))
+def test_photographs_are_compared_with_the_models_own_second_class(small_run):
+    run_dir = small_run("fig09_detail", "photographs").run_dir
     rows = read(run_dir)
     assert set(rows["part"]) == {"detail", "framed"}
     assert rows["area_part"].isna().all()

@@ -1,11 +1,4 @@
-"""Figure 12 from one command: its rows, its table, its words, resumed and redrawn."""
-
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""Figure 12 from one command: its rows, its table, its words, in any folder of photographs."""
 
 import pandas as pd
 import pytest
@@ -16,12 +9,15 @@ from running import start
 from safetensors.torch import save_file
 
 from attnguide import explain, load_model, perturb, stitch
+from attnguide.data import Creatures
 from attnguide.data.creatures.scenes import guide, single
 from attnguide.figures.claims import Table, judge
-from attnguide.figures.perturbation_claims import claims_about, seam_notes, untestable
+from attnguide.figures.experiment import Study
+from attnguide.figures.perturbation_figure import claims_about, seam_notes, untestable
+from attnguide.guides import Guide
+from attnguide.models.sources import Timm
+from experiments.fig12_perturbation import Fig12Perturbation
 
-ROOT = Path(__file__).resolve().parents[2]
-KEY = ["image_id", "model", "guide", "method", "order", "fraction"]
 COLUMNS = ["method", "order", "quantity", "auc", "ci_low", "ci_high", "n"]
 
 
@@ -84,32 +80,6 @@ def test_table_figure_and_report_are_written(finished):
     assert "its share of the gain over GAE: " in report
 
 
-def test_interrupted_by_sigterm_and_resumed_equals_uninterrupted(finished, tmp_path):
-    """As a scheduler does it: a signal at some moment, then the same command again."""
-    words = [*WORDS, f"run_dir={tmp_path / 'run'}"]
-    command = [sys.executable, "run.py", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
-    parts = tmp_path / "run" / "parts"
-    for _ in range(1200):
-        if any(parts.glob("*.parquet")) or first.poll() is not None:
-            break
-        time.sleep(0.1)
-    first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=120)
-    assert first.returncode == 130
-    assert not (tmp_path / "run" / "results.parquet").exists()
-    again = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    assert "4 of 8 images are stored already" in again.stdout
-    rows, whole = (
-        pd.read_parquet(folder / "results.parquet") for folder in (tmp_path / "run", finished)
-    )
-    pd.testing.assert_frame_equal(rows, whole)
-
-
 def test_any_timm_vit_on_any_wnid_folder(tmp_path):
     """scale=sample in small: random weights of 1,000 classes, four pictures, a zebra as guide."""
     module = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2)
@@ -139,25 +109,15 @@ def test_a_guide_that_does_not_fit_is_refused(tmp_path, word, message):
         start(tmp_path / "run", *WORDS, word)
 
 
-def test_every_nth_picture_is_studied_alone_by_its_place_in_the_whole_list(tmp_path):
+def test_every_nth_picture_is_studied_alone_by_its_place_in_the_whole_list(creatures):
     """Pictures of the guide's class are left out first; the count goes on over them."""
-    words = ["data.num_images=20", "method=gae", "runner.fractions=[0,0.5]"]
-    start(tmp_path / "run", *WORDS, *words, "runner.unguided_every=4")
-    rows = pd.read_parquet(tmp_path / "run" / "results.parquet")
-    order = [f"creatures-0-{n}" for n in range(20) if n != 6]
-    alone = set(rows.loc[rows["guide"] == "none", "image_id"])
-    assert alone == set(order[::4])
-
-
-def test_fills_are_studied_side_by_side_on_the_same_explanations(tmp_path):
-    words = ["data.num_images=4", "method=complete", "runner.unguided_every=0"]
-    start(tmp_path / "both", *WORDS, *words, "runner.fill=[zero,mean]")
-    both = pd.read_parquet(tmp_path / "both" / "results.parquet")
-    for fill in ("zero", "mean"):
-        start(tmp_path / fill, *WORDS, *words, f"runner.fill={fill}")
-        alone = pd.read_parquet(tmp_path / fill / "results.parquet")
-        own = both[both["fill"] == fill].reset_index(drop=True)
-        pd.testing.assert_frame_equal(own, alone, rtol=1e-5)
+    pictures, figure = Creatures(num_images=20), Fig12Perturbation(unguided_every=4)
+    study = Study(models=Timm(name="creatures"), pictures=pictures, vit=creatures, guide=Guide())
+    items = figure.items(study).items
+    assert [item.id for item in items] == [f"creatures-0-{n}" for n in range(20) if n != 6]
+    views = [figure.inputs(study, item, item.load()) for item in items]
+    assert ["none" in own for own in views] == [number % 4 == 0 for number in range(19)]
+    assert all("right" in own for own in views)
 
 
 def toy_rows(kept):

@@ -32,22 +32,12 @@ def embedded(monkeypatch):
     monkeypatch.setattr("attnguide.models.load.load_model", load_model)
 
 
-@pytest.mark.parametrize("figure", SMALL)
-def test_what_is_shown_is_stored_and_drawn_again_without_a_model(figure, tmp_path, monkeypatch):
-    run_dir = tmp_path / "run"
-    start(run_dir, figure, "data.rewrites=[[star-marked fish, long-eared hare]]")
-    rows = read(run_dir)
-    if figure == "fig06_attention_transfer":
-        maps = load_maps(run_dir)
-        assert len(maps) == rows["shown"].notna().sum() == 2 * 4  # two rates, four steps
-        with Image.open(run_dir / "animation.gif") as film:
-            assert film.n_frames == 4
-    else:
-        assert len(list((run_dir / "pictures").iterdir())) == 2  # before and after
-    monkeypatch.setattr("attnguide.models.load.load_model", lambda *_: pytest.fail("no"))
-    before = (run_dir / "summary.csv").read_bytes()
-    run_command(run_dir, "stage=draw")
-    assert (run_dir / "summary.csv").read_bytes() == before
+def test_what_is_shown_is_stored(small_run):
+    descents, rewritten = (small_run(name).run_dir for name in SMALL)
+    assert len(load_maps(descents)) == 3 * 2 * 3  # pictures, rates, steps
+    with Image.open(descents / "animation.gif") as film:
+        assert film.n_frames == 3
+    assert len(list((rewritten / "pictures").iterdir())) == 3 * 2  # before and after
 
 
 def descent(begin, end, image="a"):
@@ -107,16 +97,15 @@ def test_the_flip_is_the_first_step_at_which_the_others_logit_leads():
     assert found.loc[["b", "c"]].isna().all(axis=None)
 
 
-def test_figure_6_judges_the_end_the_flip_and_the_first_map(tmp_path):
-    start(tmp_path / "run", "fig06_attention_transfer")
-    claims = table_of(tmp_path / "run", "claims").set_index("id")
+def test_figure_6_judges_the_end_the_flip_and_the_first_map(small_run):
+    run_dir = small_run("fig06_attention_transfer").run_dir
+    claims = table_of(run_dir, "claims").set_index("id")
     names = ("target_falls", "other_rises", "crosses", "other_stays", "overlap")
     ends = {f"fig06.{name}.masks_lr_0.0004" for name in names}
     assert ends | {"fig06.like_own.masks_lr_0.0004"} <= set(claims.index)
     assert "fig06.like_own.masks_lr_0.004" not in claims.index  # the same maps
-    assert claims.loc["fig06.crosses.masks_lr_0.004", "claim"].startswith("after 3 steps attention")
-    rows = read(tmp_path / "run")
-    assert rows.groupby("step")["overlap"].count().tolist()[1:3] == [0, 0]
+    assert claims.loc["fig06.crosses.masks_lr_0.004", "claim"].startswith("after 2 steps attention")
+    assert read(run_dir).groupby("step")["overlap"].count()[1] == 0
 
 
 def test_figure_6_on_the_embedded_model(tmp_path, embedded):

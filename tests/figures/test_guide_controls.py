@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 
-from attnguide import load_model
 from attnguide.data import Creatures
 from attnguide.data.creatures.scenes import CLASS_NAMES
 from attnguide.data.views import beside_company, images_of, to_view
@@ -17,11 +16,6 @@ from attnguide.figures.phenomena import RIGHT, more_than_company
 from attnguide.guides import Guide
 from attnguide.models.sources import Timm
 from experiments.guide_controls import GuideControls
-
-
-@pytest.fixture(scope="module")
-def creatures():
-    return load_model("creatures")
 
 
 def study(vit, **guide):

@@ -40,7 +40,7 @@ def verdicts(figure, *parts):
     rows = pd.concat(parts, ignore_index=True)
     methods = list(dict.fromkeys(rows.get("method", ())))
     claims = figure.claims_of(SimpleNamespace(methods=methods))
-    found = judge(claims, [("m", Table(rows, figure.asked()))])
+    found = judge(claims, [("m", Table(rows, figure.all_measures()))])
     found["name"] = found["id"].str.partition(".")[2]
     return {source: own.set_index("name")["verdict"].to_dict()
             for source, own in found.groupby("source")}  # fmt: skip
@@ -97,6 +97,12 @@ def test_figure_5_compares_the_mass_on_the_other_and_on_the_background():
     for complete, gae, verdict in ((good, bad, "holds"), (bad, good, "does not hold")):
         found = verdicts(Fig05MultiClass(), masses("complete", *complete), masses("gae", *gae))
         assert found["paper"] == dict.fromkeys(names, verdict)
+    few = verdicts(Fig05MultiClass(), masses("complete", *good, n=9), masses("gae", *bad, n=9))
+    assert few["paper"] == dict.fromkeys(names, "inconclusive")
+    alone = verdicts(Fig05MultiClass(), masses("complete", *good))
+    assert alone["paper"] == {"both_signs": "holds"}  # a method that was not run is not judged
+    full = [masses(name, *good[:2], (0, 0), area=(0.5, 0.5, 0)) for name in ("complete", "gae")]
+    assert set(verdicts(Fig05MultiClass(), *full)["paper"]) == names - {"on_the_background"}
 
 
 def test_figure_6_judges_the_end_the_flip_and_the_first_map():

@@ -13,7 +13,7 @@ from tiny import pictures
 
 from attnguide import explain, perturb
 from attnguide.evaluation import scores
-from attnguide.evaluation.ranking import (
+from attnguide.evaluation.scores import (
     agreement,
     mean_ranks,
     ranks,
@@ -174,18 +174,10 @@ def test_perturbation_scores_are_those_of_the_perturbation_study(tiny_vit):
                           scores.NOISE}  # fmt: skip
 
 
-@pytest.mark.usefixtures("small_models", "undrawn")
-def test_the_scorecard_measures_ranks_and_shows_grids(tmp_path, monkeypatch):
-    monkeypatch.setattr("attnguide.data.grids.CONFIDENCE", 0.0)
-    monkeypatch.setattr("attnguide.data.grids.recognise", as_labelled)
-    words = ["experiment=scorecard", "data.num_images=8", "device=cpu", "batch_size=4"]
-    few = ["method=[complete,gae,rollout]", "runner.fractions=[0,0.5]", "++runner.limits={gae: 3}"]
-    run_dir = start(tmp_path / "run", *words, *few)
+def test_the_scorecard_measures_ranks_and_shows_grids(small_run):
+    run_dir = small_run("scorecard").run_dir
     summary = table_of(run_dir)
     assert {"both signs right", "grid pointing", "SRG"} <= set(summary["measure"])
-    counts = summary.groupby("method")["n"].max()
-    assert counts["complete"] == 8
-    assert counts["gae"] == 3
     means = table_of_means(summary)
     assert ranks(means, scores.BETTER)["mean rank"].between(0, 1).all()
     rows = read(run_dir)
@@ -200,12 +192,6 @@ def test_the_scorecard_measures_ranks_and_shows_grids(tmp_path, monkeypatch):
     found = json.loads((run_dir / "findings.json").read_text())["found"]
     assert found[0].startswith("creatures: trust ")
     assert "Ranks, creatures" in page
-
-
-def as_labelled(vit, items):
-    from attnguide.data.grids import Recognised
-
-    yield from (Recognised(item, item.label) for item in items)
 
 
 @pytest.mark.usefixtures("small_models", "undrawn")

@@ -30,7 +30,7 @@ FIG12 = "experiment=fig12_perturbation"
 def choices_of(*words):
     """The objects of a command line, as a run makes them."""
     made = config(*words)
-    takes = build_experiment(made).takes
+    takes = build_experiment(made).uses
     return build_choices(made, read_settings(made), takes, Problems())
 
 
@@ -59,7 +59,7 @@ def test_every_experiment_composes_and_is_made(name):
     experiment = build_experiment(made)
     assert made["experiment"] == name
     assert type(experiment).__name__ == name.title().replace("_", "")
-    assert experiment.takes <= set(CHOICES)
+    assert experiment.uses <= set(CHOICES)
     assert experiment.title
     assert experiment.claim
     assert experiment.key[0] == "image_id"
@@ -195,7 +195,7 @@ OTHER_VALUES = {
 @pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.parametrize("choice", CHOICES)
 def test_what_an_experiment_does_not_take_is_refused(name, choice):
-    takes = build_experiment(config(f"experiment={name}")).takes
+    takes = build_experiment(config(f"experiment={name}")).uses
     for word in OTHER_VALUES[choice]:
         if choice in takes:
             refuse_unused(keys([word]), takes, name)
@@ -215,7 +215,7 @@ def test_what_is_not_taken_is_not_recorded(name, tmp_path, small_models, monkeyp
     made = config(f"experiment={name}", "device=cpu")
     made_run = Run(made, [], tmp_path, make_console())
     nodes = {"method", "loss", "reference", "target", "guide"}
-    assert nodes & set(made_run.config) == nodes & made_run.experiment.takes
+    assert nodes & set(made_run.config) == nodes & made_run.experiment.uses
     used = {"compile", "backend"} <= set(made_run.config)
-    assert used == ("engine" in made_run.experiment.takes)
-    assert "rule" not in made_run.config or "method" in made_run.experiment.takes
+    assert used == ("engine" in made_run.experiment.uses)
+    assert "rule" not in made_run.config or "method" in made_run.experiment.uses

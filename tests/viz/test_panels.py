@@ -4,6 +4,7 @@ import io
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,12 +12,18 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from PIL import Image
 
-from attnguide.viz.animation import animation
-from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
-from attnguide.viz.dots import Dot, DotPanel, draw_dots
-from attnguide.viz.heat import HeatPanel, draw_heat
+from attnguide.figures.descent_figure import animation
+from attnguide.viz.charts import (
+    Curve,
+    CurvePanel,
+    Dot,
+    DotPanel,
+    HeatPanel,
+    draw_curves,
+    draw_dots,
+    draw_heat,
+)
 from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, wrap
-from attnguide.viz.plots import Line, Plot
 from attnguide.viz.style import method_style, render
 
 GREY = np.full((32, 32, 3), 0.5)
@@ -53,7 +60,8 @@ def long_figure():
 def curve(method, height, **options):
     fraction = np.linspace(0, 0.9, 10)
     mean = height * (1 - fraction)
-    return Curve(method, fraction, mean, mean - 3, mean + 3, 41.26, 39.9, 43.0, **options)
+    band = {"value": mean, "ci_low": mean - 3, "ci_high": mean + 3}
+    return Curve(method, pd.DataFrame(band, index=fraction), (41.26, 39.9, 43.0), **options)
 
 
 def curve_figure():
@@ -65,9 +73,13 @@ def curve_figure():
 
 
 def plot_figure():
-    lines = [Line("one of the two", [0, 1], [0, 1]), Line("the other", [0, 1], [1, 0])]
-    plots = [Plot(f"plot {number}", "step", "share", lines, zero=True) for number in range(4)]
-    return draw_panels([[Panel(GREY), panel(note="a\nb")] * 2], below=[plots[:2], plots[2:]])
+    def plot(axes):
+        for values in ([0, 1], [1, 0]):
+            axes.plot([0, 1], values, label=f"to {values[1]}")
+        axes.set(xlabel="step", ylabel="share", title="plot")
+        axes.legend()
+
+    return draw_panels([[Panel(GREY), panel(note="a\nb")] * 2], below=[[plot] * 2] * 2)
 
 
 def dot_figure():
@@ -119,8 +131,8 @@ def test_colour_bar_is_symmetric_and_only_there_for_maps():
 
 
 def test_a_table_of_colours_has_a_scale_and_true_minus_signs():
-    values = np.array([[1.0, -0.5], [np.nan, 0.0]])
-    figure = draw_heat([HeatPanel("likeness", ["a", "b"], ["x", "y"], values)])
+    values = pd.DataFrame({"x": [1.0, np.nan], "y": [-0.5, 0.0]}, index=["a", "b"])
+    figure = draw_heat([HeatPanel("likeness", values)])
     scale = [text.get_text() for text in figure.axes[1].get_yticklabels()]
     assert scale == ["−1", "0", "1"]
     words = {text for text, _ in texts(figure)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from torch import Tensor
 from attnguide.data.pictures import Sample
 from attnguide.data.views import View, to_view
 from attnguide.evaluation.metrics import spearman
-from attnguide.evaluation.rows import Maps, forward, maps_of, row_of
+from attnguide.evaluation.rows import explain_batch, first_targets, forward, row_of
 from attnguide.losses import TWO_CLASS
 from attnguide.methods import Method
 from attnguide.types import ViT
@@ -86,6 +87,11 @@ class Pieces:
         """(K,) whether a piece belongs to the animal."""
         return np.array([not name.startswith(CLUTTER) for name in self.names])
 
+    @property
+    def animal(self) -> tuple[str, ...]:
+        """The pieces of the animal."""
+        return tuple(compress(self.names, self.is_animal))
+
     def without(self, vit: ViT, names: Collection[str]) -> Tensor:
         """(3, H, W), the picture without these pieces."""
         return to_view(vit, self.redraw(self.sample, names)).image
@@ -135,11 +141,9 @@ def deletion_correlation(
 def important(relevance: NDArray[np.floating], pieces: Pieces) -> tuple[str, ...]:
     """Pieces of the animal that hold more positive relevance than their area would."""
     own = pieces.cover[pieces.is_animal]
-    names = [name for name in pieces.names if not name.startswith(CLUTTER)]
     mass = (own * np.maximum(relevance, 0)).sum((1, 2))
     area = own.sum((1, 2))
-    dense = mass * area.sum() > area * mass.sum()
-    return tuple(name for name, more in zip(names, dense, strict=True) if more)
+    return tuple(compress(pieces.animal, mass * area.sum() > area * mass.sum()))
 
 
 def distraction(
@@ -183,8 +187,8 @@ def kept_and_lost(
     for method, own in maps.items():
         for index, (one, relevance) in enumerate(zip(pieces, own, strict=True)):
             most = frozenset(important(relevance, one))
-            animal = frozenset(name for name in one.names if not name.startswith(CLUTTER))
-            asked[method, index] = pair = ((index, animal - most), (index, most))
+            rest = frozenset(one.animal) - most
+            asked[method, index] = pair = ((index, rest), (index, most))
             for _, names in pair:
                 if (index, names) not in images:
                     images[index, names] = one.without(vit, sorted(names))
@@ -218,7 +222,13 @@ def piece_rows(
         losses: By name.
     """
     falls, clean = drops(vit, pieces)
-    by_loss = _maps_by_loss(vit, pieces, siblings, methods, losses)
+    images, targets = first_targets([one.view for one in pieces])
+    by_loss = {}
+    for loss in dict.fromkeys(["logit", *losses]):
+        other = torch.tensor(siblings) if loss in TWO_CLASS else None
+        by_loss[loss] = explain_batch(
+            vit, images, targets, methods, loss=loss, reference=other
+        ).maps
     maps = {label: own.numpy() for label, own in by_loss["logit"].items()}
     kept = kept_and_lost(vit, pieces, maps)
     rows = []
@@ -249,20 +259,3 @@ def piece_rows(
                 }
             )
     return pd.DataFrame(rows)
-
-
-def _maps_by_loss(
-    vit: ViT,
-    pieces: Sequence[Pieces],
-    siblings: Sequence[int | None],
-    methods: Mapping[str, Method],
-    losses: Sequence[str],
-) -> dict[str, Maps]:
-    """Maps of every method by loss; those of two classes compare with the sibling."""
-    images = torch.stack([one.view.image for one in pieces])
-    target = torch.tensor([one.view.targets[0] for one in pieces])
-    found = {}
-    for loss in dict.fromkeys(["logit", *losses]):
-        other = torch.tensor(siblings) if loss in TWO_CLASS else None
-        found[loss], _ = maps_of(vit, images, target, methods, loss=loss, reference=other)
-    return found

@@ -21,7 +21,7 @@ from attnguide import rules
 from attnguide.data.pictures import GuideImage, Sample
 from attnguide.data.views import View, to_guided_view, to_view
 from attnguide.evaluation.localisation import correlation, net_share, relevance_by_region
-from attnguide.evaluation.rows import maps_of, row_of
+from attnguide.evaluation.rows import explain_batch, row_of
 from attnguide.evaluation.statistics import Estimate, Measure, of_kind, paired_difference
 from attnguide.guides import Guide
 from attnguide.methods import Method
@@ -189,7 +189,7 @@ def two_class_rows(
     """
     images = torch.stack([view.image for view in views]).to(vit.device, vit.dtype)
     targets = torch.tensor(classes)
-    maps = maps_of(vit, images, targets, methods)[0] if methods else {}
+    maps = explain_batch(vit, images, targets, methods).maps if methods else {}
     trace = AttentionTrace(vit, images, targets[:, 0].to(vit.device))
     first, second = targets.unbind(1)
     pairs = ((first, second), (second, first))
@@ -223,20 +223,17 @@ def both_positive(rows: pd.DataFrame) -> pd.Series[float]:
     return rows["is_valid"].astype(float).where(rows["loss"] == "logit")
 
 
-@of_kind("mean")
 def like_eq8(rows: pd.DataFrame) -> pd.Series[float]:
     """Correlation with the map of Eq. 8, where that means what it should."""
     return rows["like_eq8"].where(rows["is_valid"].astype(bool))
 
 
-@of_kind("mean")
 def probability_gap(rows: pd.DataFrame) -> pd.Series[float]:
     """Probability of the first class minus that of the second; once per picture."""
     gap = rows["probability_target"] - rows["probability_reference"]
     return gap.where(rows["loss"] == "logit")
 
 
-@of_kind("mean")
 def positive_share_of_map(rows: pd.DataFrame) -> pd.Series[float]:
     """Share of the whole map's mass that is positive."""
     whole = rows["positive"] + rows["negative"]

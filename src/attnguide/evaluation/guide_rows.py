@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from attnguide.data.views import ALONE, View
 from attnguide.evaluation.engines import MaskedModel
 from attnguide.evaluation.localisation import regions, relevance_by_region
-from attnguide.evaluation.rows import Maps, maps_of
+from attnguide.evaluation.rows import Explained, Maps, explain_batch
 from attnguide.evaluation.scores import LEAST, MOST, SRG, area_rows
 from attnguide.methods import Method
 from attnguide.types import ViT
@@ -53,24 +54,22 @@ def guide_rows(
         fractions, engine: As in `perturb`.
     """
     rows: dict[tuple[int, str, str], dict[str, Any]] = {}
-    maps: dict[str, Maps] = {}
-    images = {name: torch.stack([view.image for view in own]) for name, own in views.items()}
+    batches: dict[str, Explained] = {}
     for name, own in views.items():
-        maps[name], logits = maps_of(vit, images[name], target, methods)
-        right = logits.argmax(-1) == target
+        images = torch.stack([view.image for view in own])
+        batches[name] = found = explain_batch(vit, images, target, methods)
+        right = found.logits.argmax(-1) == target
         for index, view in enumerate(own):
-            for method, relevance in maps[name].items():
+            for method, relevance in found.maps.items():
                 masses = relevance_by_region(relevance[index], regions((), 0, view.own))
                 facts = {"correct": float(right[index]), "main": name in guides}
                 rows[index, name, method] = masses | facts | dict.fromkeys(AREAS, nan)
     for name in guides if swept else ():
-        part = {method: relevance[list(swept)] for method, relevance in maps[name].items()}
-        seen, followed = images[name][list(swept)], target[list(swept)]
-        areas = area_rows(vit, seen, part, followed, fractions, engine)
+        areas = area_rows(batches[name].part(swept), fractions, engine)
         for index, method, measure, value in areas:
             rows[swept[index], name, method][measure] = value
-    for name, alone in _through(vit, maps, guides, views).items():
-        areas = area_rows(vit, images[ALONE], alone, target, fractions, engine)
+    for name, maps in _through(batches, guides, views).items():
+        areas = area_rows(replace(batches[ALONE], maps=maps), fractions, engine)
         for index, method, measure, value in areas:
             if measure == SRG:
                 rows.setdefault((index, name, method), {"main": False})[SRG] = value
@@ -81,12 +80,13 @@ def guide_rows(
 
 
 def _through(
-    vit: ViT, maps: Mapping[str, Maps], guides: Sequence[str], views: Mapping[str, Sequence[View]]
+    batches: Mapping[str, Explained], guides: Sequence[str], views: Mapping[str, Sequence[View]]
 ) -> dict[str, Maps]:
     """Maps of the picture alone: its own, and means over the first guides, by name and method."""
-    found: dict[str, Maps] = {ALONE: maps[ALONE]}
-    for method in maps[ALONE]:
-        parts = [own_part(maps[name][method], views[name][0].own, vit.grid) for name in guides]
+    alone = batches[ALONE]
+    found, grid = {ALONE: alone.maps}, alone.vit.grid
+    for method in alone.maps:
+        parts = [own_part(batches[n].maps[method], views[n][0].own, grid) for n in guides]
         for count, words in THROUGH.items():
             if count <= len(parts):
                 found.setdefault(words, {})[method] = torch.stack(parts[:count]).mean(0)

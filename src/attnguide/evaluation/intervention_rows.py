@@ -13,8 +13,7 @@ from torch import Tensor
 
 from attnguide.data.views import View
 from attnguide.evaluation.localisation import column, correlation, regions, relevance_by_region
-from attnguide.evaluation.rows import number_of, row_of
-from attnguide.evaluation.statistics import of_kind
+from attnguide.evaluation.rows import first_targets, number_of, row_of
 from attnguide.interventions.attention_descent import Descent
 from attnguide.interventions.pixel_rewrite import Rewriting, rewrite
 from attnguide.types import Explanation, ViT
@@ -176,8 +175,7 @@ def rewrite_views(vit: ViT, views: Sequence[View], **settings: Any) -> Rewriting
         views: With one or two targets.
         settings: As in `rewrite`.
     """
-    images = torch.stack([view.image for view in views])
-    source = torch.tensor([view.targets[0] for view in views])
+    images, source = first_targets(views)
     goal = torch.tensor([goal_of(vit, view) for view in views])
     return rewrite(vit, images, source, goal, **settings)
 
@@ -189,7 +187,6 @@ def amplified(original: NDArray[np.uint8], updated: NDArray[np.uint8]) -> tuple[
     return (127.5 + factor * change).clip(0, 255).astype(np.uint8), factor
 
 
-@of_kind("mean")
 def noise(rows: pd.DataFrame) -> pd.Series[float]:
     """Peak signal-to-noise ratio in dB; NaN of a picture that did not change."""
     return rows["psnr"].where(np.isfinite(rows["psnr"]))

@@ -126,7 +126,7 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
     """Rank correlation with average ranks for ties; NaN if either is constant or not finite."""
     a, b = _floats(first).ravel(), _floats(second).ravel()
     if a.shape != b.shape:
-        raise InputError(f"ranks need as many values in both, got {len(a)} and {len(b)}")
+        raise InputError(f"both need as many values to be ranked, got {len(a)} and {len(b)}")
     if _constant(a) or _constant(b):
         return float("nan")
     return float(spearmanr(b, a).statistic)

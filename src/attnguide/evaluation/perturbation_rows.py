@@ -274,10 +274,6 @@ def paired_differences(
             for other in others:
                 gap = own - areas(part[part["method"] == other], quantity)
                 found = estimate(gap, units, seed, kind="mean").as_row("auc")
-                names = {
-                    "difference": f"{first} - {other}",
-                    "order": order,
-                    "quantity": quantity,
-                }
+                names = {"difference": f"{first} - {other}", "order": order, "quantity": quantity}
                 lines.append({**names, **found, "model": model})
     return pd.DataFrame(lines)

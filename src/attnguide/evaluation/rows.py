@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,31 +24,58 @@ CHUNK = 32  # pictures per forward pass
 Maps = dict[str, Tensor]  # by method: (B, rows, cols), or (B, T, rows, cols) of several targets
 
 
-def maps_of(
+@dataclass(frozen=True)
+class Explained:
+    """Pictures of a batch with their maps by several methods.
+
+    Attributes:
+        vit: The model.
+        images: (B, 3, H, W), normalised; of several guides (B, G, 3, H, W).
+        target: (B,) or (B, T) classes.
+        methods: By label, settings bound.
+        maps: By label, on the CPU: (B, rows, cols), or (B, T, rows, cols).
+        logits: (B, C), on the CPU.
+    """
+
+    vit: ViT
+    images: Tensor
+    target: Tensor
+    methods: Mapping[str, Method]
+    maps: Maps
+    logits: Tensor
+
+    def part(self, index: Sequence[int]) -> Explained:
+        """Some of the pictures."""
+        own = list(index)
+        maps = {label: relevance[own] for label, relevance in self.maps.items()}
+        images, target, logits = (every[own] for every in (self.images, self.target, self.logits))
+        return replace(self, images=images, target=target, maps=maps, logits=logits)
+
+
+def explain_batch(
     vit: ViT,
     images: Tensor,
-    targets: Tensor,
+    target: Tensor,
     methods: Mapping[str, Method],
     *,
     loss: str | Loss = "logit",
     reference: Target = None,
-) -> tuple[Maps, Tensor]:
-    """The maps of every method by its label, and the logits (B, C), on the CPU.
+) -> Explained:
+    """The pictures explained by all methods; arguments as in `Explained` and `explain`.
 
     The warning of Eq. 8 about negative logits is left out: whoever asks for tables counts them.
-
-    Args:
-        vit: The model.
-        images: (B, 3, H, W), normalised; of several guides (B, G, 3, H, W).
-        targets: (B,) or (B, T) classes.
-        methods: By label, settings bound.
-        loss, reference: As in `explain`.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "relative_contrast needs both logits positive")
-        many = explain_many(vit, images, targets, methods=methods, loss=loss, reference=reference)
+        many = explain_many(vit, images, target, methods=methods, loss=loss, reference=reference)
     maps = {label: found.relevance.cpu() for label, found in many.items()}
-    return maps, next(iter(many.values())).logits.cpu()
+    return Explained(vit, images, target, methods, maps, next(iter(many.values())).logits.cpu())
+
+
+def first_targets(views: Sequence[View]) -> tuple[Tensor, Tensor]:
+    """(B, 3, H, W) images of views, and (B,) the first target of each."""
+    images = torch.stack([view.image for view in views])
+    return images, torch.tensor([view.targets[0] for view in views])
 
 
 def forward(vit: ViT, images: Tensor) -> Tensor:
@@ -58,11 +86,7 @@ def forward(vit: ViT, images: Tensor) -> Tensor:
 
 
 def row_of(
-    vit: ViT,
-    view: View,
-    target: int,
-    method: str = "complete",
-    relevance: Tensor | None = None,
+    vit: ViT, view: View, target: int, method: str = "complete", relevance: Tensor | None = None
 ) -> dict[str, Any]:
     """Columns that say whose map it is, and hold the map.
 

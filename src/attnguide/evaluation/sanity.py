@@ -18,8 +18,8 @@ from torch.nn import functional
 from attnguide.data.views import View
 from attnguide.evaluation.fills import seed_of_name
 from attnguide.evaluation.metrics import completeness_error, similarity
-from attnguide.evaluation.rows import Maps, forward, maps_of
-from attnguide.evaluation.statistics import Measure, of_kind
+from attnguide.evaluation.rows import Explained, Maps, explain_batch, first_targets, forward
+from attnguide.evaluation.statistics import Measure
 from attnguide.methods import Method, fact_of
 from attnguide.tracing.tokens import layers
 from attnguide.types import ViT
@@ -103,14 +103,7 @@ def _renew(network: nn.Module, name: str, parameter: Tensor, generator: torch.Ge
 
 
 def randomised_rows(
-    vit: ViT,
-    images: Tensor,
-    target: Tensor,
-    methods: Mapping[str, Any],
-    maps: Maps,
-    seed: int = 0,
-    wanted: Sequence[str] | None = None,
-    draws: int = 1,
+    own: Explained, seed: int = 0, wanted: Sequence[str] | None = None, draws: int = 1
 ) -> list[dict[str, Any]]:
     """How like every map stays as the weights are lost: a row per image, method, stage and draw.
 
@@ -118,9 +111,7 @@ def randomised_rows(
     no similarity: NaN, to be counted.
 
     Args:
-        vit, images, methods: As in `explain_many`.
-        target: (B,) classes.
-        maps: Of the trained model.
+        own: By the trained model.
         seed: Of the new weights; further draws take the next ones.
         wanted: Stages at which maps are made; all by default.
         draws: How many. The first goes through all stages; further ones, which tell how much
@@ -128,25 +119,29 @@ def randomised_rows(
     """
     rows = []
     for draw in range(draws):
-        with randomised_weights(vit, seed + draw) as losing:
+        with randomised_weights(own.vit, seed + draw) as losing:
             for number, stage in enumerate(losing, 1):
                 if (draw and stage not in ENDS) or (wanted is not None and stage not in wanted):
                     continue
-                lost, _ = maps_of(vit, images, target, methods)
-                found = _compared(RANDOM, stage, maps, lost, ssim=structural_similarity)
+                lost = explain_batch(own.vit, own.images, own.target, own.methods)
+                found = _compared(RANDOM, stage, own, lost, ssim=structural_similarity)
                 rows += [row | {"number": number, "draw": draw} for row in found]
     return rows
 
 
 def _compared(
-    check: str, stage: str, maps: Maps, others: Maps, **measures: Callable[[Tensor, Tensor], float]
+    check: str,
+    stage: str,
+    own: Explained,
+    other: Explained,
+    **measures: Callable[[Tensor, Tensor], float],
 ) -> list[dict[str, Any]]:
     """A row per method and image: how like its map is to the other, by `similarity` and more."""
     return [
-        {"index": index, "method": label, "check": check, "stage": stage, **similarity(own, other)}
-        | {name: measure(own, other) for name, measure in measures.items()}
-        for label, found in others.items()
-        for index, (own, other) in enumerate(zip(maps[label], found, strict=True))
+        {"index": index, "method": label, "check": check, "stage": stage, **similarity(*maps)}
+        | {name: measure(*maps) for name, measure in measures.items()}
+        for label, found in other.maps.items()
+        for index, maps in enumerate(zip(own.maps[label], found, strict=True))
     ]
 
 
@@ -188,38 +183,30 @@ def structural_similarity(first: Tensor, second: Tensor) -> float:
 
 
 def noise_rows(
-    vit: ViT,
-    images: Tensor,
-    names: Sequence[str],
-    target: Tensor,
-    methods: Mapping[str, Any],
-    maps: Maps,
-    sigma: float,
-    seed: int = 0,
+    own: Explained, names: Sequence[str], sigma: float, seed: int = 0
 ) -> list[dict[str, Any]]:
     """How like every map is to that of the picture with a little noise; of the same class.
 
     Args:
-        vit, images, target, methods, maps: As in `randomised_rows`.
+        own: Without noise.
         names: Of the images; with the seed they fix the noise.
         sigma: Standard deviation of the noise, in image space [0, 1].
         seed: Of the noise.
     """
-    std = getattr(vit.preprocess, "std", None)
+    std, shape = getattr(own.vit.preprocess, "std", None), own.images.shape[1:]
     scale = torch.tensor(std if std is not None else (1.0, 1.0, 1.0)).view(3, 1, 1)
     draws = (torch.Generator().manual_seed(seed_of_name(name, seed)) for name in names)
-    noise = torch.stack([torch.randn(images.shape[1:], generator=draw) for draw in draws])
-    noisy, _ = maps_of(vit, images.cpu() + sigma / scale * noise, target, methods)
-    return _compared(NOISY, f"{sigma:g}", maps, noisy)
+    noise = torch.stack([torch.randn(shape, generator=draw) for draw in draws])
+    images = own.images.cpu() + sigma / scale * noise
+    noisy = explain_batch(own.vit, images, own.target, own.methods)
+    return _compared(NOISY, f"{sigma:g}", own, noisy)
 
 
-def precision_rows(
-    vit: ViT, images: Tensor, target: Tensor, methods: Mapping[str, Any], maps: Maps
-) -> list[dict[str, Any]]:
+def precision_rows(own: Explained) -> list[dict[str, Any]]:
     """How far every map is from the one in float64: largest difference over largest relevance."""
-    double = replace(vit, module=copy.deepcopy(vit.module).double())
-    exact, _ = maps_of(double, images.double(), target, methods)
-    return _compared("precision", "float32", maps, exact, error=relative_gap)
+    double = replace(own.vit, module=copy.deepcopy(own.vit.module).double())
+    exact = explain_batch(double, own.images.double(), own.target, own.methods)
+    return _compared("precision", "float32", own, exact, error=relative_gap)
 
 
 def relative_gap(own: Tensor, exact: Tensor) -> float:
@@ -228,24 +215,22 @@ def relative_gap(own: Tensor, exact: Tensor) -> float:
     return float((own.double() - exact.double()).abs().max()) / largest if largest else float("nan")
 
 
-def completeness_rows(
-    vit: ViT, images: Tensor, target: Tensor, methods: Mapping[str, Method], maps: Maps
-) -> list[dict[str, Any]]:
+def completeness_rows(batch: Explained) -> list[dict[str, Any]]:
     """How far the sum of a map is from what its method promises; of methods that promise one.
 
     SUM in the file of a method is "difference" for the logit minus that of a grey picture (0 in
     normalised space), or "logit" for the logit alone, which biases keep a map from reaching.
     """
-    grey = torch.zeros_like(images[:1])
-    logits = forward(vit, torch.cat([images, grey])).double()
-    own = logits[:-1].gather(1, target.cpu().unsqueeze(1))[:, 0].numpy()
-    base: NDArray[np.float64] = logits[-1][target.cpu()].numpy()
+    grey, target = torch.zeros_like(batch.images[:1]), batch.target.cpu()
+    logits = forward(batch.vit, torch.cat([batch.images, grey])).double()
+    own = logits[:-1].gather(1, target.unsqueeze(1))[:, 0].numpy()
+    base: NDArray[np.float64] = logits[-1][target].numpy()
     rows = []
-    for label, method in methods.items():
+    for label, method in batch.methods.items():
         kind = fact_of(method, "SUM", "")
         if not kind:
             continue
-        total = maps[label].double().sum((1, 2)).numpy()
+        total = batch.maps[label].double().sum((1, 2)).numpy()
         error, relative = completeness_error(total, own - (base if kind == "difference" else 0))
         for index, values in enumerate(zip(error, relative, strict=True)):
             rows.append({"index": index, "method": label, "check": "completeness", "stage": kind,
@@ -277,21 +262,18 @@ def checked(
         (B, rows, cols) by method; and a row per view, method, check and stage, with the view's
         `index`.
     """
-    images = torch.stack([view.image for view in views])
-    target = torch.tensor([view.targets[0] for view in views])
-    maps, _ = maps_of(vit, images, target, methods)
-    rows = randomised_rows(vit, images, target, methods, maps, seed, draws=draws)
-    rows += noise_rows(vit, images, [v.id for v in views], target, methods, maps, noise, seed)
-    rows += completeness_rows(vit, images, target, methods, maps)
-    rows += precision_rows(vit, images, target, methods, maps) if exact else []
+    own = explain_batch(vit, *first_targets(views), methods)
+    rows = randomised_rows(own, seed, draws=draws)
+    rows += noise_rows(own, [view.id for view in views], noise, seed)
+    rows += completeness_rows(own)
+    rows += precision_rows(own) if exact else []
     numbers = dict.fromkeys(("number", "signed", "absolute", "ssim", "error", "relative"), np.nan)
-    return maps, pd.DataFrame([numbers | {"draw": 0} | row for row in rows])
+    return own.maps, pd.DataFrame([numbers | {"draw": 0} | row for row in rows])
 
 
 def value_of(check: str, column: str, stage: str = "") -> Measure:
     """A column of the rows of one check, of one stage."""
 
-    @of_kind("mean")
     def values(rows: pd.DataFrame) -> pd.Series[float]:
         own = rows["check"] == check
         if stage:
@@ -301,7 +283,6 @@ def value_of(check: str, column: str, stage: str = "") -> Measure:
     return values
 
 
-@of_kind("mean")
 def digits(rows: pd.DataFrame) -> pd.Series[float]:
     """Decimal digits of the largest relevance that float32 keeps."""
     error = value_of("precision", "error")(rows)

@@ -70,11 +70,6 @@ class Estimate:
         interval = "" if isnan(self.low) else f" [{low}, {high}]"
         return f"{value}{interval}, n = {self.n}"
 
-    @property
-    def signed(self) -> str:
-        """As text with signs, for differences."""
-        return format(self, "+.2f")
-
     def p(self, bound: float) -> float:
         """Two-sided p value of the mean being `bound`; NaN without an interval.
 
@@ -143,7 +138,7 @@ def estimate(
     if values.empty:
         return NOT_KNOWN
     array = np.asarray(values, dtype=np.float64)
-    codes = _codes(values.index, units)
+    codes = unit_codes(values.index, units)
     n, value = int(codes.max()) + 1, float(array.mean())
     if n < MIN_UNITS:
         return Estimate(value, nan, nan, n)
@@ -219,19 +214,6 @@ def paired_difference(
     return estimate(own - other, units, seed, kind=gap)
 
 
-def read_estimate(table: pd.DataFrame, mean: str = "value", /, **where: object) -> Estimate:
-    """The first line of a summary with these values in its columns; `NOT_KNOWN` if there is none.
-
-    `mean` is the column of the mean.
-    """
-    for column, value in where.items():
-        table = table[table[column] == value]
-    if table.empty:
-        return NOT_KNOWN
-    line = table.iloc[0]
-    return Estimate(line[mean], line["ci_low"], line["ci_high"], int(line["n"]))
-
-
 def measured_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows that count: those that are only shown have `measured` False."""
     return rows[rows["measured"].ne(False)] if "measured" in rows else rows
@@ -245,7 +227,7 @@ def units_of(rows: pd.DataFrame) -> pd.Series[str] | None:
 def unit_means(values: pd.Series[float], units: pd.Series[str] | None) -> NDArray[np.float64]:
     """Mean over the images of each unit, for statistics that need independent values."""
     values = values.dropna()
-    codes = _codes(values.index, units)
+    codes = unit_codes(values.index, units)
     return np.bincount(codes, np.asarray(values, dtype=np.float64)) / np.bincount(codes)
 
 
@@ -265,7 +247,7 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     return corrected
 
 
-def _codes(images: pd.Index, units: pd.Series[str] | None) -> NDArray[np.intp]:
+def unit_codes(images: pd.Index, units: pd.Series[str] | None) -> NDArray[np.intp]:
     """Number of each image's unit, in the order of their first images."""
     own = pd.Series(images, images)
     if units is not None:
@@ -368,9 +350,9 @@ def _draws(count: int, seed: int) -> NDArray[np.float64]:
     return resample(count, np.random.default_rng(seed))
 
 
-def resample(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(RESAMPLES, count) how often each of `count` independent units is drawn, with replacement."""
-    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
+def resample(count: int, rng: np.random.Generator, draws: int = RESAMPLES) -> NDArray[np.float64]:
+    """(draws, count) how often each of `count` independent units is drawn, with replacement."""
+    return rng.multinomial(count, np.full(count, 1 / count), draws).astype(np.float64)
 
 
 def middle_95(draws: NDArray[np.float64] | Sequence[float]) -> tuple[float, float]:

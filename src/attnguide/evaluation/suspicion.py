@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attnguide.data.pictures import Item
 from attnguide.data.views import View
-from attnguide.evaluation.rows import forward, maps_of, row_of
+from attnguide.evaluation.rows import explain_batch, forward, row_of
 from attnguide.evaluation.statistics import NOT_KNOWN, Estimate, newcombe
 from attnguide.methods import complete
 from attnguide.store.maps import relevance_of
@@ -32,7 +32,6 @@ DETAIL, BESIDE, CONFIDENT, CLUSTERS = (
 SIGNALS = (DETAIL, BESIDE, CONFIDENT, CLUSTERS)
 TOP = 0.05  # share of the pictures that a signal points at
 ISSUE = 0.5  # of confident learning: above it another class is likelier than the label
-Z95 = 1.959963984540054  # of the normal distribution, two-sided
 MIN_ALIKE = 3  # pictures of a label that a mean map needs
 
 
@@ -50,8 +49,8 @@ def detail_signal(
     Eq. 8): blue is what makes the picture the other class.
     """
     method = {"complete": complete.explain}
-    found, _ = maps_of(vit, images, label, method, loss="relative_contrast", reference=other)
-    maps = found["complete"]
+    found = explain_batch(vit, images, label, method, loss="relative_contrast", reference=other)
+    maps = found.maps["complete"]
     size = maps.abs().sum((1, 2)).double()
     against = (-maps).clamp(min=0).sum((1, 2)).double()
     return (against / size.where(size > 0, torch.nan)).numpy(), maps

@@ -38,9 +38,9 @@ from attnguide.figures.shown import pictures_of
 from attnguide.figures.table_figure import OwnPictures, TableFigure
 from attnguide.models.preprocess import pixels_of
 from attnguide.models.sources import Timm
-from attnguide.store.maps import relevance_of, stored_picture
+from attnguide.store.maps import relevance_of
 from attnguide.types import ViT
-from attnguide.viz.dots import Dot, DotPanel, draw_dots
+from attnguide.viz.charts import Dot, DotPanel, draw_dots
 from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name
 from attnguide.viz.style import method_label
 
@@ -144,13 +144,13 @@ class DetailFigure(OwnPictures, ContaminationFigure):
         table = pd.concat(tables, ignore_index=True).assign(labels=labels_of(study))
         return with_pictures(study, table, [comparison for _, comparison in batch])
 
-    def measured(self, stored: Stored) -> pd.DataFrame:
+    def select_rows(self, stored: Stored) -> pd.DataFrame:
         """Rows whose loss means what it should."""
         return valid_rows(stored.rows)
 
-    def judged(self, stored: Stored) -> pd.DataFrame:
+    def claims_table(self, stored: Stored) -> pd.DataFrame:
         """Claims about each model's details, then about what contamination changes."""
-        rows = self.measured(stored)
+        rows = self.select_rows(stored)
         is_detail = rows["part"].isin(DETAILS)
         tables = tables_of(rows[is_detail], self.measures, ("model",), stored.seed)
         mixed = rows.loc[~is_detail & (rows["labels"] == "contaminated"), "model"].unique()
@@ -320,7 +320,7 @@ def _row_title(row: Any, *, several: bool) -> str:
 def _panels(stored: Stored, rows: pd.DataFrame) -> Iterator[Panel | None]:
     by_place = {(row.place, row.loss): row for row in rows.itertuples()}
     one, other = by_place[0, EQ8], by_place[1, EQ8]
-    picture = stored_picture(stored.run_dir, f"{one.model} {one.image_id}")
+    picture = stored.picture(one.model, one.image_id)
     frame = RED_FRAME if one.framed else None
 
     def mapped(row: Any) -> Panel:
@@ -334,7 +334,7 @@ def _panels(stored: Stored, rows: pd.DataFrame) -> Iterator[Panel | None]:
     def example(row: Any) -> Panel | None:
         if not row.has_example:
             return None
-        shown = stored_picture(stored.run_dir, f"example {row.reference_name}")
+        shown = stored.picture("example", row.reference_name)
         return Panel(shown, title=short_name(row.reference_name))
 
     yield Panel(picture, note=str(one.top))
@@ -384,7 +384,7 @@ def draw_case(stored: Stored, claims: pd.DataFrame) -> tuple[Figure, dict[str, F
 def _draw_maps(stored: Stored, rows: pd.DataFrame) -> Figure:
     """Two panels per method, the mixed class above; the picture comes first."""
     first = rows.iloc[0]
-    picture = stored_picture(stored.run_dir, f"{first['model']} {first['image_id']}")
+    picture = stored.picture(first["model"], first["image_id"])
     cells: list[list[Panel | None]] = [[Panel(picture, title="image", note=first["note"]), None]]
     for method in methods_of(stored):
         own = rows[rows["method"] == method].set_index("role")

@@ -1,4 +1,4 @@
-"""An experiment: what it takes, which pictures it studies, the rows of a batch, the figure."""
+"""An experiment: what it uses, which pictures it studies, the rows of a batch, the figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from attnguide.data.pictures import GuideImage, Item, Pictures, Sample, Selection
 from attnguide.data.views import View, check_different, to_guided_view, to_view
@@ -20,6 +22,7 @@ from attnguide.guides import Guide, no_guide
 from attnguide.losses import Loss, logit
 from attnguide.methods import Method
 from attnguide.models.sources import ModelSource
+from attnguide.store.maps import stored_picture
 from attnguide.store.table import read
 from attnguide.types import ViT
 
@@ -217,6 +220,10 @@ class Stored:
         """Labels of the methods that have rows, in the run's order."""
         return list(self.all_rows["method"].unique()) if "method" in self.all_rows else []
 
+    def picture(self, *words: object) -> NDArray[np.uint8]:
+        """(H, W, 3) of a stored picture, by the words of its name, such as model and id."""
+        return stored_picture(self.run_dir, " ".join(map(str, words)))
+
     @property
     def seed(self) -> int:
         """Of bootstraps."""
@@ -241,7 +248,7 @@ class Experiment:
     Attributes:
         title: One line for lists and reports.
         claim: What the paper says, in one or two sentences.
-        takes: Which of `CHOICES` change something; the others are refused.
+        uses: Which of `CHOICES` change something; the others are refused.
         labelled: Whether pictures need labels.
         needs_guide: Whether there must be a guide.
         one_guide: Whether it is one picture: neither several nor one chosen by the label.
@@ -250,7 +257,7 @@ class Experiment:
 
     title: ClassVar[str]
     claim: ClassVar[str]
-    takes: ClassVar[frozenset[str]] = frozenset()
+    uses: ClassVar[frozenset[str]] = frozenset()
     labelled: ClassVar[bool] = True
     needs_guide: ClassVar[bool] = False
     one_guide: ClassVar[bool] = False

@@ -12,7 +12,7 @@ import pandas as pd
 
 from attnguide.figures.experiment import Stored
 from attnguide.guides import NO_LAYOUT
-from attnguide.store.maps import relevance_of, stored_picture
+from attnguide.store.maps import relevance_of
 from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.style import method_label
 
@@ -65,7 +65,7 @@ def draw_overview(stored: Stored, pictures: Sequence[tuple[str, pd.DataFrame]]) 
 
 def _panels(stored: Stored, part: pd.DataFrame) -> list[Panel]:
     first: Any = next(part.itertuples())
-    picture = stored_picture(stored.run_dir, first.image_id)
+    picture = stored.picture(first.image_id)
     label = f"label: {short_name(first.label_name)}\n" if first.label_name else ""
     seen = f"{short_name(first.prediction_name)} {first.prediction_probability:.2f}"
     panels = [Panel(picture, note=f"{label}predicted: {seen}")]

@@ -14,8 +14,15 @@ from attnguide.data.pictures import Item, Sample, Selection
 from attnguide.data.user_pictures import given_pictures
 from attnguide.data.views import View, to_view
 from attnguide.errors import InputError
-from attnguide.evaluation.localisation import LIKE, Measure, like, on_target
-from attnguide.evaluation.localisation_rows import KEY, REFERENCES, localisation_rows
+from attnguide.evaluation.localisation import (
+    KEY,
+    LIKE,
+    REFERENCES,
+    like,
+    localisation_rows,
+    on_target,
+)
+from attnguide.evaluation.statistics import Measure
 from attnguide.figures.experiment import Choices, Stored, Study
 from attnguide.figures.method_study import Entries, MethodStudy
 from attnguide.figures.selecting import join, to_show
@@ -48,7 +55,7 @@ class MapFigure(MethodStudy, OwnPictures):
 
     shown: PositiveInt = 4
 
-    takes: ClassVar[frozenset[str]] = frozenset({"method", "loss", "reference"})
+    uses: ClassVar[frozenset[str]] = frozenset({"method", "loss", "reference"})
     key: ClassVar[tuple[str, ...]] = KEY
     pairs: ClassVar[bool] = False
     boxed: ClassVar[bool] = False
@@ -113,11 +120,11 @@ class MapFigure(MethodStudy, OwnPictures):
         ]
         return pd.concat(tables, ignore_index=True)
 
-    def seen(self, inputs: Any) -> Sequence[View]:
+    def views_of(self, inputs: Any) -> Sequence[View]:
         """Every view of a picture."""
         return list(inputs)
 
-    def asked(self) -> Mapping[str, Measure]:
+    def all_measures(self) -> Mapping[str, Measure]:
         """Measures of the label's maps, and how alike they are to those of other classes."""
         alike = {name: like(role) for role, name in LIKE.items()} if self.competitors else {}
         return alike | {name: on_target(measure) for name, measure in self.measures.items()}

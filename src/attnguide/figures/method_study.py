@@ -40,7 +40,7 @@ class MethodStudy(TableFigure):
 
     limits: dict[str, int] = field(default_factory=dict)
 
-    takes: ClassVar[frozenset[str]] = frozenset({"method"})
+    uses: ClassVar[frozenset[str]] = frozenset({"method"})
     budget: ClassVar[tuple[int | None, int | None]] = (None, None)
     class_sensitive: ClassVar[bool] = False
     leaves_out: ClassVar[frozenset[str]] = frozenset({GENERIC})
@@ -92,7 +92,7 @@ class MethodStudy(TableFigure):
         """Rows of items of one group, which all of these methods explain."""
         raise NotImplementedError
 
-    def seen(self, inputs: Any) -> Sequence[View]:
+    def views_of(self, inputs: Any) -> Sequence[View]:
         """The views in what `inputs` gives; those of shown items are stored."""
         return [inputs]
 
@@ -107,7 +107,7 @@ class MethodStudy(TableFigure):
         for (labels, _), entries in in_groups(batch, alike):
             tables.append(self.table(study, entries, {label: compared[label] for label in labels}))
             shown = [inputs for item, inputs in entries if item.shown is not None]
-            views += [view for inputs in shown for view in self.seen(inputs)]
+            views += [view for inputs in shown for view in self.views_of(inputs)]
         return Rows(pd.concat(tables, ignore_index=True), pictures_of(study.vit, views))
 
 

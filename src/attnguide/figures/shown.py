@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from attnguide.data.views import ALONE, View
 from attnguide.figures.experiment import Stored
 from attnguide.findings import ShownPicture
 from attnguide.models.preprocess import pixels_of
-from attnguide.store.maps import picture_file, relevance_of, stored_picture
+from attnguide.store.maps import picture_file, relevance_of
 from attnguide.viz.panels import Panel, draw_panels, short_name
 from attnguide.viz.style import method_label, signed
 
@@ -88,7 +88,7 @@ def views_in(stored: Stored, rows: pd.DataFrame) -> list[ShownView]:
             str(model),
             str(image),
             str(kind),
-            stored_picture(stored.run_dir, picture_name(str(model), str(image), str(kind))),
+            stored.picture(picture_name(str(model), str(image), str(kind))),
             part,
         )
         for (model, image, kind), part in rows.groupby(["model", "image_id", "view"], sort=False)
@@ -177,3 +177,33 @@ def _picture_bytes(stored: Stored, row: pd.Series[Any]) -> bytes | None:
         if path.is_file():
             return path.read_bytes()
     return None
+
+
+BAND = 8  # methods beside each other
+Note = Callable[[ShownView, str, int], str]
+
+
+def draw_bands(
+    shown: Sequence[ShownView], methods: Sequence[str], note: Note, places: int | None = None
+) -> Figure:
+    """Every shown picture with every method's map.
+
+    Args:
+        shown: In order.
+        methods: In order.
+        note: What stands beneath the map of a view, method and target.
+        places: How many targets of each picture; all by default.
+    """
+    rows, titles = [], []
+    for start in range(0, len(methods), BAND):
+        band = methods[start : start + BAND]
+        for number, view in enumerate(shown):
+            for place in range(len(view.targets[:places])):
+                top = number == place == 0
+                row = [Panel(view.picture, note=view.note)]
+                for method in band:
+                    title = method_label(method) if top else ""
+                    row.append(view.panel(method, place, note(view, method, place), title))
+                rows.append(row)
+                titles.append(short_name(view.name(place)))
+    return draw_panels(rows, row_titles=titles, panel_width=1.15)

@@ -13,7 +13,7 @@ from attnguide.evaluation.statistics import Measure, per_image, summarise
 from attnguide.figures.claims import Judged, MethodComparison, Table, counted, judge, tables_of
 from attnguide.figures.experiment import Choices, Experiment, Stored
 from attnguide.findings import Findings
-from attnguide.viz.dots import DotPanel, draw_dots, table_panel
+from attnguide.viz.charts import DotPanel, draw_dots, table_panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,11 +53,11 @@ class TableFigure(Experiment):
     plots: ClassVar[Sequence[Plot]] = ()
     shows: ClassVar[str] = ""
 
-    def asked(self) -> Mapping[str, Measure]:
+    def all_measures(self) -> Mapping[str, Measure]:
         """The measures."""
         return self.measures
 
-    def measured(self, stored: Stored) -> pd.DataFrame:
+    def select_rows(self, stored: Stored) -> pd.DataFrame:
         """The rows that measures read."""
         return stored.rows
 
@@ -67,18 +67,18 @@ class TableFigure(Experiment):
 
     def summary(self, stored: Stored) -> pd.DataFrame:
         """Mean of every measure with its interval and n."""
-        return summarise(self.measured(stored), self.by, self.asked(), stored.seed)
+        return summarise(self.select_rows(stored), self.by, self.all_measures(), stored.seed)
 
     def models_and_parts(self, stored: Stored) -> list[tuple[str, Table]]:
         """A table of every model and group, which are judged one by one."""
-        rows, by = self.measured(stored), self.claims_by or self.by
-        return tables_of(rows, self.asked(), by, stored.seed)
+        rows, by = self.select_rows(stored), self.claims_by or self.by
+        return tables_of(rows, self.all_measures(), by, stored.seed)
 
-    def judged(self, stored: Stored) -> pd.DataFrame:
+    def claims_table(self, stored: Stored) -> pd.DataFrame:
         """The lines of claims.csv."""
         return judge(self.claims_of(stored), self.models_and_parts(stored))
 
-    def further(self, stored: Stored) -> list[str]:  # noqa: ARG002
+    def remarks(self, stored: Stored) -> list[str]:  # noqa: ARG002
         """Sentences beside the claims."""
         return []
 
@@ -112,10 +112,10 @@ class TableFigure(Experiment):
 
     def draw(self, stored: Stored) -> Findings:
         """Figure, summary, claims with verdicts, sentences, dots."""
-        summary, claims = self.summary(stored), self.judged(stored)
+        summary, claims = self.summary(stored), self.claims_table(stored)
         figure, figures = self.main_figure(stored)
         compared = [c for c in self.claims_of(stored) if isinstance(c, MethodComparison)]
-        found = [*counted(claims, compared), *self.further(stored)]
+        found = [*counted(claims, compared), *self.remarks(stored)]
         caption = self.caption(stored, str(stored.all_rows["model"].iloc[0]))
         parts = (caption, WHAT_BRACKETS_ARE, stored.note)
         return Findings(
@@ -131,11 +131,12 @@ class TableFigure(Experiment):
 
     def worst(self, stored: Stored) -> pd.DataFrame:
         """Numbers of single pictures by the first method, least of the first measure first."""
-        rows = self.measured(stored)
+        rows = self.select_rows(stored)
         rows = rows[rows["measured"].astype(bool)]
         if "method" in rows:
             rows = rows[rows["method"] == stored.methods[0]]
-        values = {name: per_image(rows, measure)[0] for name, measure in self.asked().items()}
+        measures = self.all_measures().items()
+        values = {name: per_image(rows, measure)[0] for name, measure in measures}
         table = pd.DataFrame({name: own for name, own in values.items() if len(own)})
         if table.empty:
             return table

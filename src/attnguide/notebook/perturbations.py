@@ -34,16 +34,16 @@ def plot_curve(curve: PerturbationCurve, quantity: str = "accuracy") -> Figure:
     import pandas as pd
 
     from attnguide.evaluation.statistics import Kind, estimate_curve
-    from attnguide.viz.curve_panels import Curve, CurvePanel, draw_curves
+    from attnguide.viz.charts import Curve, CurvePanel, draw_curves
 
     area = auc_interval(curve, quantity)
     column, words = QUANTITIES[quantity]
     values = 100 * as_values(getattr(curve, column)).astype(float)
     kind: Kind = "answers" if quantity == "accuracy" else "mean"
-    band = estimate_curve(pd.DataFrame(values), kind=kind, yes=100)
-    ends = band["value"], band["ci_low"], band["ci_high"]
-    areas, label = (area.value, area.low, area.high), f"mean of {area.n} images"
-    line = Curve("complete", curve.fraction.tolist(), *ends, *areas, label)
+    table = pd.DataFrame(values, columns=curve.fraction.tolist())
+    band = estimate_curve(table, kind=kind, yes=100)
+    ends, label = (area.value, area.low, area.high), f"mean of {area.n} images"
+    line = Curve("complete", band, ends, label)
     title = f"{curve.order} order"
     return draw_curves([[CurvePanel(title, words, curve.higher_is_better, [line])]])
 

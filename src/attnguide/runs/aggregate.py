@@ -31,7 +31,7 @@ from attnguide.runs.settings import NOT_COMPARED
 from attnguide.store.files import csv_bytes, write_atomic
 from attnguide.store.folder import FAILED, RunFolder, flat
 from attnguide.store.provenance import Provenance
-from attnguide.viz.dots import Dot, DotPanel, draw_dots
+from attnguide.viz.charts import Dot, DotPanel, draw_dots
 from attnguide.viz.style import method_label, render
 
 VALUES = ("auc", "value")  # what a summary's interval belongs to
@@ -339,7 +339,7 @@ def _differences(first: str, second: str, table: Table) -> Iterator[Claim]:
 
 
 def _area_gap(first: str, second: str, quantity: str, order: str) -> Ask:
-    """As `perturbation_claims.gain`; no difference of areas lies beyond 100 points."""
+    """As `perturbation_figure.gain`; no difference of areas lies beyond 100 points."""
 
     def ask(table: Table) -> Estimate:
         own, other = (scores(table.of(name), quantity, order) for name in (first, second))

@@ -144,7 +144,7 @@ class Run:
         experiment = problems.attempt(build_experiment, config)
         self.experiment: Experiment = Experiment() if experiment is None else experiment
         chosen = frozenset(name for name in CHOICES if config.get(name)) | {"engine"}
-        uses = chosen if experiment is None else experiment.takes
+        uses = chosen if experiment is None else experiment.uses
         if experiment is not None:
             problems.attempt(refuse_unused, overrides, uses, str(settings.experiment))
         if isinstance(self.experiment, Task) and max(settings.num_shards, settings.devices) > 1:
@@ -230,7 +230,7 @@ class Run:
                 raise InputError(f"no item is left to study. {selection.note}".strip())
             if not mine:  # of a shard: another one has them
                 continue
-            masks = "engine" in experiment.takes
+            masks = "engine" in experiment.uses
             settle(study, mine, settings.threads, lambda _, timed: timed(), masks=masks)
             seconds = size = 0.0
             for part in dict.fromkeys(item.part for item in mine):
@@ -369,7 +369,7 @@ class Run:
             done = writer.results.done(model=vit.name)
             monitor.begin(vit.name, len(items), sum((i.part, i.id) in done for i in items))
             left = [item for item in items if (item.part, item.id) not in done]
-            trial, masks = partial(trial_of_run, self.folder), "engine" in self.experiment.takes
+            trial, masks = partial(trial_of_run, self.folder), "engine" in self.experiment.uses
             settle(study, left, self.settings.threads, trial, masks=masks)
             predict(trainer, self.experiment, study, items, done, workers)
             done = writer.results.done(model=vit.name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from attnguide.errors import InputError
 from attnguide.viz.overlay import MAP_WEIGHT, as_picture, overlay
-from attnguide.viz.plots import PLOT_HEIGHT, Plot, draw_plots
 from attnguide.viz.style import (
     BODY,
     HAIRLINE,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 RED_FRAME = "#c4262e"
 TEXT_GAP = 3.0  # points between a picture and its text
 BAR = 0.6  # inches that the colour bar and its numbers take
+PLOT_HEIGHT = 1.75  # inches of a plot beneath, with title and axis
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def draw_panels(
     panel_width: float = 1.45,
     colour_bar: bool = True,
     letters: bool = False,
-    below: Sequence[Sequence[Plot]] = (),
+    below: Sequence[Sequence[Callable[[Axes], None]]] = (),
 ) -> Figure:
     """A figure of panels; `render` makes a file of it.
 
@@ -92,7 +92,7 @@ def draw_panels(
         panel_width: Inches.
         colour_bar: Draw the scale at the right.
         letters: Put (a), (b), ... before the titles of the columns, as a paper does.
-        below: Rows of plots beneath the panels, over their whole width.
+        below: Rows of plots beneath the panels, over their whole width: each draws into its axes.
 
     Raises:
         ValueError: no panel at all, or titles that do not match rows and columns.
@@ -120,7 +120,9 @@ def draw_panels(
         if below:
             parts: Any = figure.subfigures(2, 1, height_ratios=[down, plots])
             part, lower = parts
-            draw_plots(lower, below)
+            axes_below = lower.subplots(len(below), len(below[0]), squeeze=False)
+            for draw, axes in zip(chain(*below), axes_below.flat, strict=True):
+                draw(axes)
         if title:
             words = "\n".join(wrap(title, max(across - BAR, 2.5), BODY + 2))
             part.suptitle(words, size=BODY + 2, weight="bold", parse_math=False)

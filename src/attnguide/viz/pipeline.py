@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,33 +25,18 @@ STEPS = {
 }
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """What the drawing shows.
+def draw_pipeline(picture: Any, target: str, steps: Mapping[str, Array]) -> Figure:
+    """Picture, attention, gradient, correction, rollout and map, from left to right.
 
-    Attributes:
+    Args:
         picture: As `as_picture` takes it.
         target: Name of the explained class.
-        layers: Numbers of the layers that are shown, from 1; the foremost first, the model's last
-            one last.
-        matrices: (len(layers), N, N) by the names "attention", "gradient", "corrected".
-        rows: (L, rows, cols), what the class token has gathered after the last layer, after the
-            last but one, ..., after the first.
-        relevance: (rows, cols), the map.
-        num_prefix: Tokens before the patches.
+        steps: `layers`, numbers of the layers that are shown, from 1, the foremost first, the
+            model's last one last; (layers, N, N) matrices by the names of `STEPS`; `rows`
+            (L, rows, cols), what the class token has gathered after the last layer, after the last
+            but one, ..., after the first; `relevance` (rows, cols), the map; and `num_prefix`,
+            tokens before the patches.
     """
-
-    picture: Any
-    target: str
-    layers: Sequence[int]
-    matrices: Mapping[str, Array]
-    rows: Array
-    relevance: Array
-    num_prefix: int
-
-
-def draw_pipeline(shown: Pipeline) -> Figure:
-    """Picture, attention, gradient, correction, rollout and map, from left to right."""
     from matplotlib.figure import Figure
 
     with typography():
@@ -61,31 +45,29 @@ def draw_pipeline(shown: Pipeline) -> Figure:
         tiles = figure.subplots(1, 6, gridspec_kw=edges)
         for axes in tiles:
             axes.set_axis_off()
-        image = as_picture(shown.picture)
+        image, layers, count = as_picture(picture), steps["layers"], len(steps["rows"])
         whole = (0.0, 0.0, 1.0, 1.0)
         _tile(tiles[0], whole, image)
-        _words(tiles[0], "image", f"explained: {shown.target}")
+        _words(tiles[0], "image", f"explained: {target}")
         for axes, (name, words) in zip(tiles[1:4], STEPS.items(), strict=True):
-            _cards(axes, [_matrix(name, values) for values in shown.matrices[name]])
+            _cards(axes, [_matrix(name, values) for values in steps[name]])
             _words(axes, *words)
-            row = shown.matrices[name][-1][0, shown.num_prefix :].reshape(shown.relevance.shape)
+            row = steps[name][-1][0, int(steps["num_prefix"]) :].reshape(steps["relevance"].shape)
             _tile(axes, (0.18, -1.2, 0.64, 0.64), overlay(image, row))
-        _film(tiles[4], shown.rows)
-        count = len(shown.rows)
+        _film(tiles[4], steps["rows"])
         _words(
             tiles[4],
             r"$\bar A^{(L)}\cdots\bar A^{(1)}$",
             f"rollout: the class row\nafter layers {count} to 1",
         )
-        _tile(tiles[5], whole, overlay(image, shown.relevance))
+        _tile(tiles[5], whole, overlay(image, steps["relevance"]))
         _words(tiles[5], r"$S\,/\,\max|S|$", "relevance: red for the target,\nblue against it")
-        layers = ", ".join(map(str, shown.layers))
-        cards = f"layers {layers} of {count}, the first in front"
-        _text(tiles[1], 0.0, 1.07 + SHIFT * len(shown.layers), cards, ha="left")
-        below = f"row of the class\ntoken, layer {shown.layers[-1]},\non the picture"
+        cards = f"layers {', '.join(map(str, layers))} of {count}, the first in front"
+        _text(tiles[1], 0.0, 1.07 + SHIFT * len(layers), cards, ha="left")
+        below = f"row of the class\ntoken, layer {layers[-1]},\non the picture"
         _text(tiles[1], 0.1, -0.88, below, ha="right")
         for number, axes in enumerate(tiles[1:]):
-            behind = SHIFT * (len(shown.layers) - 1) if number in (1, 2, 3) else 0.0
+            behind = SHIFT * (len(layers) - 1) if number in (1, 2, 3) else 0.0
             _arrow(axes, behind)
     return figure
 
