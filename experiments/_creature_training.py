@@ -335,20 +335,16 @@ class CreatureClassifier(pl.LightningModule):
     Args:
         steps: Optimiser steps in all.
         lr: Peak learning rate.
-        warmup: Share of the steps in which the rate rises.
-        weight_decay: Of the weight matrices; biases, norms, positions and class token have none.
     """
 
-    def __init__(
-        self, steps: int, lr: float, warmup: float = 0.05, weight_decay: float = 0.05
-    ) -> None:
+    warmup = 0.05  # share of the steps in which the rate rises
+    weight_decay = 0.05  # of the weight matrices; biases, norms, positions, class token have none
+
+    def __init__(self, steps: int, lr: float) -> None:
         super().__init__()
         # dynamic_img_size interpolates the positions while the pictures are small
         self.model = VisionTransformer(**ARCH, dynamic_img_size=True)
-        self.steps = steps
-        self.lr = lr
-        self.warmup = warmup
-        self.weight_decay = weight_decay
+        self.steps, self.lr = steps, lr
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images in [0, 1]."""
@@ -364,10 +360,7 @@ class CreatureClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with linear warm-up and cosine decay to zero, by step."""
-        groups = [
-            {"params": [], "weight_decay": self.weight_decay},
-            {"params": [], "weight_decay": 0.0},
-        ]
+        groups = [{"params": [], "weight_decay": decay} for decay in (self.weight_decay, 0.0)]
         for name, parameter in self.model.named_parameters():
             is_free = parameter.ndim <= 1 or name in ("pos_embed", "cls_token")
             groups[is_free]["params"].append(parameter)

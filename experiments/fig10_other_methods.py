@@ -93,9 +93,7 @@ class Fig10OtherMethods(MethodStudy, OwnPictures, contamination.ContaminationFig
             for method in methods_of(stored)
         ]  # fmt: skip
         only = Only("fig10.only_detail", "only detail interpretation uncovers the mixture", changes)
-        claims = judge([only, *changes], [(name, Table(rows, {}, stored.seed)) for name in mixed])
-        claims.loc[claims["id"] == only.id, "source"] = "paper"
-        return claims
+        return judge([only, *changes], [(name, Table(rows, {}, stored.seed)) for name in mixed])
 
     def remarks(self, stored: Stored) -> list[str]:
         """What each model answers; on photographs, what cannot be measured."""

@@ -134,7 +134,8 @@ class TrainCreatures(Task):
             accelerator="gpu" if work.device.type == "cuda" else work.device.type,
         )
         export(classifier.model, weights, {"seed": seed, "steps": list(recipe.steps)})
-        finish(folder, weights)
+        record = json.dumps(_checksums(folder, weights)).encode()
+        write_atomic(folder / "finished.json", record)
 
     def draw(self, stored: Stored) -> Findings:
         """Accuracies with intervals beside the committed ones, the loss, the classes."""
@@ -210,22 +211,11 @@ def export(model: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
     Raises:
         OSError: the disk is full.
     """
-    meta = {
-        "arch": ARCH,
-        "class_names": CLASS_NAMES,
-        "mean": MEAN,
-        "std": STD,
-        "image_size": (IMAGE_SIZE, IMAGE_SIZE),
-        "provenance": provenance,
-    }
+    meta = {"arch": ARCH, "class_names": CLASS_NAMES, "mean": MEAN, "std": STD,
+            "image_size": (IMAGE_SIZE, IMAGE_SIZE), "provenance": provenance}  # fmt: skip
     weights = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
     text = {"attnguide": json.dumps(meta, sort_keys=True)}
     write_atomic(path, save(weights, metadata=text))
-
-
-def finish(folder: Path, weights: Path) -> None:
-    """Write down what belongs to a finished training."""
-    write_atomic(folder / "finished.json", json.dumps(_checksums(folder, weights)).encode())
 
 
 def is_finished(folder: Path, weights: Path) -> bool:
@@ -264,16 +254,11 @@ def _gap(kind: str, table: Table) -> Estimate:
 
 
 CLAIMS = [
-    Claim(
-        f"train_creatures.{kind}",
-        f"{words}: the committed accuracy is reproduced within {TOLERANCE:g} point (trained minus "
-        "committed, points)",
-        partial(_gap, kind),
-        above=-TOLERANCE,
-        source="ours",
-    )
+    Claim(f"train_creatures.{kind}",
+          f"{words}: the committed accuracy is reproduced within {TOLERANCE:g} point (trained "
+          "minus committed, points)", partial(_gap, kind), above=-TOLERANCE, source="ours")
     for kind, words in KINDS.items()
-]
+]  # fmt: skip
 
 
 def _accuracies(rows: pd.DataFrame) -> pd.DataFrame:
@@ -314,16 +299,9 @@ def _plot(table: pd.DataFrame, loss: pd.DataFrame) -> Figure:
             low, high = own["accuracy"] - own["ci_low"], own["ci_high"] - own["accuracy"]
             colour = (INK, QUIET)[offset]
             if len(own):
-                right.errorbar(
-                    own["accuracy"],
-                    y,
-                    xerr=[low.clip(lower=0), high.clip(lower=0)],
-                    fmt=marker,
-                    color=colour,
-                    label=model,
-                    markersize=4,
-                    elinewidth=1,
-                )
+                ends = [low.clip(lower=0), high.clip(lower=0)]
+                right.errorbar(own["accuracy"], y, xerr=ends, fmt=marker, color=colour,
+                               label=model, markersize=4, elinewidth=1)  # fmt: skip
         right.set(xlabel="accuracy (%)", yticks=range(len(KINDS)), yticklabels=list(KINDS))
         right.invert_yaxis()
         right.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)

@@ -6,6 +6,7 @@ new setting of an unknown kind must be named here.
 
 import dataclasses
 import json
+from functools import cache
 from itertools import zip_longest
 
 import pandas as pd
@@ -139,6 +140,9 @@ class Commands:
         return any(one is None or not one.equals(other) for one, other in both)
 
 
+commands_of = cache(Commands)  # rows without further words are computed once for both tests
+
+
 def another(name, field, value, pictures, experiment):
     """Another value of a setting, as a word."""
     if field == "pictures":
@@ -169,7 +173,7 @@ STUDIES = [name for name in EXPERIMENTS if name != "train_creatures"]  # has tes
 @pytest.mark.first_lane
 @pytest.mark.parametrize("name", STUDIES)
 def test_each_choice_that_is_taken_changes_the_rows_and_others_are_refused(name):
-    experiment, commands, idle = experiment_of(name), Commands(name), []
+    experiment, commands, idle = experiment_of(name), commands_of(name), []
     assert experiment.uses <= set(CHOICES)
     for choice, pairs in CHOICES.items():
         accepted = 0
@@ -192,7 +196,7 @@ def test_each_choice_that_is_taken_changes_the_rows_and_others_are_refused(name)
 @pytest.mark.first_lane
 @pytest.mark.parametrize("name", STUDIES)
 def test_each_setting_of_an_experiment_changes_its_rows(name, pictures):
-    experiment, commands, idle = experiment_of(name), Commands(name), []
+    experiment, commands, idle = experiment_of(name), commands_of(name), []
     for field in dataclasses.fields(experiment):
         value = getattr(experiment, field.name)
         word = f"runner.{field.name}={another(name, field.name, value, pictures, experiment)}"

@@ -135,7 +135,8 @@ def test_masking_greys_one_of_sixteen_cells_in_half_of_the_pictures() -> None:
 
 def test_a_few_steps_reduce_the_loss() -> None:
     seed_everything(0, verbose=False)
-    classifier = CreatureClassifier(steps=12, lr=1e-3, warmup=0.0)
+    classifier = CreatureClassifier(steps=12, lr=1e-3)
+    classifier.warmup = 0.0
     batch = Composer(draw_stock(0, 1, 2).resized(48)).batch(torch.Generator().manual_seed(0), 16)
 
     def loss() -> torch.Tensor:
