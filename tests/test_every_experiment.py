@@ -131,8 +131,9 @@ def test_rows_are_of_items_whatever_the_batch_and_the_shard(
 
 
 def said_of(item):
-    """What is said of an item, but not how it is read."""
-    return {name: value for name, value in vars(item).items() if not callable(value)}
+    """What is said of an item and of its files, but not how they are read."""
+    said = {name: value for name, value in vars(item).items() if not callable(value)}
+    return said | {"sources": [source.path for source in item.sources]}
 
 
 @pytest.mark.parametrize(

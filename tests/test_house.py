@@ -187,7 +187,7 @@ def tracked(pattern):
     return [name for name in listed.stdout.split() if (ROOT / name).exists()]
 
 
-LINES = {"src": 25_033, "experiments": 3_198, "tests": 20_834}  # at most
+LINES = {"src": 24_747, "experiments": 3_103, "tests": 20_585}  # at most
 
 
 def test_files_and_functions_can_be_read_in_one_sitting():
