@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
+from attnguide import wrap_model
 from attnguide.data import Creatures, Photographs, Sample
 from attnguide.data.creatures import scenes
 from attnguide.data.creatures.scenes import CLASS_NAMES
-from attnguide.data.pictures import GuideImage
-from attnguide.data.views import coverage, nearest_fraction, to_guided_view, to_view
+from attnguide.data.grids import grids
+from attnguide.data.photographs import pair_up
+from attnguide.data.pictures import GuideImage, Item
+from attnguide.data.views import beside_company, coverage, nearest_fraction, to_guided_view, to_view
 from attnguide.guides import Guide, no_guide
 from attnguide.models.preprocess import Preprocess
 from attnguide.models.reader import UnreadableImage
@@ -55,6 +59,27 @@ def test_a_guide_takes_its_part_and_the_mask_moves_along(creatures):
     assert shown[1:].max() < 0.01
     with pytest.raises(ValueError, match="the guide red shows the class that creatures-0-0"):
         to_guided_view(creatures, sample, replace(red, label=sample.targets[0]), Guide())
+
+
+@pytest.mark.parametrize("door", ["guide", "canvas", "masks", "grids", "pairs", "company"])
+def test_a_function_whose_steps_are_not_known_is_one_line_before_work(door, tiny_vit):
+    module = tiny_vit.module
+    steps = [v2.Resize((16, 16)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    vit = wrap_model(module, v2.Compose(steps))
+    module.forward = lambda _: pytest.fail("the network has worked")
+    picture = Image.new("RGB", (20, 30))
+    sample = Sample("a", picture, (1,), ("x",), as_is=door == "canvas")
+    items = [Item(name, lambda: pytest.fail("a picture was read"), 0) for name in "ab"]
+    doors = {
+        "guide": lambda: to_guided_view(vit, sample, GuideImage(picture, 2, "red"), Guide()),
+        "canvas": lambda: to_view(vit, sample),
+        "masks": lambda: to_view(vit, replace(sample, masks=(np.ones((30, 20), bool),))),
+        "grids": lambda: grids(vit, items, 1),
+        "pairs": lambda: pair_up(vit, items),
+        "company": lambda: beside_company(vit, sample, Guide(), 0),
+    }
+    with pytest.raises(ValueError, match="resize, crop and normalisation are not known; pass"):
+        doors[door]()
 
 
 def test_no_guide_is_the_picture_as_it_is(creatures):

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from attnguide.data.pictures import Item, Sample, Selection, numbered
 from attnguide.data.views import to_view
-from attnguide.errors import InputError
+from attnguide.models.preprocess import steps_of
 from attnguide.models.reader import UnreadableImage
 from attnguide.types import ViT
 
@@ -49,6 +49,7 @@ def grids(vit: ViT, items: Sequence[Item], count: int, seed: int = 0) -> Selecti
     if any(patches % SIDE for patches in vit.grid):
         rows, cols = vit.grid
         return Selection((), f"No grids: {rows} x {cols} patches cannot be halved.")
+    steps_of(vit)  # grids are no pictures for a function: before any is recognised
     drawn = [items[place] for place in np.random.default_rng(seed).permutation(len(items))]
     open_grids: list[list[Recognised]] = []
     seen = known = 0
@@ -127,8 +128,6 @@ def _load(
     name: str, grid: tuple[Recognised, ...], names: tuple[str, ...], size: tuple[int, int]
 ) -> Sample:
     """The pictures, cropped to the cell's shape and made smaller."""
-    if len({found.target for found in grid}) < len(grid):
-        raise InputError(f"the pictures of a grid must show different classes, got {names}")
     canvas, masks = Image.new("RGB", size[::-1]), []
     for found, (rows, columns) in zip(grid, cells(size), strict=True):
         shape = (columns.stop - columns.start, rows.stop - rows.start)

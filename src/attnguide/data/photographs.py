@@ -34,6 +34,7 @@ from attnguide.data.pictures import (
 )
 from attnguide.data.user_pictures import boxed_pictures, read_boxes
 from attnguide.errors import InputError
+from attnguide.models.preprocess import steps_of
 from attnguide.models.reader import picture_bytes, read_picture
 from attnguide.store.files import Source
 from attnguide.types import ViT
@@ -324,6 +325,7 @@ def pair_up(vit: ViT, singles: Sequence[Item]) -> Selection:
     Returns:
         Pairs of different classes; the others are counted in `note`.
     """
+    steps_of(vit)  # a pair is no picture for a function
     half = len(singles) // 2
     both = [(i, i + half) for i in range(half)] + [(i + half, i) for i in range(half)]
     if len(singles) % 2 and half:

@@ -24,7 +24,7 @@ from attnguide.models.checkpoint import (
     sha256,
 )
 from attnguide.models.names import names_inside, read_names
-from attnguide.models.preprocess import Preprocess, check_fields, override
+from attnguide.models.preprocess import BESIDE_WEIGHTS, Preprocess, check_fields, override
 from attnguide.models.wrap import check_form, wrap_model
 from attnguide.types import ViT
 
@@ -155,7 +155,7 @@ def _stored_steps(stored: Mapping[str, Any], given: Any, checkpoint: str | Path)
     if given is not None and not isinstance(given, Mapping):
         return given
     steps = {}
-    for field in ("mean", "std", "crop_pct", "interpolation", "crop_mode"):
+    for field in BESIDE_WEIGHTS:
         if stored.get(field):
             with suppress(InputError):
                 check_fields({field: stored[field]})

@@ -120,6 +120,9 @@ def steps_of(vit: ViT) -> Preprocess:
     return vit.preprocess
 
 
+BESIDE_WEIGHTS = ("mean", "std", "crop_pct", "interpolation", "crop_mode")  # fields of it
+
+
 def pixels_of(preprocess: Any, images: Tensor) -> Tensor:
     """(..., 3, H, W) in [0, 1] for display; of an unknown normalisation, each image's own range."""
     if isinstance(preprocess, Preprocess):

@@ -372,17 +372,14 @@ def _check_folder(name: str) -> None:
         raise MissingFile(f"{name} holds no config.json; pass a folder that save_pretrained wrote")
     try:
         stored = json.loads((folder / "config.json").read_text())
-        kinds = stored.get("architectures") or []
-        if "pretrained_cfg" in stored:
-            raise InputError(f"{name} is timm's; pass model.name=local-dir:{name}")
+        kinds, is_timms = stored.get("architectures") or [], "pretrained_cfg" in stored
         if not all(isinstance(kind, str) for kind in kinds):
             raise TypeError("architectures must be names")
-    except InputError:
-        raise
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"cannot read {name}/config.json ({error}); save the model again"
-        ) from error
+        told = f"cannot read {name}/config.json ({error}); save the model again"
+        raise InputError(told) from error
+    if is_timms:
+        raise InputError(f"{name} is timm's; pass model.name=local-dir:{name}")
 
 
 def _pretrained(where: str) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attnguide.errors import InputError
 from attnguide.models.checkpoint import state_digest
 from attnguide.models.names import read_names
-from attnguide.models.preprocess import Preprocess, as_preprocess, override
+from attnguide.models.preprocess import BESIDE_WEIGHTS, Preprocess, as_preprocess, override
 from attnguide.models.probe import Probe, probe, unwrap
 from attnguide.types import ViT
 
@@ -242,14 +242,7 @@ def _own_preprocess(module: nn.Module, size: tuple[int, int]) -> Preprocess:
     from timm.data import resolve_data_config
 
     config = resolve_data_config({}, model=module)
-    return Preprocess(
-        size,
-        tuple(config["mean"]),
-        tuple(config["std"]),
-        config["crop_pct"],
-        config["interpolation"],
-        config["crop_mode"],
-    )
+    return Preprocess(size, **{field: config[field] for field in BESIDE_WEIGHTS})
 
 
 def _class_names(
