@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attnguide.api import explain
 from attnguide.errors import InputError
-from attnguide.methods._pixels import patch_sums
+from attnguide.methods._sampling import patch_sums
 from attnguide.tracing.trace import AttentionTrace
 from attnguide.types import ViT
 

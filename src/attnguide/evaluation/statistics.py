@@ -249,11 +249,11 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
 
 def unit_codes(images: pd.Index, units: pd.Series[str] | None) -> NDArray[np.intp]:
     """Number of each image's unit, in the order of their first images."""
-    own = pd.Series(images, images)
+    own = images.to_numpy(dtype=object)
     if units is not None:
-        named = units[units.notna() & (units != "")].reindex(images)
-        own = named.where(named.notna(), own)
-    return pd.factorize(own.to_numpy())[0]
+        named = units.reindex(images).to_numpy(dtype=object, na_value="")
+        own = np.where(named == "", own, named)
+    return pd.factorize(own)[0]
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:

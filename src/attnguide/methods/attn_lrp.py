@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from attnguide.methods._lrp.backward import shared_attention_gradient
-from attnguide.methods._pixels import patch_sums
+from attnguide.methods._sampling import patch_sums
 from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnguide.errors import InputError
 from attnguide.methods._lrp.backward import gamma_gradient
-from attnguide.methods._pixels import patch_sums
+from attnguide.methods._sampling import patch_sums
 from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True

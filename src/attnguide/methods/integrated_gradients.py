@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnguide.errors import InputError, unknown_name
 from attnguide.methods._feedback import check_steps
-from attnguide.methods._pixels import patch_sums, weighted_gradient
+from attnguide.methods._sampling import patch_sums, weighted_gradient
 from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from attnguide.errors import InputError
 from attnguide.methods._feedback import check_steps
-from attnguide.methods._pixels import patch_sums, weighted_gradient
-from attnguide.methods._sampling import check_seed
+from attnguide.methods._sampling import check_seed, patch_sums, weighted_gradient
 from attnguide.tracing.trace import AttentionTrace
 
 SIGNED = True
