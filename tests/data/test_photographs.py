@@ -124,6 +124,7 @@ FORMS = {
 def test_forms_that_are_not_read_are_named_by_what_they_are(name, tmp_path):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()
+    (tmp_path / "README.md").touch()
     deep = name.endswith((".parquet", "x.tar"))
     for root in (tmp_path, *[tmp_path / name] * (not deep)):
         with pytest.raises(ValueError, match=rf"no pictures in .*{FORMS[name]}"):

@@ -95,9 +95,10 @@ def _find_local(root: Path) -> Listing:
 def _what_is_there(root: Path) -> str:
     """Files of forms that are not read, or that lie deeper than they are looked for."""
     files = [p / name for p, _, names in _walk(root) for name in names] if root.is_dir() else [root]
-    places = sorted({str(file.parent) for file in files if file.suffix in (".parquet", ".tar")})
-    if places:
-        return f"pass the folder of its {files[0].suffix} files, {' or '.join(places[:5])}; "
+    shards = [file for file in files if file.suffix in (".parquet", ".tar")]
+    if shards:
+        places = sorted({str(file.parent) for file in shards})[:5]
+        return f"pass the folder of its {shards[0].suffix} files, {' or '.join(places)}; "
     for ending, what in _NOT_READ.items():
         found = [file for file in files if file.suffix.lower() == ending]
         if found:
