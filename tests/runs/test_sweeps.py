@@ -50,8 +50,6 @@ def test_hydras_own_subdir_is_taken(answer, jobs, tmp_path):
         "guide.image=/z/x.png,/z_x.png",
         "data.root='/z/a b','/z/a_b'",
         "method=choice([gae,complete],[gae,rollout])",
-        "method=[gae],[complete,gae]",
-        "loss=ratio,difference",
     ],
 )
 def test_values_that_differ_in_signs_have_a_job_and_a_folder_each(swept, answer, jobs, tmp_path):

@@ -43,7 +43,7 @@ LONGEST = 120  # letters of a folder's name
 WHOLE = "ATTNGUIDE_FULL_ERROR"  # what the user set HYDRA_FULL_ERROR to
 LAUNCHERS = ("submitit", "hydra", "hydra_plugins", "optuna")  # what they refuse, they say
 # What agents of sweeps write before key=value, and Hydra does not take; it has flags of its own
-DASHES = re.compile(r"^--(?!config-|cfg|info|package)(?=[\w.@/]+=)")
+DASHES = re.compile(r"^--(?!(cfg|info|package)=)(?=[\w.@/]+=)")
 sweeps: list[Path] = []  # the folder of the sweep that this process has begun
 failed: list[str] = []  # why jobs failed that this process has reported; the others go on
 
