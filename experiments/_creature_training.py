@@ -480,6 +480,7 @@ def fit(
         warnings.filterwarnings("ignore", ".*does not have many workers")
         # we resume on purpose, and the views know where to go on
         warnings.filterwarnings("ignore", ".*exists and is not empty")
+        warnings.filterwarnings("ignore", "The dirpath has changed")  # a run may be moved
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
         warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning 2.6 with torch 2.14
         try:
