@@ -205,7 +205,7 @@ class LoRA(nn.Module):
         return layer
 
 
-@pytest.mark.filterwarnings("ignore:method")
+@pytest.mark.filterwarnings("ignore:.*no positive evidence")
 @pytest.mark.parametrize("method", ["complete", "bi_token", "t_attr", "partial_lrp", "lrp", "dix"])
 def test_what_adapters_add_counts(method):
     torch.manual_seed(0)

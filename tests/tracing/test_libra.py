@@ -158,7 +158,7 @@ def test_accounts_for_the_logit_of_torchvision_s_network():
     assert_accounts_for_the_logit(vit.module, pictures(vit, 1))
 
 
-@pytest.mark.filterwarnings("ignore:method 'attn_gradcam' found no")
+@pytest.mark.filterwarnings("ignore:.*no positive evidence")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_forward_pass_is_unchanged_and_the_gradient_is_not(name):
     vit = network(name)
