@@ -121,7 +121,7 @@ def test_progress_is_shown_on_request(capsys):
     assert "5/5" in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore:.*no positive evidence")
+@pytest.mark.filterwarnings("ignore:.*no positive evidence", "ignore:.*ill-conditioned")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("method", list_methods())
 def test_a_16_bit_model_is_explained_in_float32(method, dtype):

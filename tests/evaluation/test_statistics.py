@@ -211,6 +211,12 @@ def test_few_units_need_the_studentised_bootstrap(name, least, monkeypatch):
     assert percentiles[0] < 0.93
 
 
+def test_draws_of_equal_values_have_no_spread():
+    """Rounding gave those of six equal values a spread of 1e-7, and an interval down to -2e8."""
+    found = estimate(pd.Series([95.0] * 6 + [80.0], index=[*"abcdefg"]))
+    assert found.value - 15 < found.low < found.value < found.high < found.value + 15
+
+
 def test_the_studentised_interval_by_hand():
     """Equal units: (mean of a draw - mean) / its own standard error, and back with the sample's."""
     values = np.random.default_rng(4).gamma(2, size=9)

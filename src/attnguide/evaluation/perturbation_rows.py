@@ -254,7 +254,7 @@ def auc_table(rows: pd.DataFrame, methods: Sequence[str], seed: int = 0) -> pd.D
         own = rows[rows["model"] == model]
         for method in methods:
             each = scores(own[own["method"] == method], quantity, order)
-            kind: Kind = "mean" if quantity in BOTH_ORDERS else "share"
+            kind: Kind = "share difference" if quantity in BOTH_ORDERS else "share"
             found = estimate(each, units, seed, kind=kind, yes=100)
             names = {"method": method, "order": order, "quantity": quantity}
             lines.append({**names, **found.as_row("auc"), "model": model})
@@ -273,7 +273,7 @@ def paired_differences(
             own = areas(part[part["method"] == first], quantity)
             for other in others:
                 gap = own - areas(part[part["method"] == other], quantity)
-                found = estimate(gap, units, seed, kind="mean").as_row("auc")
+                found = estimate(gap, units, seed, kind="share difference", yes=100).as_row("auc")
                 names = {"difference": f"{first} - {other}", "order": order, "quantity": quantity}
                 lines.append({**names, **found, "model": model})
     return pd.DataFrame(lines)

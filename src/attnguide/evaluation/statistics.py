@@ -338,7 +338,7 @@ def _bootstrap(
     away = total / size
     spread = np.maximum(square - 2 * away * mixed + away**2 * sizes, 0)
     error = np.sqrt(spread * n / (n - 1)) / size
-    error[error <= 1e-9 * error[0]] = error[0]
+    error[error <= 1e-6 * error[0]] = error[0]  # rounded, not of the draw
     if error[0] <= 1e-12 * abs(mean):  # all alike
         return mean, mean
     low, high = middle_95(away[1:] / error[1:])
