@@ -66,5 +66,5 @@ def test_photographs_take_a_guide_by_class(photographs, tmp_path):
     words = ("scale=sample", f"data.root={photographs}", "model.checkpoint=none", "method=gae")
     rows = read(running.start(tmp_path / "out", *WORDS, *words, "guide.image=zebra"))
     assert len(rows) == len(WNIDS)  # eight pictures, one of a zebra
-    with pytest.raises(ValueError, match="the guide shows 'zebra', which is to be explained"):
+    with pytest.raises(ValueError, match="guide.image shows 'zebra', which is to be explained"):
         running.start(tmp_path / "bad", *WORDS, *words, "guide.image=zebra", "target=zebra")

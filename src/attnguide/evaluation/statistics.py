@@ -66,7 +66,8 @@ class Estimate:
     def __format__(self, spec: str) -> str:
         if not self.n:
             return "not known"
-        value, low, high = (format(v, spec or ".2f") for v in (self.value, self.low, self.high))
+        numbers = (format(each, spec or ".2f") for each in (self.value, self.low, self.high))
+        value, low, high = (number.replace("-", "−") for number in numbers)
         interval = "" if isnan(self.low) else f" [{low}, {high}]"
         return f"{value}{interval}, n = {self.n}"
 

@@ -178,7 +178,7 @@ def draw_study(rows: pd.DataFrame, methods: Sequence[str], seed: int) -> Figure:
 def _curve(rows: pd.DataFrame, method: str, quantity: str, seed: int) -> Curve:
     _, values = curves(rows, quantity)
     units = units_of(rows)
-    kind: Kind = "answers" if quantity == "accuracy" else "mean"
+    kind: Kind = "answers" if quantity == "accuracy" else "share"
     band = estimate_curve(values, units, seed, kind=kind, yes=100)
     area = estimate(areas(rows, quantity), units, seed, kind="share", yes=100)
     return Curve(method, band, (area.value, area.low, area.high))
@@ -285,7 +285,7 @@ def first_on_guide(method: str) -> Ask:
             return NOT_KNOWN
         rows = rows[rows["fraction"] == rows["fraction"].min()]
         shares = rows.set_index("image_id")["on_guide"]
-        return estimate(shares, units_of(table.rows), table.seed, kind="mean")
+        return estimate(shares, units_of(table.rows), table.seed, kind="share")
 
     return ask
 
@@ -305,6 +305,7 @@ def gain_share(first: str) -> Ask:
         draws = resample(len(gained), np.random.default_rng(table.seed))
         if not np.percentile(draws @ gained, 2.5) > 0:
             return NOT_KNOWN
+        draws = draws[draws @ gained > 0]  # without gain, no ratio
         low, high = middle_95((draws @ reached) / (draws @ gained))
         return Estimate(float(reached.mean() / gained.mean()), low, high, len(gained))
 

@@ -25,7 +25,7 @@ LOG = logging.getLogger(__name__)
 
 _LIBRARIES = ("transformers.", "torchvision.")
 _FEATURES = re.compile(r"(ViT|DeiT|Dinov2(WithRegisters)?)Model")
-_CLASSIFIERS = ("ForImageClassification", "VisionTransformer")
+_CLASSIFIERS = ("ForImageClassification", "VisionTransformer", "WithTeacher")
 
 
 @dataclass(frozen=True)

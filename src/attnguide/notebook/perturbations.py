@@ -39,7 +39,7 @@ def plot_curve(curve: PerturbationCurve, quantity: str = "accuracy") -> Figure:
     area = auc_interval(curve, quantity)
     column, words = QUANTITIES[quantity]
     values = 100 * as_values(getattr(curve, column)).astype(float)
-    kind: Kind = "answers" if quantity == "accuracy" else "mean"
+    kind: Kind = "answers" if quantity == "accuracy" else "share"
     table = pd.DataFrame(values, columns=curve.fraction.tolist())
     band = estimate_curve(table, kind=kind, yes=100)
     ends, label = (area.value, area.low, area.high), f"mean of {area.n} images"
