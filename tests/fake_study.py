@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -108,6 +109,22 @@ def start_installed(run_dir, **runner):
     """Run the fake study in a process that does not know it yet."""
     install(dict.__setitem__, setattr)
     start_fake(run_dir, **runner)
+
+
+def start_together(run_dir, moment, *words):
+    """Run the fake study, whose first look into its folder waits for that of others."""
+    waits = [moment]
+
+    def wait(event, args):
+        looks = event in ("os.mkdir", "os.listdir", "os.scandir", "open")
+        if waits and looks and os.fsdecode(str(args[0])).startswith(run_dir):
+            waits.clear()
+            while time.time() < moment:
+                pass
+
+    sys.addaudithook(wait)
+    install(dict.__setitem__, setattr)
+    start_fake(run_dir, *words)
 
 
 def fork_devices():

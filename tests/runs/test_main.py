@@ -4,8 +4,10 @@ import re
 import sys
 import textwrap
 import warnings
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import pandas as pd
@@ -339,3 +341,14 @@ def test_own_code_is_named_by_target(command, tmp_path):
     assert set(read(tmp_path / "out")["method"]) == {"complete", "gae", "mine"}
     assert (tmp_path / "noted").read_text() == "started"
     assert (tmp_path / "diary").read_text()
+
+
+def test_a_run_without_a_folder_gets_a_new_one(answer, jobs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678)
+    monkeypatch.setattr(main, "datetime", SimpleNamespace(now=lambda: moment))
+    for _ in range(2):
+        assert answer("experiment=fig12_perturbation")[0] == 0
+    names = [str(run_dir) for _, _, run_dir, _ in jobs.seen]
+    first = "outputs/fig12_perturbation/2026-01-02_03-04-05-000678"
+    assert names == [first, f"{first}-1"]

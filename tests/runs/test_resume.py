@@ -5,21 +5,27 @@ import io
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import socket
+import sys
 import time
 import warnings
-from itertools import cycle
+from itertools import count, cycle
+from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from conftest import PNG
 from fake_study import start_fake
 from running import start
 
+from attnguide.errors import InputError
 from attnguide.store import files
-from attnguide.store.table import Results, merge, read
+from attnguide.store.folder import RunFolder
+from attnguide.store.table import Results, read
 
 
 def flipped(data):
@@ -30,7 +36,17 @@ def flipped(data):
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-DAMAGE = {"cut": lambda data: data[: len(data) // 2], "empty": lambda _: b"", "flipped": flipped}
+def edited(data):
+    """The table with other numbers."""
+    return pd.read_parquet(io.BytesIO(data)).assign(relevance=0.0).to_parquet()
+
+
+DAMAGE = {
+    "cut": lambda data: data[: len(data) // 2],
+    "empty": lambda _: b"",
+    "flipped": flipped,
+    "edited": edited,
+}
 NOT_COMPARED = ("provenance.json", "report.html", "inputs.json", "config.yaml")
 
 
@@ -96,53 +112,79 @@ def test_killed_at_random_moments(command, tmp_path):
     assert not list((tmp_path / "broken" / "parts").glob(".*"))
 
 
-def test_the_whole_command_killed_while_it_writes(command, tmp_path):
-    """One shard of Figure 12, written in this order: config, inputs, records, parts."""
-    words = [
-        "experiment=fig12_perturbation",
-        *("data.num_images=10", "data.num_shards=2", "batch_size=1", "device=cpu"),
-        *("method=[complete]", "runner.fractions=[0,0.5]", "runner.unguided_every=0"),
+@pytest.mark.system
+@pytest.mark.parametrize("seeds", [(0, 1, 2), (0, 0, 0)])
+def test_of_commands_that_start_together_one_runs(command, tmp_path, seeds):
+    run_dir, moment = tmp_path / "run", time.time() + 6
+    begin = ("fake_study:start_together", str(run_dir), moment)
+    processes = [
+        command.start(calls=[[begin[0], [*begin[1:], f"seed={seed}"], {}]]) for seed in seeds
     ]
-    main, broken = ["run:main", [], {}], [*words, f"run_dir={tmp_path / 'broken'}"]
-    for moment in (2, 28, 9, 15):  # each file has six moments to die
-        assert live(command, main, words=broken, kill_at=moment)[0] == -signal.SIGKILL
-    assert len(parts(tmp_path / "broken")) == 2
-    for run_dir in ("broken", "whole"):
-        code, told = live(command, main, words=[*words, f"run_dir={tmp_path / run_dir}"])
-        assert code == 0, told
-        merge(tmp_path / run_dir)
-        assert ("2 of 4 images are stored already" in told) == (run_dir == "broken")
-    assert same(tmp_path / "broken", tmp_path / "whole")
+    told = ["".join(process.communicate()) for process in processes]
+    ran = [seed for seed, process in zip(seeds, processes, strict=True) if not process.returncode]
+    assert set(ran) == {RunFolder(run_dir).load_config()["seed"]}, told
+    start(run_dir, "stage=verify")
+    if len(set(seeds)) > 1:
+        assert len(ran) == 1
+        assert sum("run with different settings: seed" in words for words in told) == 2
 
 
-# Faults at steps of writing, in this process
+# Faults at every step of reading and writing, in this process
 
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing but `finally` sees it."""
 
 
+def failing(number):
+    return lambda: OSError(number, os.strerror(number))
+
+
 FAULTS = {
     "killed": Killed,
     "no memory": MemoryError,
-    "disk error": lambda: OSError(errno.EIO, os.strerror(errno.EIO)),
+    "disk error": failing(errno.EIO),
     "Ctrl-C": KeyboardInterrupt,
 }
 
 
 class Steps:
-    """Counts the steps of writing files; one of them fails, or all from one on."""
+    """Counts the steps of writing files; one of them fails, or all from one on.
 
-    def __init__(self, patch, fault=None, at=None, *, lasting=False):
-        self.count, self.fault, self.at, self.lasting = 0, fault, at, lasting
-        self.fsync = os.fsync
-        patch.setattr(files.os, "fsync", self.step)
+    Args:
+        patch: A monkeypatch.
+        fault: What is raised.
+        at: Number of the step.
+        lasting: All later steps fail too.
+        lost: What becomes of the file that was renamed last, as where power fails before the disk
+            has it: it is as before ("undone"), or empty ("emptied").
+    """
 
-    def step(self, descriptor):
-        self.count += 1
-        if self.count == self.at or (self.lasting and self.count > self.at):
-            raise self.fault()
-        self.fsync(descriptor)
+    def __init__(self, patch, fault=None, at=None, *, lasting=False, lost=None):
+        self.count, self.fault, self.at, self.lasting, self.lost = 0, fault, at, lasting, lost
+        self.renamed = self.before = None
+        for home, name in ((os, "fsync"), (Path, "replace")):
+            patch.setattr(home, name, self.watched(getattr(home, name)))
+        life = next(LIVES)  # is a process of its own, and finds what another one has left
+        patch.setattr(files.os, "getpid", lambda: life)
+
+    def watched(self, step):
+        def call(first, *target):
+            self.count += 1
+            if self.count == self.at or (self.lasting and self.count > self.at):
+                if self.renamed and self.lost == "undone" and self.before is None:
+                    self.renamed.unlink()
+                elif self.renamed and self.lost:
+                    self.renamed.write_bytes(self.before if self.lost == "undone" else b"")
+                raise self.fault()
+            for path in target:
+                self.renamed, self.before = path, path.read_bytes() if path.is_file() else None
+            return step(first, *target)
+
+        return call
+
+
+LIVES = count(10**6)
 
 
 @pytest.fixture
@@ -154,40 +196,102 @@ def whole(tmp_path, monkeypatch):
     return tmp_path / "whole", steps.count
 
 
-def test_a_fault_at_every_step_of_writing(whole, tmp_path, monkeypatch):
-    expected, steps = content(whole[0]), whole[1]
-    assert steps > 20
-    for at, name in zip(range(1, steps + 1), cycle(FAULTS)):
+@pytest.fixture
+def say(capsys):
+    """Print counts, whatever is captured."""
+
+    def write(text):
+        with capsys.disabled():
+            sys.stdout.write(f"\n{text}\n")
+
+    return write
+
+
+def refusal(run_dir):
+    """What the run is refused by; empty where it ends well."""
+    try:
+        start_fake(run_dir, count=6)
+    except (InputError, OSError) as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("lost", [None, "undone", "emptied"])
+def test_a_fault_at_every_step_of_writing(whole, tmp_path, monkeypatch, say, lost):
+    expected, steps, refused = content(whole[0]), whole[1], 0
+    assert steps > 30
+    for at, name in zip(range(1, steps + 1), cycle(["killed"] if lost else FAULTS)):
         broken = tmp_path / f"broken {at}"
         with monkeypatch.context() as patch:
-            Steps(patch, FAULTS[name], at)
+            Steps(patch, FAULTS[name], at, lost=lost)
             with pytest.raises((Killed, MemoryError, OSError, SystemExit)):
                 start_fake(broken, count=6)
-        start_fake(broken, count=6)
+        if said := refusal(broken):  # nothing but an empty config is there
+            refused += 1
+            assert re.search("config.yaml is damaged .*delete this folder to start", said)
+            continue
         assert content(broken) == expected, (name, at)
+        assert not list(broken.rglob(".*")), (name, at)
+    assert refused == 2 * (lost == "emptied")
+    say(f"{steps} faults of writing, {lost or 'of four kinds'}: {steps - refused} went on")
 
 
-def no_space():
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
+@pytest.mark.system
 def test_a_disk_that_is_full_from_any_step_on_loses_nothing(whole, tmp_path, monkeypatch):
     full, told = tmp_path / "full", "earlier results are intact: fix this and run the same command"
-    for at in range(1, whole[1] + 1, 3):
+    for at in range(1, whole[1] + 1, 4):
         before = parts(full)
         with monkeypatch.context() as patch:
-            Steps(patch, no_space, at, lasting=True)
-            try:
-                start_fake(full, count=6)
-            except OSError as error:
-                said = str(error)
-            else:
-                break
+            Steps(patch, failing(errno.ENOSPC), at, lasting=True)
+            said = refusal(full)
+        if not said:
+            break
         assert told in said
         assert set(before) <= set(parts(full))
         assert not list(full.rglob(".*.tmp"))
     assert at > 10
     assert same(full, whole[0])
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_disk_that_cannot_be_read_is_named_or_does_not_matter(
+    whole, tmp_path, monkeypatch, say, lasting
+):
+    """Each reading of a file of a finished run fails in turn, or all from it on."""
+    refused = 0
+    for at in count(1):
+        broken, reads = shutil.copytree(whole[0], tmp_path / f"broken {at}"), count(1)
+        with monkeypatch.context() as patch:
+            for home, name in (
+                *((Path, "read_bytes"), (Path, "read_text")),
+                *((pq, "ParquetFile"), (pq, "read_schema")),
+            ):
+                watched = fails_at(getattr(home, name), broken, reads, at, lasting=lasting)
+                patch.setattr(home, name, watched)
+            said = refusal(broken)
+        refused += bool(said)
+        assert not said or "Input/output error" in said
+        start_fake(broken, count=6)
+        assert content(broken) == content(whole[0]), at
+        if next(reads) <= at:
+            break
+    assert 3 < refused < at
+    say(f"{at} failing reads: {refused} refused in a line, all went on")
+
+
+def fails_at(read, run_dir, reads, at, *, lasting):
+    """A reader of files that cannot read the n-th of a run, or all from it on."""
+
+    def call(path, *args, **kwargs):
+        if str(path).startswith(str(run_dir)):
+            number = next(reads)
+            if number == at or (lasting and number > at):
+                raise failing(errno.EIO)()
+        return read(path, *args, **kwargs)
+
+    return call
 
 
 # Damage to a finished run
@@ -212,7 +316,7 @@ def test_a_damaged_table_is_refused_and_merged_again(tmp_path, study, how):
     table = tmp_path / "results.parquet"
     before = table.read_bytes()
     table.write_bytes(DAMAGE[how](before))
-    with pytest.raises(ValueError, match=r"is damaged .* python run.py stage=merge run_dir="):
+    with pytest.raises(ValueError, match=r"is not the table .* stage=merge run_dir="):
         start(tmp_path, "stage=draw")
     study.computed.clear()
     start_fake(tmp_path)
@@ -320,7 +424,7 @@ def test_a_finished_folder_is_whole_or_what_is_wrong_is_named(tmp_path, capsys):
     (run_dir / "summary.csv").write_text("n,mean\n12,0\n")
     with pytest.raises(ValueError, match=r"3 problems: .*") as refused:
         start(run_dir, "stage=verify")
-    for wrong in (f"{first} cannot be read", "6 items have no rows", "summary.csv of"):
+    for wrong in (f"{first} cannot be read", "6 pictures have no rows", "summary.csv of"):
         assert wrong in str(refused.value)
     with pytest.raises(FileNotFoundError, match="is not a run"):
         start(tmp_path / "none", "stage=verify")

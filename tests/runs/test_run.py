@@ -60,23 +60,6 @@ def test_a_run_leaves_its_files_and_says_where(tmp_path, capsys):
     assert "12 images." in told
 
 
-def test_stopped_and_resumed_equals_uninterrupted(tmp_path, study, capsys):
-    start_fake(tmp_path / "whole")
-    study.computed.clear()
-    for image in ("image 04", "image 10"):
-        study.stop[image] = KeyboardInterrupt()
-        with pytest.raises(SystemExit) as stopped:
-            start_fake(tmp_path / "broken")
-        assert stopped.value.code == 130
-        assert provenance(tmp_path / "broken")["finished"] is None
-    assert f"run_dir={tmp_path / 'broken'} to resume" in capsys.readouterr().out
-    start_fake(tmp_path / "broken")
-    assert sorted(study.computed) == [f"image {i:02d}" for i in range(12)]  # none twice
-    whole, broken = (tmp_path / name / "results.parquet" for name in ("whole", "broken"))
-    assert whole.read_bytes() == broken.read_bytes()
-    assert provenance(tmp_path / "broken")["resumed"] is True
-
-
 def test_a_finished_run_is_drawn_again_and_not_computed(tmp_path, study, capsys):
     start_fake(tmp_path)
     (tmp_path / "figure.png").unlink()
@@ -141,13 +124,14 @@ def test_warnings_and_log_lines_are_plain_lines(tmp_path, study, monkeypatch, ca
 
 
 def test_shards_merge_to_the_rows_of_one_run(tmp_path):
+    """There are fewer pictures than shards."""
     words = ["batch_size=1", "data.num_shards=3"]
-    start_fake(tmp_path / "whole", "batch_size=1")
+    start_fake(tmp_path / "whole", "batch_size=1", count=2)
     for shard in (2, 0):
-        start_fake(tmp_path / "parts", *words, f"data.shard={shard}")
+        start_fake(tmp_path / "parts", *words, f"data.shard={shard}", count=2)
     with pytest.raises(ValueError, match="1 of 3 shards of .* are not finished: 1"):
         start(tmp_path / "parts", "stage=merge")
-    start_fake(tmp_path / "parts", *words, "data.shard=1")
+    start_fake(tmp_path / "parts", *words, "data.shard=1", count=2)
     start(tmp_path / "parts", "stage=merge")
     whole, parts = (tmp_path / name / "results.parquet" for name in ("whole", "parts"))
     assert whole.read_bytes() == parts.read_bytes()
@@ -254,15 +238,6 @@ def test_a_run_inside_the_pictures_is_left_out(photographs):
     assert (photographs / "run" / "figure.png").is_file()
     assert list_folder(photographs) == before
     start(photographs / "run", *words)
-
-
-def test_fewer_pictures_than_shards_and_shards_of_other_batch_sizes(tmp_path):
-    for shard in range(5):
-        words = ["data.num_shards=5", f"data.shard={shard}", f"batch_size={shard + 1}"]
-        start_fake(tmp_path / "run", *words, count=3)
-    start(tmp_path / "run", "stage=merge")
-    start_fake(tmp_path / "whole", count=3)
-    assert list(read(tmp_path / "run")["image_id"]) == list(read(tmp_path / "whole")["image_id"])
 
 
 def test_a_check_tells_all_problems_and_the_cost_and_writes_nothing(tmp_path, capsys):

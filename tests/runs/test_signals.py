@@ -1,12 +1,16 @@
 """Ctrl-C, SIGTERM and dead workers: a line, a status, and nothing left running."""
 
 import os
-import re
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from torch.utils.data import get_worker_info
+
+from attnguide.runs.predict import DeadWorker
+from attnguide.store.table import read
 
 BASE = [
     *("experiment=fig12_perturbation", "method=gae", "device=cpu", "batch_size=2"),
@@ -71,18 +75,26 @@ def test_a_signal_to_the_group_is_one_line_and_leaves_nobody(command, tmp_path, 
     assert [line for line in err.splitlines() if line.strip()] == []
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc who is left")
-def test_a_worker_that_is_killed_is_one_line(command, tmp_path):
-    process = start(command, tmp_path / "run", "data.workers=2")
-    before = len(list((tmp_path / "run" / "parts").glob("*.parquet")))
-    worker = next(pid for pid in children(process.pid) if pid != process.pid)
-    os.kill(worker, signal.SIGKILL)
-    status, _, err, left = end(process)
-    assert (status, left) == (1, [])
-    lines = [line for line in err.splitlines() if line.strip()]
-    assert len(lines) == 1, err
-    assert re.match(
-        r"error: a process that reads pictures died.*killed by signal: Killed.*data.workers=0",
-        lines[0],
+@pytest.mark.system
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_worker_that_died_is_replaced_once_by_fewer(
+    tmp_path, study, undrawn, monkeypatch, capsys, deaths
+):
+    inputs = study.FakeStudy.inputs
+
+    def inputs_or_death(self, chosen, item, sample):
+        for death in range(deaths):
+            if item.id == "image 05" and get_worker_info() and not (tmp_path / f"{death}").exists():
+                (tmp_path / f"{death}").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return inputs(self, chosen, item, sample)
+
+    monkeypatch.setattr(study.FakeStudy, "inputs", inputs_or_death)
+    again = pytest.raises(
+        DeadWorker, match=r"DataLoader worker .*are intact.*data.workers=0 or a smaller"
     )
-    assert len(list((tmp_path / "run" / "parts").glob("*.parquet"))) >= before
+    with again if deaths > 1 else nullcontext():
+        study.start_fake(tmp_path / "run", "data.workers=2")
+    assert "died; going on with 1 of them" in capsys.readouterr().out
+    study.start_fake(tmp_path / "run")
+    assert len(read(tmp_path / "run")) == 12

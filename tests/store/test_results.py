@@ -19,7 +19,6 @@ from attnguide.store.maps import (
 from attnguide.store.table import Results, merge, read
 
 KEY = ("image_id", "method", "fraction")
-DAMAGE = [lambda d: d[:-20], lambda d: b"", lambda d: d[:200] + bytes([d[200] ^ 1]) + d[201:]]
 
 
 def rows(*ids, method="gae", value=0.5):
@@ -28,24 +27,6 @@ def rows(*ids, method="gae", value=0.5):
         for i in ids
         for f in (0.0, 0.1)
     )
-
-
-@pytest.mark.parametrize("hurt", DAMAGE)
-def test_a_damaged_part_is_named_and_its_images_computed_again(tmp_path, hurt):
-    with Results(tmp_path, KEY) as results:
-        results.append(rows("a"))
-        results.append(rows("b"))
-    (tmp_path / "parts" / "foreign.parquet").write_bytes(b"not ours: ignored")
-    torn = sorted((tmp_path / "parts").glob("0*.parquet"))[1]
-    torn.write_bytes(hurt(torn.read_bytes()))
-    with pytest.raises(ValueError, match=f"{torn.name} cannot be read; run the same .* recompute"):
-        merge(tmp_path)
-    named = pytest.warns(UserWarning, match=f"{torn.name} cannot be read: renamed to")
-    with named, Results(tmp_path, KEY) as results:
-        assert results.done() == {("", "a")}
-        results.append(rows("b"))
-    assert set(merge(tmp_path)["image_id"]) == {"a", "b"}
-    assert torn.with_suffix(".damaged").exists()
 
 
 def test_nothing_is_written_through_a_link(tmp_path):
@@ -189,15 +170,3 @@ def test_rows_without_maps_write_none(tmp_path):
     write_maps(tmp_path, map_rows(("gae", "a", 1, None)))
     assert not (tmp_path / "maps.npz").exists()
     assert set(COLUMNS) == set(as_columns(None))
-
-
-@pytest.mark.parametrize("hurt", DAMAGE)
-def test_damaged_maps_are_refused_and_made_again(tmp_path, hurt):
-    table = map_rows(("gae", "a", 3, torch.ones(30, 40)))
-    write_maps(tmp_path, table)
-    path = tmp_path / "maps.npz"
-    path.write_bytes(hurt(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"maps.npz is damaged .* stage=draw run_dir="):
-        load_maps(tmp_path)
-    write_maps(tmp_path, table)
-    assert load_maps(tmp_path)["gae|a|3"].shape == (30, 40)

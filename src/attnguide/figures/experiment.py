@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -300,13 +299,6 @@ class Experiment:
     def draw(self, stored: Stored) -> Findings:
         """Figure, tables and claims from what is stored, without model or data."""
         raise NotImplementedError
-
-
-def read_stored(run_dir: Path, config: Mapping[str, Any]) -> Stored:
-    """A run as `draw` sees it."""
-    path = run_dir / "provenance.json"
-    provenance = json.loads(path.read_text()) if path.is_file() else {}
-    return Stored(run_dir, config, provenance)
 
 
 @dataclass(frozen=True)

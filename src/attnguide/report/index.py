@@ -60,6 +60,10 @@ def read_run(root: Path, name: str) -> RunRecord:
     words = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
     cost = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     claims = folder / "claims.csv"
+    # a class may be called NA, None or nan; only what is empty is missing
+    summary = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
+    for name in summary.columns.intersection(["auc", "value", "ci_low", "ci_high"]):
+        summary[name] = pd.to_numeric(summary[name])
     return RunRecord(
         name=name,
         title=str(words["title"]),
@@ -67,8 +71,7 @@ def read_run(root: Path, name: str) -> RunRecord:
         caption=str(words["caption"]),
         found=tuple(map(str, words["found"])),
         claims=pd.read_csv(claims) if claims.is_file() else no_claims(),
-        # a class may be called NA, None or nan; only what is empty is missing
-        summary=pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""]),
+        summary=summary,
         config=RunFolder(folder).load_config(),
         seconds=cost.get("seconds"),
         peak_memory_mb=cost.get("peak_memory_mb"),

@@ -18,7 +18,7 @@ from rich.console import Console
 from attnguide.evaluation.perturbation_rows import CONTROLS, QUANTITIES, scores
 from attnguide.evaluation.statistics import Estimate, estimate, units_of
 from attnguide.figures.claims import Ask, Claim, Table, correct, gap, slug
-from attnguide.figures.experiment import read_stored
+from attnguide.figures.experiment import Stored
 from attnguide.figures.table_figure import TableFigure
 from attnguide.findings import CLAIM_COLUMNS, Findings, no_claims
 from attnguide.methods.corrected_rollout import PUBLISHED
@@ -40,7 +40,8 @@ BY_METHOD = ("experiment", "methods")  # what the name of a method tells
 PLAIN = (*BY_METHOD, "model.name")  # settings whose values say what they are
 MAX_PANELS, MAX_PAIRED, MAX_NAMES = 24, 6, 4
 LONGEST = 400  # letters of why a job failed
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # damaged, or not ours
+# Damaged, or not ours
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 def aggregate(config: Mapping[str, Any], root: Path, console: Console) -> None:
@@ -123,7 +124,9 @@ def find_runs(root: Path) -> tuple[list[RunRecord], dict[str, str]]:
         try:
             why = _what_lacks(root / name)
             if not why:
-                runs.append(read_run(root, name))
+                run = read_run(root, name)
+                index_page([run])  # what cannot be shown is not of ours
+                runs.append(run)
         except UNREADABLE as error:
             why = f"cannot be read: {str(error).splitlines()[0]}; run it again"
         if why:
@@ -304,7 +307,7 @@ def _tables(run: RunRecord, root: Path) -> list[tuple[str, Table]]:
     try:
         experiment = stored_experiment(run.config)
         if isinstance(experiment, TableFigure):
-            return experiment.models_and_parts(read_stored(root / run.name, run.config))
+            return experiment.models_and_parts(Stored(root / run.name, run.config))
     except (*UNREADABLE, HydraException):
         pass
     return []
@@ -364,7 +367,7 @@ def _panels(runs: Sequence[RunRecord], places: Sequence[str]) -> list[DotPanel]:
     several = len({run.config.get("experiment") for run in runs}) > 1
     for run, place in zip(runs, places, strict=True):
         value = next((name for name in VALUES if name in run.summary), "")
-        if not value or "ci_low" not in run.summary:
+        if not value or not {"ci_low", "ci_high"} <= set(run.summary):
             continue
         alike = ["model"] if run.summary.get("model", pd.Series()).nunique() < 2 else []
         kinds = [c for c in run.summary if c not in (*NUMBERS, "method", *alike)]

@@ -13,6 +13,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,9 @@ def _run_dir(cfg: DictConfig) -> Path:
         return Path(here.sweep.dir) / here.sweep.subdir
     if cfg.run_dir or here.run.dir != ".":
         return Path(cfg.run_dir or here.runtime.output_dir).expanduser()
-    return Path("outputs") / str(cfg.experiment) / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    home, now = Path("outputs") / str(cfg.experiment), f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    names = (f"{now}-{number}" if number else now for number in count())
+    return next(home / name for name in names if not (home / name).exists())
 
 
 def _run(cfg: DictConfig, overrides: Sequence[str], run_dir: Path) -> float | None:

@@ -25,10 +25,9 @@ from attnguide.figures.experiment import CHOICES, Choices, Experiment
 from attnguide.methods.corrected_rollout import PUBLISHED
 from attnguide.methods.corrected_rollout import explain as corrected_rollout
 from attnguide.runs.settings import CONF, SHARES, STRICT, Settings, hide, validated
-from attnguide.tracking.loggers import Files, LightningLogger
+from attnguide.tracking.loggers import LightningLogger
 
 OWNERS = {"rule": "method", "compile": "engine", "backend": "engine"}  # setting to choice
-LOGGERS = ("attnguide.tracking.Files", "attnguide.tracking.WandB")
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Place = Annotated[int, Field(ge=-(10**6), lt=10**6)]  # -1 is the last
 T = TypeVar("T")
@@ -138,7 +137,8 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
 def stored_experiment(stored: Mapping[str, Any]) -> Experiment:
     """The experiment of a stored config, as the configs of this command line have it.
 
-    What is stored gives its name and its plain settings; none of it is called.
+    What is stored gives its name and its plain settings; none of it is called or resolved. A
+    setting that came from the environment keeps its default, for which drawing never asks.
 
     Args:
         stored: The config of a run's folder, which may come from somebody else.
@@ -147,18 +147,19 @@ def stored_experiment(stored: Mapping[str, Any]) -> Experiment:
         ValueError: no name, or a setting of a wrong kind.
         HydraException: these configs have no experiment of this name.
     """
-    name, settings = stored.get("experiment"), stored.get("runner")
+    name, settings = stored.get("experiment"), dict(stored.get("runner") or {})
+    if stored.get("variant") is not None:
+        settings["variant"] = stored["variant"]
     if not isinstance(name, str) or not re.fullmatch(r"\w+", name):
         raise InputError(f"the stored config names no experiment, got {name!r}")
     in_command = GlobalHydra.instance().is_initialized()
     home = nullcontext() if in_command else initialize_config_dir(str(CONF), version_base="1.3")
     with home:
         node: Any = OmegaConf.to_container(hydra.compose("config", [f"experiment={name}"]).runner)
-    for key, value in settings.items() if isinstance(settings, Mapping) else ():
-        if key[0] != "_" and "_target_" not in json.dumps(value, default=str):
+    for key, value in settings.items():
+        if key[:1] != "_" and not re.search(r"_target_|\$\{", json.dumps(value)):
             node[key] = value
-    made = {"experiment": name, "runner": node, "variant": stored.get("variant")}
-    return build_experiment(made)
+    return build_experiment({"runner": node})
 
 
 class Problems:
@@ -256,15 +257,6 @@ def build_logger(node: Mapping[str, Any]) -> Any:
     """
     made = build(hide(node), "logger")
     return made if hasattr(made, "open") else LightningLogger(made)
-
-
-def stored_logger(stored: Mapping[str, Any]) -> Any:
-    """The logger of a stored config, if it is one of this project; none of it is called."""
-    node = stored.get("logger")
-    if not isinstance(node, Mapping) or node.get("_target_") not in LOGGERS:
-        return Files()
-    settings = {key: value for key, value in node.items() if key[0] != "_"}
-    return build_logger({**settings, "_target_": node["_target_"], "_recursive_": False})
 
 
 def is_used(key: str, takes: frozenset[str]) -> bool:

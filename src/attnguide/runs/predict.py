@@ -31,6 +31,10 @@ from attnguide.store.table import PartInputs, Results
 log = logging.getLogger(__name__)
 
 
+class DeadWorker(InputError):
+    """A process that reads pictures died; what was stored before is whole."""
+
+
 def make_trainer(
     node: Mapping[str, Any], device: torch.device, precision: str, run_dir: Path, writer: Any
 ) -> pl.Trainer:
@@ -88,8 +92,8 @@ def predict(
         workers: Processes that read pictures.
 
     Raises:
-        ValueError: a picture that cannot be read where `data.on_error` is "raise"; a data worker
-            died.
+        DeadWorker: a process that reads pictures died.
+        ValueError: a picture that cannot be read where `data.on_error` is "raise".
     """
     left = Batches(items, study.batch_size, done)
     if not len(left):
@@ -107,7 +111,7 @@ def predict(
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker (pid"):  # torch raises it wherever we are
             raise
-        raise InputError(
+        raise DeadWorker(
             "a process that reads pictures died, usually because memory or /dev/shm ran out "
             f"({str(error).splitlines()[0]}); earlier results are intact: run the same command "
             "with data.workers=0 or a smaller batch_size"

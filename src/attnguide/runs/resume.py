@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from rich.console import Console
 
 from attnguide.data.pictures import Item, share
 from attnguide.errors import InputError
 from attnguide.figures.experiment import Study
 from attnguide.runs.settings import NOT_COMPARED
-from attnguide.store.files import checksum, locked, write_atomic
+from attnguide.store.files import checksum, locked, read_json, write_atomic
 from attnguide.store.folder import RunFolder, flat
 from attnguide.store.provenance import code_version
 from attnguide.store.table import PartInputs, done, read_part_inputs
@@ -85,8 +85,8 @@ _AS_JSON = TypeAdapter(Inputs)
 def read_inputs(folder: RunFolder) -> Inputs | None:
     """What `inputs.json` holds; None where it is absent or damaged."""
     try:
-        return _AS_JSON.validate_json(folder.inputs.read_bytes())
-    except (OSError, ValidationError):
+        return read_json(folder.inputs, _AS_JSON)
+    except (InputError, FileNotFoundError):
         return None
 
 
@@ -116,45 +116,53 @@ def open_run(
     folder.refuse_foreign()
     folder.make()
     with locked(folder.lock("inputs"), str(folder.inputs), wait_s=60):
-        if folder.config.is_file():
-            _check_settings(folder, values, config)
+        inputs, asked = read_inputs(folder), _checksums_of(values)
+        there = _stored_settings(folder, may_be_damaged=inputs is not None)
+        if inputs is not None:
+            differ = _differ(inputs.settings, asked)
         else:
+            differ = _differ(_checksums_of(there), _checksums_of(config)) if there else []
+        if differ:
+            now = flat(config)
+            words = (f"{k} (there {there.get(k)}, now {now.get(k)})" for k in differ[:SHOWN])
+            raise InputError(
+                f"{folder.path} contains a run with different settings: {'; '.join(words)}; use "
+                "the same settings to resume it, or pass another run_dir"
+            )
+        if not there:
             text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
             write_atomic(folder.config, text.encode())
-        inputs = read_inputs(folder) or Inputs(_checksums_of(values))
-        now = code_version()
-        if now not in inputs.code:
+        inputs, version = inputs or Inputs(asked), code_version()
+        if version not in inputs.code:
             for code in inputs.code:
                 console.print(
                     f"warning: rows of this run were computed with {_words(code)}; this is "
-                    f"{_words(now)}, which is recorded",
+                    f"{_words(version)}, which is recorded",
                     soft_wrap=True,
                 )
-            inputs.code.append(now)
+            inputs.code.append(version)
         _write_inputs(folder, inputs)
 
 
-def _check_settings(
-    folder: RunFolder, values: Mapping[str, Any], config: Mapping[str, Any]
-) -> None:
-    inputs, there, now = read_inputs(folder), flat(folder.load_config()), flat(config)
-    if inputs is not None:
-        before, after = inputs.settings, _checksums_of(values)
-    else:  # lost or damaged: what is written in the config is all there is
-        before, after = _checksums_of(there), _checksums_of(now)
-    if differ := _differ(before, after):
-        words = [f"{key} (there {there.get(key)}, now {now.get(key)})" for key in differ[:SHOWN]]
+def _stored_settings(folder: RunFolder, *, may_be_damaged: bool) -> dict[str, Any]:
+    """The settings that are recorded, by dotted name; empty where they are lost."""
+    try:
+        return flat(folder.load_config())
+    except FileNotFoundError:
+        return {}
+    except InputError as error:
+        if may_be_damaged:  # since `inputs.json` says what run this is
+            return {}
         raise InputError(
-            f"{folder.path} contains a run with different settings: {'; '.join(words)}; use the "
-            "same settings to resume it, or pass another run_dir"
-        )
+            f"{error}; pass another run_dir, or delete this folder to start anew"
+        ) from None
 
 
-def check_inputs(folder: RunFolder, shard: int, study: Study, items: Sequence[Item]) -> str:
+def check_inputs(folder: RunFolder, study: Study, items: Sequence[Item]) -> str:
     """Compare a model's inputs with those of the stored rows; the first ones are stored.
 
     Args:
-        folder, shard: Of the run.
+        folder: Of the run; what all of its shards have stored is compared.
         study: Model, pictures, guide.
         items: The complete list.
 
@@ -165,7 +173,7 @@ def check_inputs(folder: RunFolder, shard: int, study: Study, items: Sequence[It
         ValueError: other inputs than those of the stored rows; names the first differences.
     """
     model, now = study.vit.name, inputs_of(study, items)
-    read = [read_part_inputs(path) for path in folder.part_files(shard)]
+    read = map(read_part_inputs, folder.part_files())
     parts = [part for part in read if part is not None and part.model in (model, "")]
     with locked(folder.lock("inputs"), str(folder.inputs), wait_s=60):
         inputs = read_inputs(folder)
@@ -225,14 +233,15 @@ def inputs_of(study: Study, items: Sequence[Item]) -> ModelInputs:
     return ModelInputs(facts, entries)
 
 
-def missing(folder: RunFolder, shard: int, num_shards: int, skipped: Sequence[str]) -> int:
-    """How many items of a shard have no rows, but for the pictures that could not be read."""
-    inputs, count = read_inputs(folder), 0
+def missing(folder: RunFolder, num_shards: int = 1) -> list[set[str]]:
+    """Of each shard the pictures without rows."""
+    inputs, lost = read_inputs(folder), [set[str]() for _ in range(num_shards)]
     for model, own in inputs.models.items() if inputs is not None else ():
-        stored = {"|".join(name) for name in done(folder.path, model=model)}
-        keys = share(list(own.items), shard, num_shards)
-        count += sum(key not in stored and _picture_of(key) not in skipped for key in keys)
-    return count
+        stored, keys = {"|".join(name) for name in done(folder.path, model=model)}, list(own.items)
+        for shard, pictures in enumerate(lost):
+            mine = share(keys, shard, num_shards)
+            pictures.update(_picture_of(key) for key in mine if key not in stored)
+    return lost
 
 
 def check_parts(folder: RunFolder) -> None:
@@ -279,7 +288,7 @@ def _changed_pictures(parts: Sequence[PartInputs], items: Sequence[Item]) -> lis
     known, changed = {key_of(item): item for item in items}, set()
     for part in parts:
         for key, stored in part.files.items():
-            sources = known[key].sources
+            sources = known[key].sources if key in known else ()
             if len(sources) != len(stored):
                 changed.add(key)
             for source, (*_, old_stamp, old_content) in zip(sources, stored, strict=False):

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 SAMPLE, TIMED = 16, 2  # pictures that stage=check opens at most, and computes
 STEP = 12  # by which it begins: some experiments do more with every second, third or sixth picture
+STORED = {"merge": merge_shards, "draw": draw_again, "verify": verify}  # stages without a model
 
 
 def run(
@@ -68,12 +69,7 @@ def run(
     sweep: bool = False,
     stored: Mapping[str, Any] | None = None,
 ) -> None:
-    """Do what `stage` says.
-
-    "run" computes what is missing and draws, "check" tries what can fail without the work, "draw"
-    draws, "merge" merges the shards and draws, "verify" says whether a finished run is whole,
-    "aggregate" makes one table and page of all runs below `run_dir`, "dashboard" defines the panels
-    of W&B.
+    """Do what `stage` says (`runs.settings.Settings`).
 
     Args:
         config: Composed, plain values.
@@ -93,12 +89,8 @@ def run(
     try:
         if made is not None:
             made.check() if stage == "check" else made.execute(sweep=sweep)
-        elif stage == "merge":
-            merge_shards(run_dir, console)
-        elif stage == "draw":
-            draw_again(run_dir, console)
-        elif stage == "verify":
-            verify(run_dir, console)
+        elif stage in STORED:
+            STORED[stage](config, run_dir, console)
         else:
             from attnguide.runs import aggregate
 
@@ -199,7 +191,7 @@ class Run:
         if shards > 1:
             self.console.print(
                 f"Shard {shard} of {shards} is stored. When all are: {command()} stage=merge "
-                f"run_dir={run_dir}"
+                f"run_dir={run_dir}" + ("" if isinstance(self.logger, Files) else " logger=NAME")
             )
 
     def check(self) -> None:
@@ -355,7 +347,7 @@ class Run:
             monitor: As `runs.console.Monitor`.
             number: Of the device among those of this shard.
         """
-        from attnguide.runs.predict import predict
+        from attnguide.runs.predict import DeadWorker, predict
 
         writer, trainer, studies = prepared
         writer.monitor = monitor
@@ -365,13 +357,21 @@ class Run:
         for study, selection in studies:
             vit = study.vit
             items = share(share(selection.items, shard, shards), number, len(self.devices))
-            writer.inputs = check_inputs(self.folder, shard, study, selection.items)
+            writer.inputs = check_inputs(self.folder, study, selection.items)
             done = writer.results.done(model=vit.name)
             monitor.begin(vit.name, len(items), sum((i.part, i.id) in done for i in items))
             left = [item for item in items if (item.part, item.id) not in done]
             trial, masks = partial(trial_of_run, self.folder), "engine" in self.experiment.uses
             settle(study, left, self.settings.threads, trial, masks=masks)
-            predict(trainer, self.experiment, study, items, done, workers)
+            try:
+                predict(trainer, self.experiment, study, items, done, workers)
+            except DeadWorker:
+                workers //= 2
+                self.console.print(
+                    f"warning: a process that reads pictures died; going on with {workers} of them"
+                )
+                done = writer.results.done(model=vit.name)
+                predict(trainer, self.experiment, study, items, done, workers)
             done = writer.results.done(model=vit.name)
             of_model = {"weights_sha256": vit.weights_sha256, "notes": selection.note}
             if study.engine_used:

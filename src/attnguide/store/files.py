@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from attnguide.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
 ABSENT = "absent"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 # Data workers of a killed owner hold its lock until they notice, which takes them 5 seconds.
@@ -50,6 +53,23 @@ def write_atomic(path: Path, data: bytes) -> None:
             f"cannot write {path} ({error.strerror}); earlier results are intact: fix this and "
             "run the same command again",
         ) from error
+
+
+def read_json(path: Path, kind: TypeAdapter[T]) -> T:
+    """What a file holds, which may come from somebody else.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it holds something else than the kind.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        return kind.validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = "".join(f"{place}: " for place in fault["loc"])
+        raise InputError(f"{path} is damaged ({where}{fault['msg']})") from None
 
 
 def checksum(data: bytes | str) -> str:
@@ -126,14 +146,18 @@ def locked(path: Path, what: str, wait_s: float | None = None) -> Iterator[None]
     deadline = time.monotonic() + (WAIT_S if wait_s is None else wait_s)
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        while not _is_locked(lock):
-            if time.monotonic() > deadline:
-                owner = os.read(lock, 200).decode(errors="replace") or "another process"
-                raise InputError(
-                    f"{what} is being written by {owner}; wait for it, stop it, or choose another "
-                    "run_dir"
-                )
-            time.sleep(0.1)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    owner = os.read(lock, 200).decode(errors="replace") or "another process"
+                    raise InputError(
+                        f"{what} is being written by {owner}; wait for it, stop it, or choose "
+                        "another run_dir"
+                    ) from None
+                time.sleep(0.1)
         os.truncate(lock, 0)
         os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
     except OSError as error:
@@ -147,12 +171,3 @@ def locked(path: Path, what: str, wait_s: float | None = None) -> Iterator[None]
     finally:
         fcntl.flock(lock, fcntl.LOCK_UN)  # also where a data worker still holds a copy of the file
         os.close(lock)
-
-
-def _is_locked(lock: int) -> bool:
-    """Whether this process got the lock."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -5,16 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
 from attnguide.errors import InputError
 
 # Written before the run begins; a folder that holds nothing else is free.
 FAILED = "failed.txt"  # why a job of a sweep failed, until it has run
 OF_LAUNCHERS = ("logs", "multirun.yaml", FAILED)
+MAX_BYTES, MAX_DEPTH = 2**20, 50  # of a stored config
 PART = re.compile(r"\d{4,}-\d+-\d{6,}\.parquet")  # shard, device, number
+
+
+class _Shares(BaseModel, strict=True):
+    num_shards: Annotated[int, Field(ge=1, le=10**6)] = 1
+
+
+class _StoredConfig(BaseModel, strict=True):
+    """Settings that are read from a stored config, and what they may be; there are others."""
+
+    experiment: str | None = None
+    seed: int = 0
+    data: _Shares = _Shares()
+    method: dict[str, JsonValue] | None = None
+    runner: dict[str, JsonValue] | None = None
+
+
+_PLAIN = TypeAdapter(dict[str, JsonValue])
 
 
 class RunFolder:
@@ -82,25 +101,46 @@ class RunFolder:
         inside.mkdir(parents=True, exist_ok=True)
         return inside
 
+    def remove_leftovers(self) -> None:
+        """Delete what processes that were killed have begun to write; no other may write here."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink()
+
     def load_config(self) -> dict[str, Any]:
-        """The stored config, plain values; nothing in it is looked up or called.
+        """The stored config, plain values; nothing in it is looked up, resolved or called.
 
         Raises:
             FileNotFoundError: no run there.
-            ValueError: the file is damaged.
+            ValueError: the file is damaged, or no config of a run.
         """
         if not self.config.is_file():
             raise FileNotFoundError(
                 f"{self.path} is not a run: it has no config.yaml; pass run_dir=PATH"
             )
         try:
-            values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            values = _PLAIN.validate_python(_read_yaml(self.config))
+            _StoredConfig.model_validate(values)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"])) or "all of it"
+            raise InputError(f"{self.config} is damaged ({where}: {fault['msg']})") from None
+        except (yaml.YAMLError, ValueError, TypeError, LookupError) as error:
             why = str(error).splitlines()[0]
             raise InputError(f"{self.config} is damaged ({why})") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{self.config} is damaged: it holds no settings")
-        return {str(key): value for key, value in values.items()}
+        return values
+
+
+def _read_yaml(path: Path) -> Any:
+    """Values of a file that may come from somebody else, and would grow while it is read."""
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES} bytes")
+    text, depth = path.read_text(encoding="utf-8"), 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+            raise ValueError("aliases, or too many brackets in each other")
+    return yaml.safe_load(text)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

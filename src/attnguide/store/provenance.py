@@ -17,12 +17,42 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attnguide.store.files import checksum, write_atomic
+from pydantic import BaseModel, TypeAdapter
+
+from attnguide.errors import InputError
+from attnguide.store.files import checksum, read_json, write_atomic
 from attnguide.store.folder import RunFolder
 
 PACKAGES = ("attnguide", "torch", "timm", "pytorch-lightning", "numpy", "pandas", "pillow")
 DECIDE = PACKAGES[:3]  # their versions decide numbers
 PACKAGE = Path(__file__).resolve().parents[1]
+TABLE = "results.parquet"
+
+
+class _Record(BaseModel, extra="allow", allow_inf_nan=False):
+    """What is read from a stored record, and what it may be; more stands in it for people."""
+
+    started: str | None = None
+    finished: str | None = None
+    seconds: float | None = None
+    peak_memory_mb: float | None = None
+    skipped: list[str] = []
+    files: dict[str, str] = {}
+    notes: dict[str, str] = {}
+    weights_sha256: dict[str, str] = {}
+
+
+_RECORD = TypeAdapter(_Record)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record, which may come from somebody else.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged.
+    """
+    return read_json(path, _RECORD).model_dump(exclude_unset=True)
 
 
 class Provenance:
@@ -39,9 +69,9 @@ class Provenance:
         self.values: dict[str, Any] = {}
         if self.path.is_file():
             try:
-                self.values = dict(json.loads(self.path.read_text()))
-            except (ValueError, TypeError):
-                warnings.warn(f"{self.path} is damaged; it is written anew", stacklevel=2)
+                self.values = read_record(self.path)
+            except InputError as error:
+                warnings.warn(f"{error}; it is written anew", stacklevel=2)
         self._begun: float | None = None
 
     @property
@@ -102,18 +132,18 @@ class Provenance:
         self.values["peak_memory_mb"] = round(peak / (2**20 if sys.platform == "darwin" else 1024))
         self._store()
 
-    def drawn(self, files: Sequence[str]) -> None:
-        """Store that these files of the run are all there is to draw; none while they are drawn."""
-        self.values["files"] = {name: self._checksum(name) for name in files}
+    def drawn(self, *files: str) -> None:
+        """Store the table's checksum, and those of all that was drawn; none while it is drawn."""
+        self.values["files"] = {name: self._checksum(name) for name in (TABLE, *files)}
         self._store()
 
     @property
     def is_drawn(self) -> bool:
         """Whether all files were drawn, and are as they were."""
-        return bool(self.values.get("files")) and not self.changed()
+        return len(self.values.get("files") or ()) > 1 and not self.changed()
 
     def changed(self) -> list[str]:
-        """Files that were drawn and are missing, or not as they were."""
+        """The table and files that were drawn, where they are missing or not as they were."""
         files = self.values.get("files") or {}
         return [name for name in files if self._checksum(name) != files[name]]
 
@@ -164,18 +194,15 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@cache
 def _git() -> tuple[str | None, bool | None]:
     """Commit of the source and whether it was changed since; None outside a repository."""
-    root = PACKAGE.parents[1]
+    root, words = PACKAGE.parents[1], ("describe", "--always", "--dirty", "--exclude=*")
     if not (root / ".git").exists():
         return None, None
+    git = ["git", "-C", str(root), *words, "--abbrev=40"]
     try:
-        commit, changes = (
-            subprocess.run(
-                ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
-        )
+        said = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None, None
-    return commit, bool(changes)
+    return said.removesuffix("-dirty"), said.endswith("-dirty")

@@ -15,17 +15,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field, TypeAdapter, ValidationError
 
 from attnguide.errors import InputError, command
 from attnguide.store.files import checksum, locked, write_atomic
 from attnguide.store.folder import RunFolder
 
-UNREADABLE = (pa.ArrowException, OSError)
+UNREADABLE = (pa.ArrowException, OSError, ValidationError)
+TEXT = (pa.string(), pa.large_string())
 _KEY, _INPUTS = b"attnguide.key", b"attnguide.inputs"
 
 
@@ -36,14 +38,19 @@ class PartInputs:
     Attributes:
         model: Name of the model.
         inputs: Checksum of all that decides the model's rows but the pixels.
-        files: (path, size and times, checksum of the content) of the files of each item.
+        files: (size and times, checksum of the content) of the files of each item.
         pictures: Checksum of every picture that was stored with the rows, by its file name.
     """
 
     model: str = ""
     inputs: str = ""
-    files: Mapping[str, list[list[str]]] = field(default_factory=dict)
+    files: Mapping[str, list[Annotated[list[str], Field(min_length=2)]]] = field(
+        default_factory=dict
+    )
     pictures: Mapping[str, str] = field(default_factory=dict)
+
+
+_AS_JSON, _KEYS = TypeAdapter(PartInputs), TypeAdapter(list[str])
 
 
 class Results:
@@ -76,7 +83,7 @@ class Results:
             return self
         lock, what = self.folder.lock(f"{self.shard:04d}"), f"shard {self.shard} of"
         self._lock.enter_context(locked(lock, f"{what} {self.folder.path}"))
-        for leftover in self.folder.parts.glob(f".{self.shard:04d}-*.tmp"):
+        for leftover in self.folder.parts.glob(f".{self.shard:04d}[-.]*.tmp"):
             leftover.unlink()
         for path in self.parts():
             if why := fault(path):
@@ -162,10 +169,10 @@ def merge(run_dir: Path) -> pd.DataFrame:
         tables.append(_read(path))
     if not tables:
         raise FileNotFoundError(f"no results in {run_dir}; compute them first (stage=run)")
-    key = json.loads(tables[0].schema.metadata[_KEY])
+    key = _key_of(tables[0].schema)
     columns = key + [name for name in tables[0].column_names if name not in key]
     for table in tables:
-        if json.loads(table.schema.metadata[_KEY]) != key or {*table.column_names} != {*columns}:
+        if _key_of(table.schema) != key or {*table.column_names} != {*columns}:
             raise InputError(
                 f"some parts of {run_dir} have the columns {table.column_names}, others {columns}; "
                 "they come from different programs: use another run_dir"
@@ -199,19 +206,24 @@ def read(run_dir: Path) -> pd.DataFrame:
 def read_part_inputs(path: Path) -> PartInputs | None:
     """What the rows of a part were computed from; None where it cannot be read."""
     try:
-        stored = (pq.read_schema(path).metadata or {}).get(_INPUTS, b"{}")
-        return PartInputs(**json.loads(stored))
-    except (*UNREADABLE, TypeError, ValueError):
+        return _AS_JSON.validate_json((pq.read_schema(path).metadata or {}).get(_INPUTS, b"{}"))
+    except UNREADABLE:
         return None
 
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Rows of a table; page checksums do not cover the names of columns."""
+    """Rows of a table; page checksums do not cover what its columns are called and hold."""
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        names = file.schema_arrow.names
-        if "image_id" not in names:
-            raise OSError(f"{path} has no column image_id")
-        return file.read(None if columns is None else [name for name in columns if name in names])
+        schema = file.schema_arrow
+        kinds = dict(zip(schema.names, schema.types, strict=True))
+        texts = all(kinds.get(name, TEXT[0]) in TEXT for name in ("image_id", "model", "part"))
+        if not {"image_id", *_key_of(schema)} <= kinds.keys() or not texts:
+            raise OSError(f"{path} has other columns than a table of results")
+        return file.read([name for name in columns or kinds if name in kinds])
+
+
+def _key_of(schema: pa.Schema) -> list[str]:
+    return _KEYS.validate_json((schema.metadata or {}).get(_KEY, b""))
 
 
 def fault(path: Path) -> str:
