@@ -196,21 +196,24 @@ def look_at_all(run_dir):
     return [fault(path) for path in folder.part_files()], provenance.changed()
 
 
+def listed(run_dir):
+    """What the page of many runs says of it."""
+    index_page(*find_runs(run_dir.parent))
+
+
 def gathered(run_dir):
     """What stage=aggregate makes of it, but for the pixels."""
-    runs, left_out = find_runs(run_dir.parent)
-    index_page(runs, left_out)
-    if runs:
+    if runs := find_runs(run_dir.parent)[0]:
         gather(runs, run_dir.parent)
 
 
 READERS = {
     "config.yaml": (lambda run_dir: flat(RunFolder(run_dir).load_config()),),
     "inputs.json": (look_at_all,),
-    "provenance.json": (look_at_all, gathered),
-    "findings.json": (gathered,),
-    "summary.csv": (gathered,),
-    "claims.csv": (gathered,),
+    "provenance.json": (look_at_all, listed),
+    "findings.json": (listed,),
+    "summary.csv": (listed, gathered),
+    "claims.csv": (listed,),
     "maps.npz": (lambda run_dir: str(load_maps(run_dir)),),
     "results.parquet": (read,),
     "parts/0000-0-000000.parquet": (look_at_all, done, merge),
@@ -240,7 +243,7 @@ def retyped(values, dice):
         node = node[key]
 
 
-def variants(path, dice, count=12):
+def variants(path, dice, count=8):
     """Contents that a file might have."""
     data = path.read_bytes()
     yield from (mutated(data, dice) for _ in range(count))

@@ -62,8 +62,8 @@ def read_run(root: Path, name: str) -> RunRecord:
     claims = folder / "claims.csv"
     # a class may be called NA, None or nan; only what is empty is missing
     summary = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
-    for name in summary.columns.intersection(["auc", "value", "ci_low", "ci_high"]):
-        summary[name] = pd.to_numeric(summary[name])
+    for column in summary.columns.intersection(["auc", "value", "ci_low", "ci_high"]):
+        summary[column] = pd.to_numeric(summary[column])
     return RunRecord(
         name=name,
         title=str(words["title"]),

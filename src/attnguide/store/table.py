@@ -223,14 +223,16 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def _key_of(schema: pa.Schema) -> list[str]:
-    return _KEYS.validate_json((schema.metadata or {}).get(_KEY, b""))
+    return _KEYS.validate_json((schema.metadata or {}).get(_KEY, b"[]"))
 
 
 def fault(path: Path) -> str:
     """What is wrong with a part: it cannot be read, or has lost a picture; "" if it is whole."""
     try:
-        _read(path)
+        is_part = bool(_key_of(_read(path).schema))
     except UNREADABLE:
+        is_part = False
+    if not is_part:
         return "cannot be read"
     inputs = read_part_inputs(path)
     for name, stored in inputs.pictures.items() if inputs is not None else ():
