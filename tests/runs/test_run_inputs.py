@@ -180,6 +180,7 @@ def test_parts_of_another_run_are_seen(world, monkeypatch, when):
         go(world / "run")
     for path in (world / "foreign" / "parts").glob("*.parquet"):
         shutil.copy(path, world / "run" / "parts" / f"0000-1-{path.name[7:]}")
+    shutil.copytree(world / "foreign/pictures", world / "run/pictures", dirs_exist_ok=True)
     with pytest.raises(InputError, match="computed from other inputs"):
         if when == "resume":
             go(world / "run")
