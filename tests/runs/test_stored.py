@@ -243,7 +243,7 @@ def retyped(values, dice):
         node = node[key]
 
 
-def variants(path, dice, count=8):
+def variants(path, dice, count=6):
     """Contents that a file might have."""
     data = path.read_bytes()
     yield from (mutated(data, dice) for _ in range(count))
