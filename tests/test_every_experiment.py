@@ -105,8 +105,9 @@ def refused(name, world, words, tmp_path):
     return True
 
 
-@pytest.mark.first_lane
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize(
+    "world", [pytest.param("creatures", marks=pytest.mark.first_lane), "photographs"]
+)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_rows_are_of_items_whatever_the_batch_and_the_shard(
     name, world, small_run, boxed_photographs, tmp_path
@@ -193,6 +194,7 @@ def assert_every_way_gives_the_same(tmp_path, monkeypatch, kind, begin):
     assert provenance(tmp_path / "shards")["notes"] == provenance(plain)["notes"]
 
 
+@pytest.mark.first_lane  # all that shards, devices and stops promise
 def test_every_way_to_run_a_study_gives_the_same(tmp_path, monkeypatch, study):
     assert_every_way_gives_the_same(tmp_path, monkeypatch, FakeStudy, start_fake)
 

@@ -58,7 +58,7 @@ def test_no_target_is_the_model_s_own_answer():
         (torch.zeros(3), TypeError, "int64"),
         ([0, 1], ValueError, "one class or one per image"),
         (5, ValueError, r"class index must lie in \[0, 4\]"),
-        ("clas 3", ValueError, "did you mean class 3"),
+        ("clas 3", ValueError, "no names of its classes; pass model.class_names=FILE"),
     ],
 )
 def test_what_is_no_target_is_refused(target, error, message):

@@ -1,6 +1,7 @@
 """Maps of the real ViT-Tiny against arrays from the original authors' code."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from published import arrays, cases, error, image, real
@@ -16,6 +17,7 @@ KEYS = {
 }
 
 
+@pytest.mark.first_lane
 def test_maps_equal_the_original_code(shared):
     worst, vit, stored = {}, real(shared), arrays(shared, "chefer_dev")
     table = cases(stored, "positive")
