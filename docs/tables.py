@@ -30,8 +30,8 @@ of the bound, *does not hold* where it lies on the other side, and is *inconclus
 fewer than 10 independent pictures, or where the p corrected for several claims is above 0.05.
 n counts independent pictures.
 
-On photographs, the studies and what an old wording shows (Figure 10) are from runs before claims
-were worded so, with the same rows.
+On photographs, Figure 13 and the studies but `guide_controls` are from runs before claims were
+worded so, with the same rows.
 
 The paper also says that it is the first to attribute positive and negative at once. Integrated
 Gradients (2017), LRP and AttCAT (2022) did so before; the table of Figure 13 has their numbers. Its
