@@ -102,7 +102,7 @@ class Results:
         """Store rows, all of them or none; all rows of an image (and model) belong in one call.
 
         Args:
-            rows: With the columns of the key.
+            rows: With the columns of the key; `image_id` is stored as text.
             inputs: What they were computed from.
 
         Raises:
@@ -119,7 +119,7 @@ class Results:
         if self._next is None:
             own = [path.name for path in self.parts() if path.name.startswith(prefix)]
             self._next = 1 + max((int(name[len(prefix) : -8]) for name in own), default=-1)
-        data = _to_bytes(rows, self.key, inputs)
+        data = _to_bytes(rows.assign(image_id=rows["image_id"].map(str)), self.key, inputs)
         write_atomic(self.folder.parts / f"{prefix}{self._next:06d}.parquet", data)
         self._next += 1
 
