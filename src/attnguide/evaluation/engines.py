@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import logging
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -434,9 +433,10 @@ def openvino_leave(network: Network, example: Tensor, *, bf16: bool) -> Callable
         Exception: what the converter raises where it cannot take the model.
         ValueError: converted, it gives other logits.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its own stub
     import openvino
+    from openvino.tools.ovc import telemetry_stub, telemetry_utils
 
+    telemetry_utils.tm = telemetry_stub  # which sends nothing
     leave: Any = network.leave
     if example.dtype == torch.float64:
         raise ValueError("it computes in float64, which OpenVINO does not")
