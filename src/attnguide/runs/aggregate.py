@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from hydra.errors import HydraException
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from attnguide.evaluation.perturbation_rows import CONTROLS, QUANTITIES, scores
-from attnguide.evaluation.statistics import Estimate, estimate, units_of
-from attnguide.figures.claims import Ask, Claim, Table, correct, gap, slug
+from attnguide.evaluation.perturbation_rows import CONTROLS, QUANTITIES
+from attnguide.figures.claims import Claim, Table, correct, gap, slug
 from attnguide.figures.experiment import Stored
+from attnguide.figures.perturbation_figure import gain
 from attnguide.figures.table_figure import TableFigure
 from attnguide.findings import CLAIM_COLUMNS, Findings, no_claims
 from attnguide.methods.corrected_rollout import PUBLISHED
@@ -282,11 +282,14 @@ def compare(runs: Sequence[RunRecord], places: Sequence[str], root: Path) -> pd.
     Each is the mean difference by picture, of the methods that both have, or of those that only
     one has. With more than `MAX_PAIRED` runs each is compared with the first.
     """
-    studies = [_tables(run, root) for run in runs]
     lines: list[dict[str, Any]] = []
-    for one, other in combinations(range(len(runs)), 2):
-        if (one and len(runs) > MAX_PAIRED) or not _is_pair(runs[one], runs[other]):
-            continue
+    pairs = [
+        (one, other)
+        for one, other in combinations(range(len(runs)), 2)
+        if not (one and len(runs) > MAX_PAIRED) and _is_pair(runs[one], runs[other])
+    ]
+    studies = {number: _tables(runs[number], root) for number in {*chain(*pairs)}}
+    for one, other in pairs:
         where = {"run": f"{runs[one].name} - {runs[other].name}"}
         where["experiment"] = str(runs[one].config["experiment"])
         for (model, first), (_, second) in zip(studies[one], studies[other], strict=False):
@@ -329,7 +332,7 @@ def _differences(first: str, second: str, table: Table) -> Iterator[Claim]:
         return
     if "fraction" in table.rows:
         asked = {
-            f"{order} test, {quantity}, points of AUC": _area_gap(first, second, quantity, order)
+            f"{order} test, {quantity}, points of AUC": gain(first, second, quantity, order)
             for order in table.rows["order"].unique()
             for quantity in QUANTITIES
         }
@@ -339,16 +342,6 @@ def _differences(first: str, second: str, table: Table) -> Iterator[Claim]:
         name = f"pairs.{slug(measure)}.{slug(first)}_minus_{slug(second)}"
         words = f"{measure}: {first} above {second}"
         yield Claim(name, words, ask, above=0, source="ours", family=measure)
-
-
-def _area_gap(first: str, second: str, quantity: str, order: str) -> Ask:
-    """As `perturbation_figure.gain`; no difference of areas lies beyond 100 points."""
-
-    def ask(table: Table) -> Estimate:
-        own, other = (scores(table.of(name), quantity, order) for name in (first, second))
-        return estimate(own - other, units_of(table.rows), kind="share difference", yes=100)
-
-    return ask
 
 
 def _is_pair(one: RunRecord, other: RunRecord) -> bool:

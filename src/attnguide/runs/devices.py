@@ -85,14 +85,16 @@ def settle(
     images = _first_images(study, items)
     if study.vit.device.type != "cpu" or images is None:
         return
-    if threads == "auto":
-        timed = trial("threads", lambda: _time_threads(study.vit, images))
-    else:
-        timed = trial("threads", lambda: {str(threads): 0.0})
-    torch.set_num_threads(int(min(timed, key=timed.__getitem__)))
-    if len(timed) > 1:
+    is_fixed = threads != "auto"
+    asked: dict[str, float] = {str(threads): 0.0}
+    timed = trial("threads", lambda: asked if is_fixed else _time_threads(study.vit, images))
+    chosen = min(timed, key=timed.__getitem__)
+    torch.set_num_threads(int(chosen))
+    if is_fixed and chosen != str(threads):
+        log.warning("threads=%s is not used: the rows of this run began with %s", threads, chosen)
+    elif len(timed) > 1:
         seconds = ", ".join(f"{1000 * s:.0f} ms with {n}" for n, s in timed.items())
-        log.info("threads: %d (a forward pass takes %s)", torch.get_num_threads(), seconds)
+        log.info("threads: %s (a forward pass takes %s)", chosen, seconds)
     if masks:
         model = study.masked_model
         model.choose(images, trial(study.vit.name, lambda: model.choose(images)))

@@ -83,13 +83,14 @@ def run(
         SystemExit: 130 after Ctrl-C; what is stored is complete.
     """
     stage, console = config["stage"], make_console()
-    made = Run(config, overrides, run_dir, console, stored) if stage in ("run", "check") else None
-    read_settings(config)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Lightning would swallow it
     try:
-        if made is not None:
+        if stage in ("run", "check"):
+            made = Run(config, overrides, run_dir, console, stored)
             made.check() if stage == "check" else made.execute(sweep=sweep)
-        elif stage in STORED:
+            return
+        read_settings(config)
+        if stage in STORED:
             STORED[stage](config, run_dir, console)
         else:
             from attnguide.runs import aggregate
