@@ -151,17 +151,21 @@ def test_a_figure_is_drawn_again_without_a_model(name, small_run, tmp_path, monk
 
 
 def killed_after_the_first_batch(monkeypatch, kind, run_dir, begin):
-    """A life of the run that ends by force once a batch is stored."""
+    """A life of the run that ends by force once a batch is stored, though it were the only one."""
     rows, batches = kind.rows, []
+
+    def death(*_):
+        raise Stopped
 
     def rows_or_death(experiment, study, batch):
         if batches:
-            raise Stopped
+            death()
         batches.append(batch)
         return rows(experiment, study, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(kind, "rows", rows_or_death)
+        patch.setattr(kind, "draw", death)
         with pytest.raises(Stopped):
             begin(run_dir)
     assert len(list((run_dir / "parts").glob("*.parquet"))) == 1

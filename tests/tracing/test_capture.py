@@ -287,7 +287,7 @@ def alive():
     return sum(issubclass(type(found), kinds) for found in gc.get_objects())
 
 
-@pytest.mark.filterwarnings("ignore:.*no positive evidence")
+@pytest.mark.filterwarnings("ignore:.*no positive evidence", "ignore:.*ill-conditioned")
 @pytest.mark.parametrize("method", [*list_methods(), "complete_libra"])
 def test_nothing_of_an_explanation_waits_for_the_garbage_collector(tiny_vit, method):
     """What waits for it piles up: gigabytes, where tensors are large and objects are few."""
