@@ -154,18 +154,15 @@ def killed_after_the_first_batch(monkeypatch, kind, run_dir, begin):
     """A life of the run that ends by force once a batch is stored, though it were the only one."""
     rows, batches = kind.rows, []
 
-    def death(*_):
-        raise Stopped
-
-    def rows_or_death(experiment, study, batch):
+    def rows_or_death(experiment, study, batch=None):
         if batches:
-            death()
+            raise Stopped
         batches.append(batch)
         return rows(experiment, study, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(kind, "rows", rows_or_death)
-        patch.setattr(kind, "draw", death)
+        patch.setattr(kind, "draw", rows_or_death)
         with pytest.raises(Stopped):
             begin(run_dir)
     assert len(list((run_dir / "parts").glob("*.parquet"))) == 1

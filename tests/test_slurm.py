@@ -99,11 +99,9 @@ def test_a_sweep_by_the_launcher_is_two_jobs(cluster, tmp_path, requeued):
     cluster.wait_in(*[0] * requeued)
     sweep = f"outputs/sweep-{requeued}"
 
-    def folders():
-        """By method; the names of folders are cut where there are many words."""
-        found = {path.parent: yaml.safe_load(path.read_text())["method"]
-                 for path in cluster.home.glob(f"{sweep}/*/config.yaml")}  # fmt: skip
-        return {next(iter(methods)): folder for folder, methods in found.items()}
+    def folders():  # by method; their names are cut where there are many words
+        paths = cluster.home.glob(f"{sweep}/*/config.yaml")
+        return {next(iter(yaml.safe_load(p.read_text())["method"])): p.parent for p in paths}
 
     head = subprocess.Popen(
         [
@@ -119,17 +117,15 @@ def test_a_sweep_by_the_launcher_is_two_jobs(cluster, tmp_path, requeued):
     )
     try:
         if requeued:
-            cluster.until(
-                lambda: "gae" in folders() and list(folders()["gae"].glob("parts/*.parquet"))
-            )
+            cluster.until(lambda: list(folders().get("gae", tmp_path).glob("parts/*.parquet")))
             array = cluster.call("squeue", "-h", "--format=%F").split()[0]
             cluster.call("scancel", "--signal=USR2", f"{array}_0")
         out, _ = head.communicate(timeout=300)
     finally:
         head.kill()
     assert head.returncode == 0, out
-    for method in ("gae", "complete"):
-        run_dir = folders()[method]
+    assert set(folders()) == {"gae", "complete"}
+    for method, run_dir in folders().items():
         plain_run(tmp_path / method, method, 2)
         assert read(run_dir).equals(read(tmp_path / method))
         resumed = json.loads((run_dir / "provenance.json").read_text())["resumed"]

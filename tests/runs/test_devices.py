@@ -203,9 +203,7 @@ def test_a_run_computes_with_the_faster_number_of_threads_and_keeps_it(
     start_fake(tmp_path, "data.num_shards=2", "data.shard=1", "threads=3")
     assert {*seen} == {expected}
     assert json.loads((tmp_path / "parts" / "0001.json").read_text())["threads"] == expected
-    assert f"threads=3 is not used: the rows of this run began with {expected}" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert "threads=3 is not used" in capsys.readouterr().out
     start_fake(tmp_path / "fixed", "threads=3")
     assert seen[-1] == 3
     assert "threads" not in capsys.readouterr().out

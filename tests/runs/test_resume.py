@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 import time
-import warnings
 from itertools import count, cycle
 from pathlib import Path
 
@@ -47,14 +46,8 @@ DAMAGE = {
     "flipped": flipped,
     "edited": edited,
 }
+pytestmark = [pytest.mark.usefixtures("study", "undrawn"), pytest.mark.filterwarnings("always")]
 NOT_COMPARED = ("provenance.json", "report.html", "inputs.json", "config.yaml")
-
-
-@pytest.fixture(autouse=True)
-def warnings_are_lines(study, undrawn):
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        yield
 
 
 def parts(run_dir):

@@ -31,7 +31,7 @@ from attnguide.evaluation.statistics import (
 from attnguide.methods import Method, describe_methods
 from attnguide.store.maps import COLUMNS
 from attnguide.types import ViT
-from attnguide.viz.style import method_label
+from attnguide.viz.style import method_label, minus
 
 MORE, LESS, NEAR_ZERO = "more", "less", "near zero"  # what is better
 Better: TypeAlias = Mapping[str, str]  # by measure
@@ -348,5 +348,4 @@ def compact(value: float) -> str:
     """A number in a few letters; "" where it is not known."""
     if not np.isfinite(value):
         return ""
-    text = f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return minus(f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}")

@@ -85,12 +85,11 @@ def settle(
     images = _first_images(study, items)
     if study.vit.device.type != "cpu" or images is None:
         return
-    is_fixed = threads != "auto"
-    asked: dict[str, float] = {str(threads): 0.0}
-    timed = trial("threads", lambda: asked if is_fixed else _time_threads(study.vit, images))
+    fixed = {} if threads == "auto" else {str(threads): 0.0}
+    timed = trial("threads", lambda: fixed or _time_threads(study.vit, images))
     chosen = min(timed, key=timed.__getitem__)
     torch.set_num_threads(int(chosen))
-    if is_fixed and chosen != str(threads):
+    if fixed and chosen not in fixed:
         log.warning("threads=%s is not used: the rows of this run began with %s", threads, chosen)
     elif len(timed) > 1:
         seconds = ", ".join(f"{1000 * s:.0f} ms with {n}" for n, s in timed.items())
