@@ -98,6 +98,7 @@ def first_screen() -> str:
             cells = [words]
             for world in WORLDS:
                 found = claims_by_id(world, statement["experiment"], id)
+                found.sort(key=lambda line: -line["n"])  # of groups of pictures the largest
                 cells.append("; ".join(map(short, found[:1])) or "not judged")
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

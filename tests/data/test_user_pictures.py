@@ -49,6 +49,33 @@ def test_without_a_folder_of_pairs_nothing_is_boxed(imagenet, root):
     assert Photographs(root=str(root), boxes=str(BOXES)).boxed(imagenet).items == ()
 
 
+def test_cut_outs_lie_on_other_photographs_with_a_mask_each(imagenet, root):
+    box = [[0.0, 0.0, 0.5, 0.5]], [[0.5, 0.5, 1.0, 1.0]]
+    entry = {"classes": ["zebra", "African elephant"], "boxes": box}
+    (root.parent / "pairs" / "boxes.json").write_text(json.dumps({"a.png": entry}))
+    colours = np.zeros((80, 80, 3), np.uint8)
+    colours[:40, :40], colours[40:, 40:] = (255, 0, 0), (0, 0, 255)
+    Image.fromarray(colours).save(root.parent / "pairs" / "a.png")
+    for number, wnid in enumerate(("n01440764", "n01443537", "n01484850")):
+        (root / wnid).mkdir()
+        Image.new("RGB", (90, 60), (0, 200 + number, 0)).save(root / wnid / f"{number}.png")
+    pictures = Photographs(root=str(root), cut_outs=3)
+    found = pictures.boxed(imagenet)
+    boxed, *made = found.items
+    assert (boxed.id, found.note) == ("a.png", "3 compositions are made of 2 objects.")
+    for item in made:  # none on the zebra
+        sample, again = item.load(), item.load()
+        picture = np.asarray(sample.picture)
+        assert sample.as_is
+        assert picture.shape[:2] == imagenet.image_size
+        assert (np.asarray(again.picture) == picture).all()
+        for mask, name in zip(sample.masks, sample.names, strict=True):
+            assert (picture[mask].mean(0).argmax() == 0) == (name == "zebra")
+        assert picture[~(sample.masks[0] | sample.masks[1])].mean(0).argmax() == 1
+        assert not (sample.masks[0] & sample.masks[1]).any()
+    assert [item.id for item in pictures.boxed(imagenet).items] == [i.id for i in found.items]
+
+
 @pytest.mark.parametrize("name", read_boxes(BOXES))
 def test_the_documented_boxes_do_not_overlap(name, imagenet, tmp_path):
     Image.new("RGB", (100, 100)).save(tmp_path / name)

@@ -32,7 +32,7 @@ from attnguide.data.pictures import (
     knows,
     numbered,
 )
-from attnguide.data.user_pictures import boxed_pictures, read_boxes
+from attnguide.data.user_pictures import boxed_pictures, cut_outs, read_boxes
 from attnguide.errors import InputError
 from attnguide.models.preprocess import steps_of
 from attnguide.models.reader import picture_bytes, read_picture
@@ -57,6 +57,8 @@ class Photographs(Pictures):
             per line, or a csv, whose column of labels comes before the data's own classes.
         boxes: File with the boxes of the two-class pictures in the folder `pairs` beside the
             data, as in `boxed_pictures`; else `boxes.json` among them.
+        cut_outs: How many pictures of two classes to compose of their objects, cut out, on other
+            photographs.
 
     Raises:
         ValueError: a setting out of range.
@@ -69,6 +71,7 @@ class Photographs(Pictures):
     on_error: str = "skip"
     list: str | None = None
     boxes: str | None = None
+    cut_outs: int = 0
     shown: Sequence[str] = field(default_factory=SHOWN.copy)
     framed: Sequence[str] = field(default_factory=lambda: ["bald eagle", "kite"])
     rewrites: Sequence[Sequence[str]] = field(
@@ -117,12 +120,16 @@ class Photographs(Pictures):
         return paired
 
     def boxed(self, vit: ViT) -> Selection:
-        """The two-class pictures in the folder `pairs` beside the data, with boxes."""
+        """The two-class pictures in the folder `pairs` beside the data, with boxes; cut-outs."""
         folder, boxes = self._beside
         if not folder.is_dir() or not (self.boxes or boxes.is_file()):
             return Selection(())
-        found = boxed_pictures(vit, folder, boxes)
-        return replace(found, items=tuple(replace(item, part="boxed") for item in found.items))
+        found, made = boxed_pictures(vit, folder, boxes), Selection(())
+        if self.cut_outs:
+            grounds = self.singles(vit).items
+            made = cut_outs(vit, folder, boxes, grounds, self.cut_outs, self.seed)
+        items = numbered(replace(i, part="boxed") for i in (*found.items, *made.items))
+        return Selection(items, " ".join(filter(None, (found.note, made.note))))
 
     def shown_singles(self, vit: ViT, count: int) -> Selection:
         """The first picture, in the whole data, of each of the first `count` classes of `shown`.

@@ -33,7 +33,7 @@ class Sample:
         names: Of the targets.
         masks: Pixels (height, width) of each target's object, disjoint; None where not known.
         parts: Pixels of each object's distinguishing part; None where not known.
-        regions: What the masks are: "masks", "boxes", "halves", or "" without.
+        regions: What the masks are: "masks", "boxes", "cut-outs", "halves", or "" without.
         as_is: The picture is the model's input already: neither resize nor crop it.
     """
 

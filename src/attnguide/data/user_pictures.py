@@ -6,11 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter, ImageOps
 
 from attnguide.data.pictures import Item, Mask, Sample, Selection, class_indices, knows, numbered
 from attnguide.errors import InputError
@@ -19,6 +20,9 @@ from attnguide.store.files import Source
 from attnguide.types import ViT
 
 Boxes = Sequence[Sequence[float]]  # left, top, right, bottom each, as shares of the picture
+FEATHER = 0.08  # width of the soft edge of a cut-out, as a share of its shorter side
+ROOM = 0.95  # share of half the canvas, or of its height, that a cut-out fills
+THIN = 2.0  # width over height, or height over width, of a cut-out that would be small
 
 
 def check_pictures(pictures: Sequence[Mapping[str, Any]], classes: int | None = None) -> None:
@@ -132,6 +136,87 @@ def boxed_pictures(vit: ViT, folder: Path, boxes: Path) -> Selection:
     left = len(here) - len(known)
     note = f"Pictures with boxes of classes that {vit.name} does not know: {left}." if left else ""
     return Selection(given_pictures(vit, known).items, note)
+
+
+class CutOut(NamedTuple):
+    """An object of a picture with boxes: its largest box, RGBA with soft edges."""
+
+    file: Path
+    box: Sequence[float]
+    piece: Image.Image
+    target: int
+    name: str
+
+
+def cut_outs(
+    vit: ViT, folder: Path, boxes: Path, grounds: Sequence[Item], count: int, seed: int
+) -> Selection:
+    """Objects cut out of two pictures with boxes, side by side on a corner of a photograph.
+
+    Args:
+        vit: Numbers the classes, and gives the size.
+        folder, boxes: As in `boxed_pictures`.
+        grounds: Photographs, each used once, beneath objects of other classes.
+        count: How many, at most.
+        seed: Of the choice and the places.
+
+    Returns:
+        Items whose note says of how many objects they are made: they tell about other backgrounds
+        and places, not about other animals.
+    """
+    objects = [
+        CutOut(folder / name, box, piece, vit.class_index(kind), kind)
+        for name, entry in read_boxes(boxes).items()
+        for kind, own in zip(entry["classes"], entry["boxes"], strict=True)
+        if (folder / name).is_file() and knows(vit, kind)
+        for box in [max(own, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))]
+        for piece in [_cut(folder / name, box, vit.image_size)]
+        if max(piece.size) <= THIN * min(piece.size)
+    ]
+    pairs = [pair for pair in permutations(objects, 2) if pair[0].target != pair[1].target]
+    rng, items = np.random.default_rng(seed), []
+    for number, ground in enumerate(grounds[:count] if pairs else ()):
+        pair = pairs[int(rng.integers(len(pairs)))]
+        if ground.label not in [own.target for own in pair]:
+            name = f"{'+'.join(own.file.stem for own in pair)} on {ground.id}"
+            load = partial(_compose, name, ground, pair, vit.image_size, [seed, number])
+            sources = (*ground.sources, *(Source(str(own.file)) for own in pair))
+            facts = f"cut-outs {[(own.target, own.box) for own in pair]}"
+            items.append(Item(name, load, sources=sources, facts=facts))
+    note = f"{len(items)} compositions are made of {len(objects)} objects." if items else ""
+    return Selection(tuple(items), note)
+
+
+def _cut(file: Path, box: Sequence[float], size: tuple[int, int]) -> Image.Image:
+    """The content of a box, RGBA with soft edges, nearly as large as half the canvas."""
+    picture = read_picture(file, file.name)
+    left, top, right, bottom = (round(side) for side in np.multiply(box, 2 * picture.size))
+    room = round(ROOM * size[1] / 2), round(ROOM * size[0])
+    piece = ImageOps.contain(picture.crop((left, top, right, bottom)), room)
+    edge = round(FEATHER * min(piece.size))
+    alpha = Image.new("L", piece.size)
+    alpha.paste(255, (edge, edge, piece.width - edge, piece.height - edge))
+    piece.putalpha(alpha.filter(ImageFilter.GaussianBlur(edge / 2)))
+    return piece
+
+
+def _compose(
+    name: str, ground: Item, pair: Sequence[CutOut], size: tuple[int, int], seed: Sequence[int]
+) -> Sample:
+    """An object in each half of the ground's upper left corner, at random places."""
+    height, width = size
+    rng, masks, photograph = np.random.default_rng(seed), [], ground.load().picture
+    corner = photograph.crop((0, 0, photograph.width // 2, photograph.height // 2))
+    canvas = ImageOps.fit(corner, (width, height), Image.Resampling.BICUBIC)
+    for half, own in enumerate(pair):
+        left = half * width // 2 + int(rng.integers(width // 2 - own.piece.width + 1))
+        top = int(rng.integers(height - own.piece.height + 1))
+        canvas.paste(own.piece, (left, top), own.piece)
+        mask = Image.new("L", canvas.size)
+        mask.paste(own.piece.getchannel("A"), (left, top))
+        masks.append(np.asarray(mask) > 127)
+    targets, names = zip(*((own.target, own.name) for own in pair), strict=True)
+    return Sample(name, canvas, targets, names, tuple(masks), regions="cut-outs", as_is=True)
 
 
 def read_boxes(file: Path) -> dict[str, dict[str, Any]]:
