@@ -13,8 +13,10 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 from PIL import Image
 from settings import settings_page
 from tables import (
@@ -31,9 +33,15 @@ from tables import (
     verdict_counts,
 )
 
+from attnguide.store.folder import flat
+
 MAX_WIDTH = 1000  # pixels of a picture
 MANY = 16  # claims of a study that is no figure of the paper; more are folded
 FINDINGS = "findings.md"
+RECORDED = (
+    *("commit", "dirty", "started", "seconds", "peak_memory_mb", "device", "threads", "engine"),
+    *("precision", "seed", "versions", "weights_sha256"),
+)
 BEYOND = "# What the paper does not say"
 
 
@@ -49,13 +57,21 @@ def take(world: str, root: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         for file in ("claims.csv", "summary.csv", "findings.json"):
             shutil.copyfile(folder / file, place / file)
-        cost = json.loads((folder / "provenance.json").read_text())
-        kept = {
-            key: cost.get(key)
-            for key in ("seconds", "peak_memory_mb", "device", "threads", "versions")
-        }
-        (place / "cost.json").write_text(json.dumps(kept, indent=1) + "\n")
+        (place / "provenance.json").write_text(json.dumps(_provenance(folder), indent=1) + "\n")
         _shrink(folder / "figure.png", DOCS / "gallery" / world / f"{experiment}.webp")
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    """Commit, versions, time and settings of a run; of a path its last name alone."""
+    stored = json.loads((folder / "provenance.json").read_text())
+    settings = flat(yaml.safe_load((folder / "config.yaml").read_text()))
+    settings = {key: settings[key] for key in settings if not key.startswith(("logger", "trainer"))}
+    named = {
+        key: Path(value).name if isinstance(value, str) and value.startswith("/") else value
+        for key, value in settings.items()
+        if key not in ("run_dir", "stage")
+    }
+    return {key: stored.get(key) for key in RECORDED} | {"settings": named}
 
 
 def _experiment(folder: Path) -> str:

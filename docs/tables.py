@@ -41,6 +41,8 @@ NOTES = {
     "Figure 12: areas": "Area under the curve in percent (top-1 recognition; fill 0 in normalised "
     "space), pictures with a guide; SRG is the area of the negative test minus that of the "
     "positive, AUC (Chefer) the undivided area of published tables.",
+    "Which code computed these tables": "Settings and versions of each stand in "
+    "`docs/results/<world>/<experiment>/provenance.json`.",
     "Controls and studies of ours": "Each claim with its number is in [findings](findings.md).",
 }
 
@@ -105,8 +107,8 @@ def first_screen() -> str:
 
 
 def short(line: Line) -> str:
-    """Verdict, number and bound of a claim, such as "**holds**: 0.97 [0.94, 0.99] > 0.5"."""
-    return f"{_badge(line['verdict'])}: {measured(line)} {bound(line)}"
+    """Verdict, number, bound and n, such as "**holds**: 0.97 [0.94, 0.99] > 0.5, n = 160"."""
+    return f"{_badge(line['verdict'])}: {measured(line)} {bound(line)}, n = {line['n']}"
 
 
 def paper_page() -> str:
@@ -126,10 +128,27 @@ def paper_page() -> str:
         "Only, and best": rivals,
         "LibraGrad's gradient without a guide": libra_table,
         "Controls and studies of ours": ours_table,
+        "Which code computed these tables": commits_table,
     }
     for title, table in tables.items():
         parts += [f"## {title}", NOTES.get(title, ""), table()]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def commits_table() -> str:
+    """Experiments by the commit that computed their tables; the newest first."""
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for world in WORLDS:
+        for path in results(world):
+            stored = json.loads((path / "provenance.json").read_text())
+            day = str(stored.get("started") or "")[:10]
+            key = day, str(stored.get("commit") or "not recorded")[:12]
+            found.setdefault(key, {}).setdefault(world, []).append(path.name)
+    lines = ["| commit | computed | creatures | photographs |", "|---" * 4 + "|"]
+    for (day, commit), own in sorted(found.items(), reverse=True):
+        cells = [", ".join(f"`{name}`" for name in own.get(world, ())) for world in WORLDS]
+        lines.append(f"| {commit} | {day} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def ours_table() -> str:

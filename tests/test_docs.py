@@ -1,5 +1,6 @@
 """Pages name what there is."""
 
+import json
 import re
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def test_stored_claims_are_found_by_id(path):
     assert list(claims) == ["experiment", *CLAIM_COLUMNS]
     assert claims["id"].notna().all()
     assert not claims.duplicated(["model", "id"]).any()
+    stored = json.loads(path.with_name("provenance.json").read_text())
+    assert not re.search(r'"/\w', json.dumps(stored)), "a path of a machine"
+    commit = stored.get("commit") or "not recorded"
+    (row,) = (row for row in commits() if row.startswith(f"| {commit[:12]} |"))
+    assert f"`{path.parts[-2]}`" in row.split("|")[3 if "embedded" in path.parts else 4]
+
+
+def commits():
+    """Rows of paper.md's table of commits."""
+    page = (ROOT / "docs" / "paper.md").read_text()
+    return page.partition("## Which code computed these tables")[2].splitlines()
 
 
 def test_statements_of_the_paper_name_claims_and_experiments_that_exist():
