@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import yaml
 
+from attnguide.evaluation.statistics import MIN_IMAGES
 from attnguide.findings import judgement
 from attnguide.runs.main import CONF, list_experiments
 from attnguide.viz.style import method_label
@@ -22,27 +23,14 @@ WORLDS = {
 BADGES = {"holds": "**holds**", "does not hold": "*does not hold*"}
 VERDICTS = ("holds", "does not hold", "inconclusive")
 Line: TypeAlias = dict[str, Any]  # of claims.csv; a statement
-PAPER = """# Does the paper hold?
-
-Written by `make docs` from stored tables (`docs/results`), by the ids of claims. A claim is worded
-as the paper says it: it *holds* where the whole 95 % interval (in brackets) lies on the stated side
-of the bound, *does not hold* where it lies on the other side, and is *inconclusive* otherwise, with
-fewer than 10 independent pictures, or where the p corrected for several claims is above 0.05.
-n counts independent pictures.
-
-On photographs, Figure 13 and the studies but `guide_controls` are from runs before claims were
-worded so, with the same rows.
-
-The paper also says that it is the first to attribute positive and negative at once. Integrated
-Gradients (2017), LRP and AttCAT (2022) did so before; the table of Figure 13 has their numbers. Its
-models, ViT-Base and ViT-Large on 4,995 pictures of ImageNet-val, were not run here: no weights at
-hand."""
+PAPER = (DOCS / "paper_head.txt").read_text().strip()  # of paper.md
 NOTES = {
     "Figure 12: areas": "Area under the curve in percent (top-1 recognition; fill 0 in normalised "
     "space), pictures with a guide; SRG is the area of the negative test minus that of the "
-    "positive, AUC (Chefer) the undivided area of published tables.",
+    "positive; AUC (Chefer) is not divided by the range of 0.9, as in published tables.",
     "Which code computed these tables": "Settings and versions of each stand in "
-    "`docs/results/<world>/<experiment>/provenance.json`.",
+    "`docs/results/<world>/<experiment>/provenance.json`; tables from before commits were kept say "
+    "*not recorded*.",
     "Controls and studies of ours": "Each claim with its number is in [findings](findings.md).",
 }
 
@@ -65,9 +53,22 @@ def claims_table(claims: pd.DataFrame) -> str:
     """Claims with bounds and verdicts as a table."""
     lines = ["| claim | measured | bound | n | verdict |", "|---" * 5 + "|"]
     for line in claims.to_dict("records"):
-        cells = [line["claim"], measured(line), bound(line), line["n"], _badge(line["verdict"])]
+        verdict = _badge(line["verdict"]) + why_open(line)
+        ours = "(ours) " if line["source"] == "ours" else ""
+        cells = [ours + line["claim"], measured(line), bound(line), line["n"], verdict]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def why_open(line: Line) -> str:
+    """Why a claim is inconclusive where its interval alone does not say so."""
+    if line["verdict"] != "inconclusive":
+        return ""
+    if line["n"] < MIN_IMAGES:
+        return f" (n < {MIN_IMAGES})"
+    if not line["low"] <= line["bound"] <= line["high"]:
+        return f" (corrected p = {line['p_holm']:.2f})"
+    return ""
 
 
 def measured(line: Line) -> str:
@@ -94,10 +95,10 @@ def judged(statement: Line, world: str) -> list[Line]:
 
 def first_screen() -> str:
     """The statements of most weight, for the README: verdict and number in both worlds."""
-    lines = ["| the paper says | creatures | photographs |", "|---" * 3 + "|"]
+    lines = ["| Fig. | the paper says | creatures | photographs |", "|---" * 4 + "|"]
     for statement in statements():
         for words, id in statement.get("first", {}).items():
-            cells = [words]
+            cells = [str(int(statement["experiment"][3:5])), words]
             for world in WORLDS:
                 found = claims_by_id(world, statement["experiment"], id)
                 found.sort(key=lambda line: -line["n"])  # of groups of pictures the largest
@@ -113,7 +114,7 @@ def short(line: Line) -> str:
 
 def paper_page() -> str:
     """Each statement of the paper with its claims in both worlds, then what is ours."""
-    parts = [PAPER]
+    parts = [re.sub(r"\[\[(\w+) (\w+) (\S+)\]\]", _number, PAPER)]
     for number, statement in enumerate(statements(), 1):
         parts += [f"## {number}. {statement['says']}", f"*Paper: {statement['section']}.*"]
         parts += [" ".join(statement["means"].split())]
@@ -133,6 +134,12 @@ def paper_page() -> str:
     for title, table in tables.items():
         parts += [f"## {title}", NOTES.get(title, ""), table()]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _number(named: re.Match[str]) -> str:
+    """What was measured for a claim that the page's head names by world, experiment and id."""
+    (line,) = claims_by_id(named[1], named[2], re.escape(named[3]))
+    return measured(line)
 
 
 def commits_table() -> str:
@@ -272,8 +279,10 @@ def libra_table() -> str:
     if not mended:
         asked = "`method=[complete,gae,complete_libra]`"
         return f"Not measured yet at full size: add {asked} to Figure 12."
+    lines[0] = lines[0].replace("more, points", "difference, points (> 0)")
     does = [words for words, verdict in mended.items() if verdict]
     does_not = [words for words, verdict in mended.items() if not verdict]
-    told = [f"It does: {', '.join(does)}."] * bool(does)
-    told += [f"It does not, or it is open: {', '.join(does_not)}."] * bool(does_not)
+    what = "Without a guide complete (Libra) is better than complete"
+    told = [f"{what}: {', '.join(does)}."] * bool(does)
+    told += [f"{what} is not shown: {', '.join(does_not)}."] * bool(does_not)
     return "\n".join([" ".join(told), "", *lines])

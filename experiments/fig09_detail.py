@@ -53,8 +53,8 @@ class Fig09Detail(contamination.DetailFigure):
         Claim("fig09.distinct.alone", "the logit's map marks the most distinct part: its share of "
               "the positive mass minus its share of the area", mean_of(*ALONE, BEYOND), above=0,
               section=SECTION),
-        Claim("fig09.distinct.beside", "beside a guide this does not occur: the part's share of "
-              "the picture's own positive mass, alone minus beside a guide",
+        Claim("fig09.distinct.beside", "beside a guide the part's share of the picture's own "
+              "positive mass is smaller: alone minus beside a guide",
               gain_of(ALONE, BESIDE, detail.part_of_picture), above=0, section=SECTION),
         Claim("fig09.valid", "both logits are positive, as Eq. 8 needs, in most pictures",
               mean_of(*ALONE, VALID), above=0.5, source="ours"),

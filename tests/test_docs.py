@@ -71,6 +71,32 @@ def test_stored_claims_are_found_by_id(path):
     assert f"`{path.parts[-2]}`" in row.split("|")[3 if "embedded" in path.parts else 4]
 
 
+VERDICTS = {  # of what the head of paper.md says in short: experiment and id, by world
+    "holds": [
+        "fig05_multi_class fig05.both_signs.masks", "fig05_multi_class fig05.both_signs.halves",
+        "fig03_gradient_corrections fig03.tells_apart.complete.runner_up",
+        "fig12_perturbation fig12.complete_minus_gae.negative",
+        "fig13_method_comparison fig13.only_complete",
+    ],
+    "does not hold": [
+        "fig12_perturbation fig12.complete_minus_gae.positive.alone",
+        "fig13_method_comparison fig13.only_complete.of_all",
+        "fig09_detail fig09.red.difference", "fig02_pipeline fig02.product",
+    ],
+    "inconclusive": ["fig12_perturbation fig12.complete_minus_gae.negative.alone"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("verdict", "named"), [(v, n) for v, own in VERDICTS.items() for n in own])
+def test_what_the_page_of_the_paper_says_in_short_is_what_was_judged(verdict, named):
+    experiment, name = named.split()
+    found = []
+    for path in (ROOT / "docs" / "results").glob(f"*/{experiment}/claims.csv"):
+        claims = pd.read_csv(path).set_index("id")["verdict"]
+        found += [claims[name]] if name in claims else []
+    assert set(found) == {verdict}
+
+
 def commits():
     """Rows of paper.md's table of commits."""
     page = (ROOT / "docs" / "paper.md").read_text()

@@ -59,9 +59,10 @@ class Judgement:
 def judgement(line: Mapping[Any, Any]) -> Judgement:
     """The number of a claim with its bound and verdict, as every reader sees it."""
     ends = [float(line[name]) for name in ("value", "low", "high")]
-    places = decimals(ends)
+    bound, count, places = line["bound"], line["n"], decimals(ends)
+    while places < 5 and any(end != bound and round(end - bound, places) == 0 for end in ends[1:]):
+        places += 1  # an end that was rounded to the bound would hide the verdict's reason
     value, low, high = (fixed(end, places) for end in ends)
-    bound, count = line["bound"], line["n"]
     return Judgement(
         "not known" if math.isnan(ends[0]) else value,
         "" if any(map(math.isnan, ends)) else f"[{low}, {high}]",
@@ -80,8 +81,8 @@ def decimals(values: Sequence[float]) -> int:
 
 
 def fixed(value: float, places: int) -> str:
-    """A number with so many decimals."""
-    return minus(f"{value:.{places}f}")
+    """A number with so many decimals; with a power of ten where these would be many."""
+    return minus(f"{value:.1e}" if places > 5 else f"{value:.{places}f}")
 
 
 @dataclass(frozen=True)

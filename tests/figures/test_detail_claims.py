@@ -172,12 +172,12 @@ UP, DOWN = ((-0.2, 0.1), (0.3, 0.1)), ((0.3, 0.1), (-0.2, 0.1))
         (
             [(DETAIL, *UP), ("gae", *DOWN)],
             "holds",
-            "its own number decides: detail, l1",
+            "decided by the number of detail, l1",
         ),
-        ([(DETAIL, *UP), ("gae", *UP)], "does not hold", "another does too: GAE"),
-        ([(DETAIL, *DOWN), ("gae", *DOWN)], "does not hold", "its own number decides: detail"),
-        ([(DETAIL, *UP, 4), ("gae", *DOWN)], "inconclusive", "its own number decides"),
-        ([(DETAIL, *UP, 4), ("gae", *UP)], "does not hold", "another does too: GAE"),
+        ([(DETAIL, *UP), ("gae", *UP)], "does not hold", "1 of them does too, most of all GAE"),
+        ([(DETAIL, *DOWN), ("gae", *DOWN)], "does not hold", "decided by the number of detail"),
+        ([(DETAIL, *UP, 4), ("gae", *DOWN)], "inconclusive", "decided by the number of"),
+        ([(DETAIL, *UP, 4), ("gae", *UP)], "does not hold", "1 of them does too, most of all GAE"),
     ],
 )
 def test_only_detail_uncovers_is_judged_by_what_decides_it(parts, verdict, why):

@@ -47,12 +47,12 @@ def judged(claims, table):
 @pytest.mark.parametrize(
     ("right", "n", "verdict", "side", "words"),
     [
-        ((12, 0, 1), 12, "holds", ">", "2 others (its own number decides: complete)"),
-        ((12, 12, 1), 12, "does not hold", "<", "2 others (another does too: GAE)"),
-        ((12, 6, 1), 12, "inconclusive", "<", "2 others (another may do too: GAE)"),
-        ((0, 0, 1), 12, "does not hold", ">", "2 others (its own number decides: complete)"),
-        ((6, 0, 1), 12, "inconclusive", ">", "2 others (its own number decides: complete)"),
-        ((6, 12, 1), 12, "does not hold", "<", "2 others (another does too: GAE)"),
+        ((12, 0, 1), 12, "holds", ">", "2 others (decided by the number of complete)"),
+        ((12, 12, 1), 12, "does not hold", "<", "2 others (1 of them does too, most of all GAE)"),
+        ((12, 6, 1), 12, "inconclusive", "<", "2 others (1 of them may do too, most of all GAE)"),
+        ((0, 0, 1), 12, "does not hold", ">", "2 others (decided by the number of complete)"),
+        ((6, 0, 1), 12, "inconclusive", ">", "2 others (decided by the number of complete)"),
+        ((6, 12, 1), 12, "does not hold", "<", "2 others (1 of them does too, most of all GAE)"),
         ((12, 9, 1), {"complete": 12, "gae": 9, "lrp": 12}, "holds", ">", "1 others"),
     ],
 )

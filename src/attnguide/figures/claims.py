@@ -245,7 +245,7 @@ class Only:
         others = [(other, own) for other, own in rest if own and own["n"] >= MIN_IMAGES]
         if line is None or not others:
             return []
-        side, verdict, why = line["side"], line["verdict"], "its own number decides"
+        side, verdict, why = line["side"], line["verdict"], f"decided by the number of {name}"
         turned = OTHER_SIDE[side]
         others.sort(key=lambda pair: pair[1]["value"], reverse=side == ">")
         too, may = (
@@ -253,10 +253,12 @@ class Only:
             for answer in (HOLDS, INCONCLUSIVE)
         )
         if verdict != DOES_NOT_HOLD and too:
-            (name, line), side, verdict, why = too[0], turned, DOES_NOT_HOLD, "another does too"
+            (name, line), side, verdict = too[0], turned, DOES_NOT_HOLD
+            why = f"{len(too)} of them {'do' if too[1:] else 'does'} too, most of all {name}"
         elif verdict == HOLDS and may:
-            (name, line), side, verdict, why = may[0], turned, INCONCLUSIVE, "another may do too"
-        words = f"{self.sentence}, against {len(others)} others ({why}: {name})"
+            (name, line), side, verdict = may[0], turned, INCONCLUSIVE
+            why = f"{len(may)} of them may do too, most of all {name}"
+        words = f"{self.sentence}, against {len(others)} others ({why})"
         own = {"id": table.named(self.id), "claim": words, "side": side, "verdict": verdict}
         return [line | own | {"source": self.source, "section": self.section}]
 

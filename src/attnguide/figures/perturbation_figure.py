@@ -196,7 +196,7 @@ def claims_about(
         alike = gain(*both, "accuracy", "positive")
         yield Claim(f"{name}.negative", f"negative test: larger area, {names}",
                     gain(*both, "accuracy", "negative"), above=0)  # fmt: skip
-        yield Claim(f"{name}.positive", f"positive test: not worse by {ALIKE:g}, {names}",
+        yield Claim(f"{name}.positive", f"positive test: larger by at most {ALIKE:g}, {names}",
                     where_it_can_tell(alike, both), below=ALIKE)  # fmt: skip
     for method in (m for m in methods if m.endswith(CORRECTED)):
         for rival in dict.fromkeys([method.removesuffix(CORRECTED), "gae"]):

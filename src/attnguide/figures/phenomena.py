@@ -32,10 +32,10 @@ def interpreted(figure: str, measures: Sequence[str] = (SIGN, RED)) -> tuple[Cla
 
     The sign of the whole map needs no known object, so it is judged on photographs too.
     """
-    words = "complete cannot fully interpret pictures of one class:"
+    words = "in pictures of one class complete is not reliable:"
     judged = {
-        WHOLE: ("whole", "share whose map is net positive"),
-        SIGN: ("sign", "share whose object is net positive"),
+        WHOLE: ("whole", "share of maps that are net positive"),
+        SIGN: ("sign", "share of objects that are net positive"),
         RED: ("full", "positive share of the object's mass"),
     }
     return tuple(
@@ -66,7 +66,7 @@ def repaired(figure: str) -> Iterator[Claim]:
     for name, measure, words in (
         ("own_sign", OWN, "the picture's part is net positive"),
         ("sign", SIGN, "the object is net positive"),
-        ("full", RED, "the object is interpreted fully"),
+        ("full", RED, "the positive share of the object's mass"),
     ):
         level = f"complete, beside another class: {words}"
         yield mean("complete", measure, level, id=f"{figure}.guided.{name}",
