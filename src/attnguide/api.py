@@ -13,7 +13,7 @@ from tqdm import tqdm
 from attnguide.data.views import GuidedBatch, GuidePictures, guide_batch
 from attnguide.errors import InputError, InputTypeError
 from attnguide.inputs import Target as Target
-from attnguide.inputs import check_images, check_reference, class_targets
+from attnguide.inputs import check_images, check_reference, class_targets, no_vit
 from attnguide.losses import ONE_CLASS, TWO_CLASS, Loss, get_loss, loss_name
 from attnguide.methods import Method, Request, request
 from attnguide.tracing.trace import AttentionTrace
@@ -113,10 +113,7 @@ def explain_many(
         ValueError, TypeError: as in `explain`, before the first forward pass where possible.
     """
     if not isinstance(vit, ViT):
-        raise InputTypeError(
-            f"expected a ViT, got {type(vit).__name__}; pass wrap_model(network), or "
-            "load_model(NAME or FOLDER)"
-        )
+        raise InputTypeError(no_vit(vit))
     if guide is None and (layout, fraction) != (LAYOUT, FRACTION):
         raise InputError(
             "layout and fraction are of a guide; pass guide=PICTURE, or leave them out"

@@ -18,6 +18,14 @@ from attnguide.types import Explanation, ViT
 Target = int | str | Sequence[int] | Sequence[str] | Tensor | npt.NDArray[Any] | Explanation | None
 
 
+def no_vit(given: object) -> str:
+    """Where something goes that was given for a `ViT`."""
+    return (
+        f"expected a ViT, got {type(given).__name__}; pass wrap_model(network), or "
+        "load_model(NAME or FOLDER)"
+    )
+
+
 def check_images(
     model: ViT | Callable[[Tensor], Tensor], images: Tensor, *, finite: bool = True
 ) -> Tensor:

@@ -1,5 +1,7 @@
 """Perturbation against plain loops and against models whose exact answer is known."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -169,6 +171,7 @@ def test_perturb_takes_what_explain_takes(capsys):
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
+        ({"images": torch.zeros(2, 3, 16, 16).byte()}, TypeError, "normalised .*, got torch.uint8"),
         ({"relevance": torch.zeros(2, 2, 2)}, ValueError, "are 4 x 4, the relevance is 2 x 2"),
         ({"relevance": torch.zeros(2, 3, 4, 4)}, ValueError, r"must be \(B, rows, cols\)"),
         ({"relevance": [[0.0]]}, TypeError, "a Tensor .* or an Explanation, got list"),
@@ -195,6 +198,19 @@ def test_logits_that_are_not_finite_are_refused():
         perturb(model, torch.ones(1, 3, 8, 8), torch.rand(1, 2, 2), 0)
     with pytest.raises(ValueError, match="only a ViT knows"):
         perturb(model, torch.ones(1, 3, 8, 8), torch.rand(1, 2, 2), "zebra")
+
+
+def record(images):
+    """As networks of HuggingFace answer."""
+    return {"logits": images.mean((-2, -1))}
+
+
+@pytest.mark.parametrize("given", [None, "creatures", lambda images: images.mean(-1), record])
+def test_what_gives_no_logits_is_told_where_to_go(given):
+    """As `explain` says it."""
+    for door in (explain, partial(perturb, relevance=torch.rand(1, 2, 2), label=0)):
+        with pytest.raises(TypeError, match=r"expected a ViT, got .*; pass wrap_model\(network\)"):
+            door(given, torch.ones(1, 3, 8, 8))
 
 
 class Waiting(TorchDispatchMode):
@@ -241,7 +257,15 @@ def hooked(vit):
     vit.module.blocks[0].register_forward_hook(lambda *args: args[2] * 1.5)
 
 
-@pytest.mark.parametrize("change", [scaled, hooked])
+def replaced(vit):
+    vit.module.blocks[1].mlp.forward = lambda x: 3 * x
+
+
+def compensated(vit):
+    vit.module.forward = lambda x, own=vit.module.forward: 2 * own(x)
+
+
+@pytest.mark.parametrize("change", [scaled, hooked, replaced, compensated])
 def test_a_network_that_does_more_than_its_parts_say_is_its_own_or_refused(change):
     """Also where it was changed after a first explanation."""
     vit = tiny()

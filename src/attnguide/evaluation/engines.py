@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,7 +27,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from attnguide.errors import InputError, unknown_name
+from attnguide.errors import InputError, InputTypeError, unknown_name
+from attnguide.inputs import no_vit
 from attnguide.tracing.blocks import is_standard, prefix_block, tokens_read
 from attnguide.tracing.capture import unchanged
 from attnguide.tracing.trace import refuse_other_logits
@@ -127,7 +129,7 @@ def paths(model: Model) -> tuple[str, ...]:
 def _cut(model: Model, path: str) -> Network:
     """The model, cut where this path says."""
     if path == "pixels":
-        leave: Callable[[Tensor], Tensor] = _Whole(model) if isinstance(model, ViT) else model
+        leave = _Whole(model) if isinstance(model, ViT) else partial(_answer, model)
         return Network(path, lambda images: images, leave)
     assert isinstance(model, ViT)  # `paths`
     module: Any = model.module
@@ -138,6 +140,14 @@ def _cut(model: Model, path: str) -> Network:
 
     read = tokens_read(module, model.num_tokens) if path == "last block" else model.num_tokens
     return Network(path, embed, _Blocks(module, read), model.num_prefix)
+
+
+def _answer(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """(M, C) of a function of the user's."""
+    logits = model(images) if callable(model) else None
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise InputTypeError(f"{no_vit(model)}, or a function of images to logits (B, C)")
+    return logits
 
 
 class _Whole(nn.Module):
