@@ -21,20 +21,25 @@ from picture_forms import (
 )
 
 from attnguide.data import Photographs
-from attnguide.data.find import devkit_order
 
 
-def test_alphabetical_list_is_not_taken_for_the_devkits_order(tmp_path, imagenet):
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"{wnid} words" for wnid in WNIDS],  # in the models' order
+        [f"{wnid} {number}" for number, wnid in enumerate(WNIDS)],  # the models' numbers
+        TRUTH.values(),  # of each picture
+    ],
+)
+def test_a_list_of_wnids_is_not_taken_for_the_devkits_order(lines, tmp_path, imagenet):
     flat(tmp_path)
     ground_truth(tmp_path)
-    (tmp_path / "synset_words.txt").write_text("".join(f"{wnid} words\n" for wnid in WNIDS))
-    with pytest.raises(ValueError, match=r"synset_words.txt is alphabetical.*meta.mat"):
+    (tmp_path / "synsets.txt").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="no file there says which wnid has which number; put the"):
         chosen(tmp_path, imagenet)
-    devkits_own = [DEVKIT.get(number, WNIDS[20 + number]) for number in range(1, 13)]
-    (tmp_path / "wnids.txt").write_text("\n".join(devkits_own))
-    assert devkit_order(tmp_path) == dict(enumerate(devkits_own, 1))
-    items = chosen(tmp_path, imagenet)
-    assert labels(items) == LABELS
+    own = "".join(f"{wnid} {number} 1\n" for number, wnid in DEVKIT.items())
+    (tmp_path / "wnids.txt").write_text(f"{own} \n")
+    assert labels(chosen(tmp_path, imagenet)) == LABELS
 
 
 def test_pictures_beyond_the_ground_truth_are_refused(tmp_path, imagenet):

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 from attnguide.data.encoded import fetch_hub, list_encoded
@@ -25,6 +24,7 @@ _DEVKITS = ("", "data", "devkit", "devkit/data", "ILSVRC2012_devkit_t12/data")
 _ARCHIVE = "an archive; unpack it"
 _LIST = "a list of pictures; pass data.root=FOLDER data.list=FILE"
 _ARRAYS = "a file of arrays or records; save the pictures as files (.png), a folder per class"
+_COCO = "of COCO (annotations), which is not read; write a csv with filename and label"
 _NOT_READ = {
     ".arrow": "of `datasets` (save_to_disk); write load_from_disk(FOLDER).to_parquet(FILE)",
     **dict.fromkeys((".zip", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".7z", ".rar"), _ARCHIVE),
@@ -102,8 +102,17 @@ def _what_is_there(root: Path) -> str:
     for ending, what in _NOT_READ.items():
         found = [file for file in files if file.suffix.lower() == ending]
         if found:
-            return f"{found[0].name} is {what}; "
+            return f"{found[0].name} is {_COCO if _is_coco(found[0]) else what}; "
     return ""
+
+
+def _is_coco(file: Path) -> bool:
+    """Whether a file begins as annotations of COCO do, which may be large."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        head = opened.read(1 << 16)
+    return re.search(rb'"(images|annotations)"\s*:\s*\[', head) is not None
 
 
 def _find_in_folder(root: Path) -> Listing | None:
@@ -136,21 +145,15 @@ def list_folder(root: Path) -> Listing | None:
     """
     others: Counter[str] = Counter()
     _, folders, beside = next(_walk(root))
+    inside = ((readable(f), *found) for f in folders for found in _walk(root / f))
     pictures = []
-    for folder in (*folders, None):
-        places = (
-            [(root, beside)] if folder is None else ((p, n) for p, _, n in _walk(root / folder))
-        )
-        for place, names in places:
-            for name in names:
-                suffix = Path(name).suffix.lower()
-                if suffix not in SUFFIXES:
-                    others[suffix] += 1
-                    continue
-                path = place / name
-                key = None if folder is None else readable(folder)
+    for key, place, _, names in (*inside, (None, root, folders, beside)):
+        for path in (place / name for name in names):
+            if path.suffix.lower() in SUFFIXES:
                 relative = picture_id(str(path.relative_to(root)))
                 pictures.append(Photograph(relative, key, str(path.absolute())))
+            else:
+                others[path.suffix.lower()] += 1
     if not pictures:
         return None
     keys = {picture.key for picture in pictures} - {None}
@@ -166,14 +169,23 @@ def list_folder(root: Path) -> Listing | None:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """As `os.walk`, sorted, without what is hidden or the folder of a run; errors are raised."""
+    """As `os.walk`, sorted, without what is hidden or the folder of a run; errors are raised.
+
+    Links to folders are followed, but into no folder twice, nor into one that holds the root.
+    """
 
     def fail(error: OSError) -> None:
         raise error
 
-    for place, folders, names in os.walk(root, onerror=fail):
+    entered = {*root.resolve().parents}
+    for place, folders, names in os.walk(root, onerror=fail, followlinks=True):
+        real = Path(place).resolve()
         folders[:] = sorted(f for f in folders if f[0] != "." and not _is_run(Path(place, f)))
-        yield Path(place), folders, sorted(name for name in names if name[0] != ".")
+        if real in entered:
+            folders.clear()
+        else:
+            entered.add(real)
+            yield Path(place), folders, sorted(name for name in names if name[0] != ".")
 
 
 def _is_run(folder: Path) -> bool:
@@ -196,6 +208,10 @@ def _labelled(listing: Listing, folder: Path, root: Path) -> Listing:
             labelled = [p._replace(key=key) for p, key in zip(pictures, keys, strict=True)]
             form = f"{len(pictures)} pictures in {folder}, classes from the devkit in {devkit}"
             return replace(listing, form=form, photographs=labelled)
+    for place in (*beside, *(p / "annotations" for p in (*beside, root.parent))):
+        for file in sorted(place.glob("*.json"))[:5]:
+            if _is_coco(file):
+                return replace(listing, form=f"{listing.form}; {file} is {_COCO}")
     return listing
 
 
@@ -219,29 +235,22 @@ def devkit_order(devkit: Path) -> dict[int, str]:
     """Wnid by the devkit's class number, 1 to 1000, which differs from every model's.
 
     It is read from meta.mat, or from a text file such as map_clsloc.txt whose lines hold
-    "<wnid> <number>" or just the wnids in the devkit's order.
+    "<wnid> <number>", from 1. Wnids without numbers may stand in any order.
 
     Raises:
-        ValueError: no such file, or only one in another order.
+        ValueError: no such file.
     """
     if (devkit / "meta.mat").is_file():
         from scipy.io import loadmat
 
         synsets = loadmat(devkit / "meta.mat", squeeze_me=True)["synsets"]
         return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
-    hint = ""
     for file in sorted(devkit.glob("*.txt")):
-        words = [line.split() for line in file.read_text(errors="replace").splitlines() if line]
-        if not words or not all(line and is_wnid(line[0]) for line in words):
-            continue
-        if all(len(line) > 1 and line[1].isdigit() for line in words):
-            return {int(line[1]): line[0] for line in words}
-        wnids = [line[0] for line in words]
-        if len(wnids) == 1 or not all(a < b for a, b in pairwise(wnids)):
-            return dict(enumerate(wnids, 1))
-        hint = f"; {file.name} is alphabetical, which the devkit is not"  # as the models' order is
+        lines = filter(str.strip, file.read_text(errors="replace").splitlines())
+        found = [re.match(r"(n\d{8})\s+([1-9]\d*)(\s|$)", line) for line in lines]
+        if found and all(found):
+            return {int(line[2]): line[1] for line in found if line}
     raise InputError(
         f"{devkit / GROUND_TRUTH} numbers the classes in the devkit's own order, and no file there "
-        f"says which wnid has which number{hint}; put the devkit's meta.mat (or map_clsloc.txt) "
-        "beside it"
+        "says which wnid has which number; put the devkit's meta.mat (or map_clsloc.txt) beside it"
     )

@@ -142,9 +142,15 @@ def listed(listing: Listing, file: Path) -> Listing:
     """
     if not file.is_file():
         raise InputError(f"data.list {str(file)!r} is not a file; pass a list of pictures")
+    text = _read_text(file).strip()
+    if file.suffix != ".jsonl" and text[:1] + text[-1:] in ("[]", "{}"):
+        raise InputError(
+            f"data.list {str(file)!r} is JSON; write one picture per line, a csv with the columns "
+            "filename and label, or an object with these in every line of a .jsonl file"
+        )
     entries = read_table(file, listing)
     if entries is None:
-        lines = enumerate(_read_text(file).splitlines(), 1)
+        lines = enumerate(text.splitlines(), 1)
         entries = [Entry(number, line.strip(), None) for number, line in lines if line.strip()]
     if not entries:
         raise InputError(f"data.list {str(file)!r} is empty; write one picture per line")
