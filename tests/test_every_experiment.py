@@ -6,7 +6,10 @@ stores and merges them is checked for one study here, and in the second lane for
 The experiments are found in `conf/experiment`; a new one is in these tests as it is.
 """
 
+import multiprocessing
+import os
 import shutil
+import signal
 
 import numpy as np
 import pandas as pd
@@ -18,18 +21,18 @@ from running import (
     assert_same_rows,
     assert_same_tables,
     config,
+    load_maps,
     provenance,
     start,
     table_of,
 )
-from small_runs import SMALL, WORLDS, Stopped, run_watched, words_of
+from small_runs import SMALL, WORLDS, run_watched, words_of
 
 from attnguide.data.pictures import share
 from attnguide.figures.claims import MethodComparison
 from attnguide.figures.experiment import Task
 from attnguide.findings import CLAIM_COLUMNS
 from attnguide.runs.objects import build_experiment
-from attnguide.store.maps import load_maps
 from attnguide.store.table import read
 
 pytestmark = pytest.mark.usefixtures("small_models", "undrawn", "recognised")
@@ -150,25 +153,28 @@ def test_a_figure_is_drawn_again_without_a_model(name, small_run, tmp_path, monk
     assert len(load_maps(run_dir)) == read(run_dir)["relevance"].notna().sum()
 
 
-def killed_after_the_first_batch(monkeypatch, kind, run_dir, begin):
-    """A life of the run that ends by force once a batch is stored, though it were the only one."""
+def killed_after_the_first_batch(kind, run_dir, begin):
+    """A process that SIGKILL ends once a batch is stored, though it were the only one."""
     rows, batches = kind.rows, []
 
     def rows_or_death(experiment, study, batch=None):
         if batches:
-            raise Stopped
+            os.kill(os.getpid(), signal.SIGKILL)
         batches.append(batch)
         return rows(experiment, study, batch)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(kind, "rows", rows_or_death)
-        patch.setattr(kind, "draw", rows_or_death)
-        with pytest.raises(Stopped):
-            begin(run_dir)
+    def live():
+        kind.rows = kind.draw = rows_or_death
+        begin(run_dir)
+
+    process = multiprocessing.get_context("fork").Process(target=live)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert len(list((run_dir / "parts").glob("*.parquet"))) == 1
 
 
-def assert_every_way_gives_the_same(tmp_path, monkeypatch, kind, begin):
+def assert_every_way_gives_the_same(tmp_path, kind, begin):
     """Plain, three shards that know nothing of each other, two devices, killed and resumed.
 
     Args:
@@ -182,11 +188,11 @@ def assert_every_way_gives_the_same(tmp_path, monkeypatch, kind, begin):
         shutil.copytree(tmp_path / f"shard {shard}", tmp_path / "shards", dirs_exist_ok=True)
     begin(tmp_path / "shards", "stage=merge")
     begin(tmp_path / "devices", "devices=2")
-    killed_after_the_first_batch(monkeypatch, kind, tmp_path / "resumed", begin)
+    killed_after_the_first_batch(kind, tmp_path / "resumed", begin)
     begin(tmp_path / "resumed")
 
-    tables = [tmp_path / way / "results.parquet" for way in ("plain", "resumed")]
-    assert tables[0].read_bytes() == tables[1].read_bytes()
+    for name in ("results.parquet", "summary.csv", "claims.csv"):
+        assert (plain / name).read_bytes() == (tmp_path / "resumed" / name).read_bytes(), name
     for way in ("shards", "devices", "resumed"):
         parts = (tmp_path / way / "parts").glob("*.parquet")
         assert sum(len(pd.read_parquet(part)) for part in parts) == len(read(plain))  # none twice
@@ -196,16 +202,15 @@ def assert_every_way_gives_the_same(tmp_path, monkeypatch, kind, begin):
 
 
 @pytest.mark.first_lane  # all that shards, devices and stops promise
-def test_every_way_to_run_a_study_gives_the_same(tmp_path, monkeypatch, study):
-    assert_every_way_gives_the_same(tmp_path, monkeypatch, FakeStudy, start_fake)
+@pytest.mark.usefixtures("study")
+def test_every_way_to_run_a_study_gives_the_same(tmp_path):
+    assert_every_way_gives_the_same(tmp_path, FakeStudy, start_fake)
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_way_to_run_an_experiment_gives_the_same(
-    name, world, boxed_photographs, tmp_path, monkeypatch
-):
+def test_every_way_to_run_an_experiment_gives_the_same(name, world, boxed_photographs, tmp_path):
     words = words_of(name, world, boxed_photographs)
     if not refused(name, world, words, tmp_path):
         kind = type(build_experiment(config(*words)))
@@ -213,7 +218,7 @@ def test_every_way_to_run_an_experiment_gives_the_same(
         def begin(run_dir, *more):
             start(run_dir, *(more if more == ("stage=merge",) else (*words, *more)))
 
-        assert_every_way_gives_the_same(tmp_path, monkeypatch, kind, begin)
+        assert_every_way_gives_the_same(tmp_path, kind, begin)
 
 
 def test_what_is_made_small_is_an_experiment():
