@@ -18,7 +18,6 @@ import run as program
 from attnguide.runs.main import as_values
 from attnguide.runs.run import run
 from attnguide.runs.settings import NODES
-from attnguide.store.maps import load_maps
 from attnguide.store.table import read
 
 CONF = program.CONF
@@ -68,6 +67,12 @@ def table_of(run_dir, name="summary"):
 
 def provenance(run_dir):
     return json.loads((Path(run_dir) / "provenance.json").read_text())
+
+
+def load_maps(run_dir):
+    """The raw maps by name."""
+    with np.load(Path(run_dir) / "maps.npz", allow_pickle=False) as maps:
+        return {name: maps[name] for name in maps.files}
 
 
 def assert_same_rows(one, other, *, rtol=2e-3, atol=1e-5):

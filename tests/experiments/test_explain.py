@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from running import start
+from running import load_maps, start
 
 from attnguide import explain, load_model, stitch
 from attnguide.data.creatures.scenes import CLASS_NAMES, guide, pair
 from attnguide.evaluation.rows import explanation_rows
 from attnguide.figures.explained import one_per_class
 from attnguide.models.reader import UnreadableImage
-from attnguide.store.maps import load_maps, picture_file, relevance_of
+from attnguide.store.maps import picture_file, relevance_of
 from attnguide.store.table import read
 from attnguide.types import Explanation
 from experiments.explain import PANELS

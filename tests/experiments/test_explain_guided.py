@@ -8,7 +8,6 @@ from conftest import WNIDS, small_model
 from attnguide import explain
 from attnguide.data.creatures import scenes
 from attnguide.data.creatures.scenes import CLASS_NAMES
-from attnguide.store.maps import load_maps
 from attnguide.store.table import read
 
 WORDS = ("experiment=explain", "method=[complete,gae]", "device=cpu", "guide=right")
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("small_models", "undrawn")
 
 def test_maps_are_those_of_a_notebook_and_the_guides_own_class_is_left_out(tmp_path):
     start = running.start(tmp_path / "out", *WORDS, "data.num_images=4")
-    rows, maps = read(start), load_maps(start)
+    rows, maps = read(start), running.load_maps(start)
     assert sorted(set(rows["image_id"])) == [f"creature_pairs-0-{n}" for n in range(3)]
     [note] = running.provenance(start)["notes"].values()
     assert note == "Pictures of the guide's class that were left out: 1."

@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import no_pixels
-from running import near, one, start, table_of
+from running import load_maps, near, one, start, table_of
 
 from attnguide.data import Creatures
 from attnguide.data.creatures.scenes import CLASS_NAMES
@@ -10,7 +10,6 @@ from attnguide.evaluation.detail import DIFFERENCE, EQ8
 from attnguide.figures.contamination import labels_of
 from attnguide.figures.experiment import Choices
 from attnguide.models.sources import Timm
-from attnguide.store.maps import load_maps
 from attnguide.store.table import read
 from experiments.fig09_detail import Fig09Detail
 from experiments.fig10_other_methods import Fig10OtherMethods

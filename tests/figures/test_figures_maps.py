@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import small_model
-from running import one, start, table_of
+from running import load_maps, one, start, table_of
 from tiny import tiny
 
 from attnguide import explain, load_model
@@ -17,7 +17,7 @@ from attnguide.data.views import COMPANY, View, to_view
 from attnguide.evaluation.localisation import localisation_rows, regions, relevance_by_region
 from attnguide.losses import get_loss
 from attnguide.methods import get_method
-from attnguide.store.maps import load_maps, relevance_of
+from attnguide.store.maps import relevance_of
 from attnguide.store.table import read
 
 pytestmark = pytest.mark.usefixtures("small_models", "undrawn")

@@ -4,13 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from running import near, one, table_of
+from running import load_maps, near, one, table_of
 from running import start as run_command
 
 from attnguide import load_model
 from attnguide.evaluation.intervention_rows import MEASURES, crossed, last_steps
 from attnguide.evaluation.statistics import summarise
-from attnguide.store.maps import load_maps
 from attnguide.store.table import read
 
 pytestmark = pytest.mark.usefixtures("small_models", "undrawn")

@@ -188,8 +188,9 @@ def test_class_names_are_the_configuration_s_unless_they_are_fillers():
     assert vit.class_index("n02391049") == 340
 
 
-def test_several_labels_have_a_sigmoid_each(caplog):
-    module = huggingface("vit", problem_type="multi_label_classification").eval()
+@pytest.mark.parametrize("case", ["vit", "deit", "registers"])
+def test_several_labels_have_a_sigmoid_each(case, caplog):
+    module = huggingface(case, problem_type="multi_label_classification").eval()
     module.classifier.bias.data = torch.tensor([9.2, 9.0, -9, -9, -9]).double()
     vit = wrap_model(module)
     assert "the sigmoid of its logit" in caplog.text
@@ -204,9 +205,10 @@ def test_several_labels_have_a_sigmoid_each(caplog):
     assert_close(other.probabilities(torch.ones(5)), torch.full((5,), 0.2))
 
 
-def test_a_score_is_no_class():
+@pytest.mark.parametrize(("case", "scores"), [("vit", 1), ("deit", 3), ("dinov2", 1)])
+def test_a_score_is_no_class(case, scores):
     with pytest.raises(ValueError, match="a score and no classes"):
-        wrap_model(huggingface("vit", problem_type="regression", num_labels=1))
+        wrap_model(huggingface(case, problem_type="regression", num_labels=scores))
 
 
 class Surprising(hf.ViTForImageClassification):

@@ -5,7 +5,6 @@ import pytest
 import running
 from PIL import Image
 
-from attnguide.store.maps import load_maps
 from attnguide.store.table import read
 
 NAMES = ("ash", "birch", "elm", "oak", "yew")
@@ -64,7 +63,7 @@ def test_a_fine_tuned_network_runs_on_a_folder_of_its_classes(own, experiment, w
         assert not guided["image_id"].str.startswith("yew/").any()
     if experiment == "explain":
         assert set(rows["target_name"]) == set(NAMES) - {"yew"}
-        assert len(load_maps(made)) == 2 * 12  # methods, pictures
+        assert len(running.load_maps(made)) == 2 * 12  # methods, pictures
     if experiment == "fig03_gradient_corrections":
         assert {row.split("/")[0] for row in rows["image_id"]} == set(NAMES)
 

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import timm
 import torch
 import transformers as hf
-from foreign import huggingface
+from foreign import huggingface, torchvision
 from timm.layers import LayerNorm
 from timm.models.vision_transformer import VisionTransformer
 from timm.utils import ModelEmaV2, ModelEmaV3
@@ -285,8 +285,13 @@ def test_one_logit_becomes_two_whose_probability_is_its_sigmoid():
     assert wrap_model(net, class_names=["healthy", "tumour"]).class_index("tumour") == 1
 
 
-def test_that_1000_classes_are_imagenets_is_said(caplog):
-    net = VisionTransformer(**{**SIZES, "num_classes": 1000})
+@pytest.mark.parametrize("library", ["timm", "HuggingFace", "torchvision"])
+def test_that_1000_classes_are_imagenets_is_said(library, caplog):
+    net = {
+        "timm": lambda: VisionTransformer(**{**SIZES, "num_classes": 1000}),
+        "HuggingFace": lambda: huggingface("vit", num_labels=1000),
+        "torchvision": lambda: torchvision(num_classes=1000),
+    }[library]()
     assert wrap_model(net).class_names[0].startswith("tench")
     assert "its 1,000 classes are called as ImageNet's" in caplog.text
     caplog.clear()

@@ -282,11 +282,11 @@ def test_a_sweeper_gets_the_number_that_it_optimises(answer, jobs, tmp_path):
 
 def test_the_objective_is_a_number_of_the_summary(tmp_path):
     assert main.objective(tmp_path, None) is None
-    table = {"model": ["m", "m"], "method": ["gae", "tis"], "measure": ["net. positive", None]}
+    table = {"model": ["m", "NA"], "method": ["gae", "tis"], "measure": ["net. positive", None]}
     pd.DataFrame({**table, "value": [0.25, 0.5]}).to_csv(tmp_path / "summary.csv", index=False)
     assert main.objective(tmp_path, None) == 0.25
     assert main.objective(tmp_path, "gae.net. positive") == 0.25
-    assert main.objective(tmp_path, "tis") == 0.5
+    assert main.objective(tmp_path, "NA.tis") == 0.5
     with pytest.raises(InputError, match=r"objective=rise names no row of .*m\.gae\.net"):
         main.objective(tmp_path, "rise")
 

@@ -26,7 +26,7 @@ from attnguide.runs.main import as_stored, as_values, readable
 from attnguide.runs.objects import stored_experiment
 from attnguide.runs.resume import check_parts, missing
 from attnguide.store.folder import RunFolder, flat
-from attnguide.store.maps import as_columns, load_maps, write_maps
+from attnguide.store.maps import as_columns, write_maps
 from attnguide.store.provenance import Provenance
 from attnguide.store.table import done, fault, merge, read
 from attnguide.tracking import WandB
@@ -214,7 +214,6 @@ READERS = {
     "findings.json": (listed,),
     "summary.csv": (listed, gathered),
     "claims.csv": (listed,),
-    "maps.npz": (lambda run_dir: str(load_maps(run_dir)),),
     "results.parquet": (read,),
     "parts/0000-0-000000.parquet": (look_at_all, done, merge),
 }

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from running import load_maps
 
 from attnguide.store.files import stamp, write_atomic
 from attnguide.store.maps import (
     COLUMNS,
     as_columns,
-    load_maps,
     relevance_of,
     store_picture,
     write_maps,
@@ -113,7 +113,7 @@ def test_bad_rows_are_refused(tmp_path, bad, message):
 
 
 def test_reading_before_the_end_says_what_to_do(tmp_path):
-    for reader in (read, merge, load_maps):
+    for reader in (read, merge):
         with pytest.raises(FileNotFoundError, match="stage=run"):
             reader(tmp_path)
 

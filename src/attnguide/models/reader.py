@@ -18,12 +18,10 @@ from attnguide.errors import InputError, InputTypeError
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif"),
-        *(".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
-    )
-)
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif"),
+    *(".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
+}
 MAX_BYTES = 2**30  # of a picture's file
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
 

@@ -150,13 +150,8 @@ class Timm(ModelSource):
     def _load_one(self, model: Named, device: str | torch.device, label: str) -> ViT:
         from attnguide.models.load import load_model
 
-        return load_model(
-            *model,
-            device=device,
-            class_names=self.class_names,
-            preprocess=self.preprocess,
-            label=label,
-        )
+        given: Any = {"class_names": self.class_names, "preprocess": self.preprocess}
+        return load_model(*model, device=device, label=label, **given)
 
 
 @dataclass(config=STRICT)

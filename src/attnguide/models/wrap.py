@@ -58,6 +58,8 @@ def wrap_model(
         ValueError: none of these; logits that are not reproduced; weights that are not finite;
             names or sizes that differ.
     """
+    from timm.data import ImageNetInfo
+
     from attnguide.models.adapters import convert, read_form
 
     module = unwrap(module)
@@ -91,7 +93,7 @@ def wrap_model(
         image_size=size,
         num_prefix=prefix,
         readout=_readout(module, prefix, shown.read, patch, size),
-        wnids=_wnids() if names is None and count == 1000 else (),
+        wnids=tuple(ImageNetInfo().label_names()) if names is None and count == 1000 else (),
         weights_sha256=digest,
         multi_label=form is not None and form.multi_label,
     )
@@ -264,12 +266,6 @@ def _class_names(
     if stored is not None and len(stored) == count:
         return tuple(map(str, stored))
     return tuple(f"class {index}" for index in range(count))
-
-
-def _wnids() -> tuple[str, ...]:
-    from timm.data import ImageNetInfo
-
-    return tuple(ImageNetInfo().label_names())
 
 
 def _readout(

@@ -205,7 +205,7 @@ def objective(run_dir: Path, name: str | None) -> float | None:
         return None
     import pandas as pd
 
-    table = pd.read_csv(path)
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # a class may be "NA"
     texts = table.select_dtypes(exclude="number").fillna("").astype(str)
     rows = [".".join(filter(None, row)) for row in texts.itertuples(index=False)]
     named = table[[name is None or f".{name}." in f".{row}." for row in rows]]

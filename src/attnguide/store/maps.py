@@ -7,7 +7,6 @@ import io
 import re
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from attnguide.errors import InputError
 from attnguide.store.files import checksum, write_atomic
 from attnguide.store.folder import RunFolder
 
@@ -62,25 +60,6 @@ def map_key(row: Any, *, several: bool) -> str:
     image = row.image_id if view in ("", "alone") else f"{row.image_id}@{view}"
     key = f"{getattr(row, 'method', 'complete')}|{image}|{row.target}"
     return f"{key}|{row.model}" if several else key
-
-
-def load_maps(run_dir: Path) -> dict[str, NDArray[np.float32]]:
-    """What `write_maps` stored.
-
-    Raises:
-        FileNotFoundError: no maps.
-        ValueError: the file is damaged.
-    """
-    path = RunFolder(run_dir).maps
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; finish the run first (stage=run)")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as maps:
-            return {name: maps[name] for name in maps.files}
-    except (BadZipFile, EOFError, ValueError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}); make it again: stage=draw run_dir={run_dir}"
-        ) from error
 
 
 def picture_file(run_dir: Path, name: str, folder: str = PICTURES) -> Path:
