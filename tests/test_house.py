@@ -187,7 +187,7 @@ def tracked(pattern):
     return [name for name in listed.stdout.split() if (ROOT / name).exists()]
 
 
-LINES = {"src": 24_948, "experiments": 3_104, "tests": 21_027}  # at most
+LINES = {"src": 24_939, "experiments": 3_104, "tests": 21_014}  # at most
 
 
 def test_files_and_functions_can_be_read_in_one_sitting():

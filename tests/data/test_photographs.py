@@ -8,11 +8,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 from picture_forms import chosen, labels, model_of, save
-from PIL import Image
 from tiny import tiny
-from torch.utils.data import DataLoader
 
 from attnguide import wrap_model
 from attnguide.data import Photographs, share
@@ -345,19 +342,6 @@ def test_unreadable_pictures_are_named(spoiled):
     assert unread["class_2/1.png"].startswith(
         "cannot read the picture class_2/1.png: not a picture"
     )
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_items_load_in_workers(spoiled, workers):
-    items = [chosen(spoiled)[number] for number in (8, 0)]
-    loader = DataLoader(items, None, num_workers=workers, collate_fn=pixels_of)
-    for pixels, grey in zip(loader, (20, 0), strict=True):
-        picture = Image.new("RGB", (8, 6), (grey, grey, grey))
-        torch.testing.assert_close(pixels, tiny().preprocess([picture])[0])
-
-
-def pixels_of(item):
-    return tiny().preprocess([item.load().picture])[0]
 
 
 def test_the_600_pictures_have_the_labels_of_their_wnids(shared):

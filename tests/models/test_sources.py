@@ -202,7 +202,7 @@ REFUSED = {
         r"2 models are called 'creatures'; give names: model.label=\[A,B\]"),
     "labels": (Timm(label=["A", "B"]), r"model.label must name each model \(1: creatures\), got 2"),
     "unknown": (Timm(name="vit_tiny_patch16_225"), "did you mean vit_tiny_patch16_224"),
-    "windowed": (Timm(name="timm/swin_tiny_patch4_window7_224"), "has no blocks; windowed"),
+    "windowed": (Timm(name="timm/swin_tiny_patch4_window7_224"), "has no blocks; pass one, or"),
     "convolutional": (Timm(name="resnet18"), "ResNet"),
     "own weights": (Timm(checkpoint="w.pth"), "creatures brings its own weights"),
     "missing": (Timm(name="test_vit", checkpoint="w.pth"), "'w.pth' is not a file"),

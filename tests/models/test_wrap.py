@@ -151,6 +151,9 @@ REFUSED = {
     "DINOv2's features": (
         lambda: AroundMore(huggingface("dinov2").dinov2), ValueError, "into Dinov2ForImageClass"),
     "8 bits": (quantised, ValueError, "layers of whole numbers, through which no gradient flows"),
+    "8 bits by hand": (
+        lambda: changed(blocks__1__mlp__fc1__weight=nn.Parameter(
+            torch.zeros(96, 24).char(), requires_grad=False)), ValueError, "whole numbers"),
     "8 bits in a part": (part_quantised, ValueError, "as it was before it was quantised"),
     "a ViT": (tiny, TypeError, "got ViT, which is ready to be explained"),
     "normalises": (
@@ -168,7 +171,7 @@ REFUSED = {
         lambda: VisionTransformer(**{**SIZES, "num_classes": 0}), ValueError, "no classifier"),
     "not finite": (not_finite, ValueError, r"blocks\.1\.mlp\.fc1\.weight of Vis.* holds NaN or"),
     "no blocks": (
-        lambda: timm.create_model("test_resnet"), ValueError, "has no patch_embed, blocks"),
+        lambda: timm.create_model("test_resnet"), ValueError, "no patch_embed, blocks; pass one"),
     "other positions": (lambda: timm.create_model("cait_xxs24_224"), ValueError, "first block"),
 }  # fmt: skip
 

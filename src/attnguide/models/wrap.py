@@ -100,8 +100,9 @@ def wrap_model(
 
 
 def _check_weights(module: nn.Module, label: str) -> None:
-    whole = {type(part).__module__ for part in module.modules()}
-    if any(home.startswith(("torch.ao.nn", "bitsandbytes")) for home in whole):
+    homes = {type(part).__module__ for part in module.modules()}
+    is_whole = (not weight.is_floating_point() for weight in module.parameters())
+    if any(is_whole) or any(h.startswith(("torch.ao.nn", "bitsandbytes")) for h in homes):
         raise InputError(
             f"{label} has layers of whole numbers, through which no gradient flows; pass the "
             "network as it was before it was quantised"
@@ -113,7 +114,7 @@ def _check_weights(module: nn.Module, label: str) -> None:
     for key, weight in module.named_parameters():
         if weight.is_meta:
             raise InputError(f"weight {key} of {label} is not in memory; load its weights first")
-        if weight.is_floating_point() and not bool(torch.isfinite(weight.detach()).all()):
+        if not bool(torch.isfinite(weight.detach()).all()):
             raise InputError(
                 f"weight {key} of {label} holds NaN or infinite values; take a checkpoint from "
                 "before its training diverged"
@@ -132,8 +133,8 @@ def check_form(module: Any, label: str) -> None:
     if missing:
         raise InputError(
             f"{label} ({type(module).__name__}) is not a vision transformer of timm's form: it has "
-            f"no {', '.join(missing)}; windowed and convolutional networks (Swin, ConvNeXt) have "
-            "no token-to-token attention over the whole image"
+            f"no {', '.join(missing)}; pass one, or a classifier of HuggingFace or torchvision as "
+            "it is (Swin and ConvNeXt have no token-to-token attention over the whole image)"
         )
 
 

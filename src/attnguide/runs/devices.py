@@ -58,10 +58,8 @@ def choose_devices(name: str, count: int) -> tuple[torch.device, ...]:
 
 def device_name(devices: Sequence[torch.device]) -> str:
     """Model of the devices, and how many."""
-    if devices[0].type == "cpu":
-        name = f"cpu ({platform.machine()})"
-    else:
-        name = torch.cuda.get_device_name(devices[0])
+    on_cpu = devices[0].type == "cpu"
+    name = f"cpu ({platform.machine()})" if on_cpu else torch.cuda.get_device_name(devices[0])
     return name if len(devices) == 1 else f"{len(devices)} x {name}"
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import to_2tuple
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from attnguide.models.adapters import huggingface
 from attnguide.models.adapters.network import Form, convert, has_ancestor, refused, renamed
@@ -107,7 +107,7 @@ def _torchvision(module: Any, image_size: int | tuple[int, int] | None) -> Form 
         eps=getattr(module.encoder.ln, "eps", 1e-6),
         activation=nn.GELU,
         kind=VisionTransformer,
-        answer=_torchvision_logits,
+        answer=lambda module, images: module(images),
         preprocess=Preprocess(
             size,
             IMAGENET_DEFAULT_MEAN,
@@ -116,7 +116,3 @@ def _torchvision(module: Any, image_size: int | tuple[int, int] | None) -> Form 
             interpolation="bilinear",
         ),
     )
-
-
-def _torchvision_logits(module: Any, images: Tensor) -> Tensor:
-    return module(images)

@@ -149,7 +149,7 @@ def read(
         eps=config.layer_norm_eps,
         activation=_activation(module, config),
         kind=family.kind,
-        answer=_resized_logits if resized else _logits,
+        answer=partial(_logits, interpolate_pos_encoding=True) if resized else _logits,
         preprocess=replace(family.preprocess, size=size),
         class_names=_class_names(config),
         multi_label=multi_label,
@@ -224,12 +224,8 @@ def _interpolated(module: Any, embeddings: Any, tokens: int, size: tuple[int, ..
         ) from error
 
 
-def _logits(module: Any, images: Tensor) -> Tensor:
-    return module(pixel_values=images, return_dict=True).logits
-
-
-def _resized_logits(module: Any, images: Tensor) -> Tensor:
-    return module(pixel_values=images, interpolate_pos_encoding=True, return_dict=True).logits
+def _logits(module: Any, images: Tensor, **settings: bool) -> Tensor:
+    return module(pixel_values=images, return_dict=True, **settings).logits
 
 
 def _class_names(config: Any) -> tuple[str, ...] | None:
