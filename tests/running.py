@@ -3,7 +3,7 @@
 import io
 import json
 from copy import deepcopy
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import open_dict
 from PIL import Image
 
 import run as program
 from attnguide.runs.main import as_values
 from attnguide.runs.run import run
-from attnguide.runs.settings import NODES
 from attnguide.store.table import read
 
 CONF = program.CONF
@@ -26,9 +26,13 @@ EXPERIMENTS = sorted(
 )
 
 
+GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()}
+PARSER = OverridesParser.create()
+
+
 @cache  # Hydra takes longer than a small run
-def _composed(words, conf):
-    with initialize_config_dir(str(conf), version_base="1.3"):
+def _composed(words):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", list(words), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
@@ -36,14 +40,28 @@ def _composed(words, conf):
     return as_values(cfg)
 
 
-def config(*words, conf=CONF):
-    """The composed config of a command line, plain values; settings may stand in no yaml."""
-    return deepcopy(_composed(tuple(map(_settable, words)), conf))
+def config(*words):
+    """The composed config of a command line, plain values; settings may stand in no yaml.
+
+    Hydra composes the choices, once; it parses each setting, which is set here.
+    """
+    words = [word.lstrip("+") for word in words]
+    chosen = [word for word in words if word.partition("=")[0] in GROUPS or word[0] == "~"]
+    made = deepcopy(_composed(tuple(chosen)))
+    for word in words:
+        if word not in chosen:
+            setting = PARSER.parse_override(word)
+            *path, last = setting.key_or_group.split(".")
+            node = reduce(lambda inside, name: inside.setdefault(name, {}), path, made)
+            node[last] = _merged(node.get(last), setting.value())
+    return made
 
 
-def _settable(word):
-    key = word.partition("=")[0]
-    return f"++{word}" if "." in key and key.split(".")[0] in NODES else word
+def _merged(old, new):
+    """A value in the place of another, as OmegaConf puts it there."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {key: _merged(old.get(key), value) for key, value in new.items()}
+    return new
 
 
 def keys(words):
@@ -51,9 +69,9 @@ def keys(words):
     return [word.lstrip("+~").partition("=")[0] for word in words]
 
 
-def start(run_dir, *words, sweep=False, conf=CONF):
+def start(run_dir, *words, sweep=False):
     """Do what the command says, in this process."""
-    made = config(*words, conf=conf)
+    made = config(*words)
     made["run_dir"] = made["run_dir"] or str(run_dir)
     if any(word.startswith("run_dir=") for word in words):
         run_dir = Path(made["run_dir"])

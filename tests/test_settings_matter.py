@@ -69,7 +69,7 @@ OTHER = {
 }
 
 
-SMALLER = ["data.num_images=9", "batch_size=4", "device=cpu"]
+SMALLER = ["data.num_images=9", "batch_size=2", "device=cpu"]
 # Settings that say what is drawn, of rows that stay as they are.
 DRAWN = {"explain": {"overview"}, "label_audit": {"shown"}}
 
