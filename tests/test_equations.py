@@ -1,6 +1,7 @@
 """One equation, one function: each tag stands once under src/."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,19 +9,21 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 
-def tagged(number):
-    """Functions whose docstring names this equation as its source."""
-    tag = f"Paper: Eq. ({number})"
-    return [
-        f"{path.name}:{node.name}"
-        for path in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef) and tag in (ast.get_docstring(node) or "")
-    ]
+@cache
+def texts():
+    return [path.read_text() for path in SOURCE.rglob("*.py")]
+
+
+@cache
+def docstrings():
+    """Name and docstring of every function."""
+    nodes = [node for text in texts() for node in ast.walk(ast.parse(text))]
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    return [(node.name, ast.get_docstring(node) or "") for node in functions]
 
 
 @pytest.mark.parametrize("number", range(1, 9))
 def test_each_equation_is_one_function(number):
-    assert len(tagged(number)) == 1, tagged(number)
-    text = "".join(path.read_text() for path in SOURCE.rglob("*.py"))
-    assert text.count(f"Eq. ({number})") == 1
+    tagged = [name for name, text in docstrings() if f"Paper: Eq. ({number})" in text]
+    assert len(tagged) == 1, tagged
+    assert "".join(texts()).count(f"Eq. ({number})") == 1

@@ -73,7 +73,6 @@ def test_one_guide_per_image():
     ("kwargs", "message"),
     [
         ({"layout": "rigt"}, "unknown layout 'rigt'; did you mean right"),
-        ({"fit": "stretch"}, "unknown fit 'stretch'"),
         ({"patch_size": 5}, "not a whole number of 5 x 5 patches"),
     ],
 )

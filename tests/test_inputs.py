@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from timm.utils import ModelEmaV3
 from tiny import pictures, tiny
-from torch.optim.swa_utils import AveragedModel
 
-from attnguide import explain, perturb, wrap_model
+from attnguide import explain, perturb
 
 MAP = torch.zeros(1, 4, 4)
 FORMS = [
@@ -130,40 +128,3 @@ def test_an_answer_without_logits_is_refused():
         vit.module.form = form
         with pytest.raises(ValueError, match=r"must return logits \(B, 5\)"):
             explain(vit, pictures(vit), 1)
-
-
-class Holder(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        return self.model(x)
-
-
-WRAPPERS = {
-    "DataParallel": torch.nn.DataParallel,
-    "averaged": AveragedModel,
-    "timm's average": ModelEmaV3,
-    "Sequential": lambda m: torch.nn.Sequential(torch.nn.Identity(), m),
-    "twice": lambda m: torch.nn.DataParallel(torch.nn.Sequential(m)),
-}
-
-
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_the_network_inside_is_explained(wrapper):
-    vit = tiny()
-    images = pictures(vit, 1)
-    found = wrap_model(WRAPPERS[wrapper](vit.module), vit.preprocess, vit.class_names)
-    assert torch.equal(explain(found, images, 1).relevance, explain(vit, images, 1).relevance)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*torch.jit", "ignore:Converting")
-def test_a_wrapper_is_taken_off_where_it_answers_alike_and_is_told_what_to_pass_elsewhere():
-    vit = tiny()
-    assert wrap_model(Holder(vit.module)).module is vit.module
-    with pytest.raises(ValueError, match="does more than the network in it"):
-        wrap_model(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), vit.module))
-    traced = torch.jit.trace(vit.module, pictures(vit, 1))
-    with pytest.raises(ValueError, match="is not a vision transformer of timm's form"):
-        wrap_model(traced)

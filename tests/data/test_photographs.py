@@ -54,11 +54,6 @@ def test_classes_called_train_and_test_are_classes(tmp_path):
     assert labels(chosen(tmp_path, vit)) == {"test/1.png": 1, "train/0.png": 0, "val_set/2.png": 2}
 
 
-def test_pictures_that_a_metadata_csv_omits_are_kept(named):
-    (named / "metadata.csv").write_text("file_name,text\nclass_0/0.png,a zebra\n")
-    assert len(chosen(named)) == 9
-
-
 def test_folders_of_two_depths_keep_their_classes(named):
     save(named / "stray.png")
     save(named / "class_2" / "old" / "deep" / "7.png")

@@ -2,13 +2,11 @@
 
 import logging
 import pickle
-from dataclasses import fields, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
 from attnguide.data import Creatures, Photographs, Pictures
@@ -16,7 +14,6 @@ from attnguide.data.photographs import pair_up
 from attnguide.data.pictures import Item, Sample
 from attnguide.data.views import to_view
 
-CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
 WNIDS = {"zebra": "n02391049", "snail": "n01944390", "tusker": "n01871265"}
 
 
@@ -51,18 +48,6 @@ def test_impossible_settings_are_refused(kind):
         kind(framed=["a"])
     with pytest.raises(ValueError, match=r"data.rewrites takes two different .*\['a', 'a'\]"):
         kind(rewrites=[["a", "b"], ["a", "a"]])
-
-
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_config_repeats_the_defaults(path):
-    stored = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    kind = {"Creatures": Creatures, "Photographs": Photographs}[
-        stored.pop("_target_").removeprefix("attnguide.data.")
-    ]
-    own = {field.name: getattr(kind(), field.name) for field in fields(kind)}
-    if path.stem == "imagenet_val":
-        own |= {"name": "imagenet_val", "num_images": 5000}
-    assert stored == own
 
 
 @pytest.mark.parametrize("drawn", [True, False])

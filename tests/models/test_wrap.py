@@ -155,6 +155,9 @@ REFUSED = {
         lambda: changed(blocks__1__mlp__fc1__weight=nn.Parameter(
             torch.zeros(96, 24).char(), requires_grad=False)), ValueError, "whole numbers"),
     "8 bits in a part": (part_quantised, ValueError, "as it was before it was quantised"),
+    "traced": (
+        lambda: torch.jit.trace(tiny().module, torch.zeros(1, 3, 16, 16)), ValueError,
+        "is not a vision transformer of timm's form"),
     "a ViT": (tiny, TypeError, "got ViT, which is ready to be explained"),
     "normalises": (
         lambda: nn.Sequential(Standardise(), tiny().module), ValueError,
@@ -177,6 +180,7 @@ REFUSED = {
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.ao", "ignore:torch.quantize_per")
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:Converting")
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_explained_is_refused_in_one_line(kind):
     make, error, told = REFUSED[kind]
