@@ -184,28 +184,30 @@ WNIDS = {
 }
 
 
+def paint(path, rng, size=(30, 48)):
+    """Store a picture of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+
+
 def make_photographs(root):
     """Folders of seven classes, one noisy picture each, and a second one of a snail."""
     rng = np.random.default_rng(0)
-    for name in ("a.png", "b.png"):
-        for wnid in WNIDS.values() if name == "a.png" else [WNIDS["snail"]]:
-            path = root / wnid / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 256, (30, 48, 3), dtype=np.uint8)).save(path)
+    for wnid in WNIDS.values():
+        paint(root / wnid / "a.png", rng)
+    paint(root / WNIDS["snail"] / "b.png", rng)
     return root
 
 
 def add_boxed_pairs(photographs):
     """Beside the photographs, three pictures of two classes with boxes."""
     rng = np.random.default_rng(1)
-    (photographs.parent / "pairs").mkdir()
     halves = [[[0.0, 0.0, 0.5, 1.0]], [[0.5, 0.0, 1.0, 1.0]]]
     boxes = {}
     both = (["zebra", "tusker"], ["conch", "bull mastiff"], ["kite", "snail"])
     for number, classes in enumerate(both):
         name = f"two{number}.png"
-        pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(photographs.parent / "pairs" / name)
+        paint(photographs.parent / "pairs" / name, rng, (40, 40))
         boxes[name] = {"classes": classes, "boxes": halves}
     (photographs.parent / "pairs" / "boxes.json").write_text(json.dumps(boxes))
     return photographs

@@ -46,6 +46,18 @@ def huggingface(case, dtype=torch.float64, **settings):
     return shake(getattr(hf, f"{family}ForImageClassification{suffix}")(config), dtype)
 
 
+def save_fine_tuned(folder, names, unlikely=None):
+    """A network of HuggingFace that knows these names, and its processor, as it saves them."""
+    torch.manual_seed(0)
+    settings = {**SIZES, **VIT, "image_size": 32, "patch_size": 8}
+    config = hf.ViTConfig(**settings | {"num_labels": len(names)}, id2label=dict(enumerate(names)))
+    network = hf.ViTForImageClassification(config)
+    if unlikely:
+        network.classifier.bias.data[names.index(unlikely)] = -9
+    network.save_pretrained(folder)
+    hf.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+
+
 def torchvision(**settings):
     sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 24, "mlp_dim": 96, "num_classes": 5}
     return shake(TorchvisionViT(16, 4, **{**sizes, **settings}))

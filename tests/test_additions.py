@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
+from conftest import paint
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("Rule", "Method", "Figure", "Data set", "Model")
@@ -39,10 +39,8 @@ def folder(tmp_path_factory):
         (folder / name).write_text(text)
     rng = np.random.default_rng(0)
     for name in NAMES:
-        (folder / "pictures" / name).mkdir(parents=True)
         for time in ("day", "night"):
-            pixels = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / "pictures" / name / f"{name}_{time}.png")
+            paint(folder / "pictures" / name / f"{name}_{time}.png", rng)
     return folder
 
 

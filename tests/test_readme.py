@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from conftest import paint
+from foreign import save_fine_tuned
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "slurm" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,24 +40,13 @@ def stranger():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """`my-vit`, as HuggingFace saves it, and `pets`, a folder of pictures per class."""
-    hf = pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("stranger")
     (folder / "src").symlink_to(ROOT / "src")  # a picture of ours
-    names = dict(enumerate(CLASSES))
-    config = hf.ViTConfig(
-        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
-        image_size=32, patch_size=4, id2label=names, label2id={n: i for i, n in names.items()},
-    )  # fmt: skip
-    network = hf.ViTForImageClassification(config)
-    network.classifier.bias.data[CLASSES.index("zebra")] = -9  # the guide; some are another class
-    network.save_pretrained(folder / "my-vit")
-    hf.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder / "my-vit")
+    save_fine_tuned(folder / "my-vit", CLASSES, unlikely="zebra")  # the guide
     rng = np.random.default_rng(0)
     for name in CLASSES:
-        (folder / "pets" / name).mkdir(parents=True)
         for number in range(4):
-            pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / "pets" / name / f"{number}.jpg")
+            paint(folder / "pets" / name / f"{number}.jpg", rng)
     return folder
 
 

@@ -145,7 +145,6 @@ def test_drop_is_refused_where_it_is_not_defined():
 @pytest.mark.parametrize(
     ("shape", "fill"),
     [
-        ("class_token", "zero"),
         ("class_token", "linear"),
         ("registers", "drop"),
         ("qk_norm", "zero"),

@@ -73,10 +73,8 @@ def stored(run_dir: Path, right: int, count: int = 1000, models=("trained", "com
     ("right", "low", "high", "verdict"),
     [
         (1000, 99.62, 100.0, "holds"),
-        (999, 99.44, 99.98, "holds"),
         (990, 98.17, 99.46, "inconclusive"),  # 1 point below, and it may be more or less
         (970, 95.75, 97.89, "does not hold"),
-        (0, 0.0, 0.38, "does not hold"),
     ],
 )
 def test_verdict_and_wilson_interval(tmp_path, right, low, high, verdict):
@@ -180,12 +178,11 @@ def at_step_two(monkeypatch):
     return arm
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_in_one_line_and_the_same_command_goes_on(
-    tmp_path, tiny_recipe, whole, undrawn, at_step_two, capsys, number
+    tmp_path, tiny_recipe, whole, undrawn, at_step_two, capsys
 ):
     kept = {which: signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)}
-    at_step_two(lambda: signal.raise_signal(number))
+    at_step_two(lambda: signal.raise_signal(signal.SIGTERM))
     try:
         with pytest.raises(SystemExit) as ended:
             start(tmp_path / "run", *command())

@@ -1,7 +1,6 @@
 """Figures 9 and 10: the numbers behind them, what their claims say, and whom they study."""
 
 import pytest
-from conftest import no_pixels
 from running import load_maps, near, one, start, table_of
 
 from attnguide.data import Creatures
@@ -23,14 +22,8 @@ def run_small(run_dir, figure, *words):
     return start(run_dir, f"experiment={figure}", *small, *words)
 
 
-@pytest.fixture(scope="module")
-def fig09(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        no_pixels(patch)
-        return run_small(tmp_path_factory.mktemp("fig09") / "run", "fig09_detail")
-
-
-def test_figure_9_on_the_embedded_models(fig09):
+def test_figure_9_on_the_embedded_models(tmp_path, undrawn):
+    fig09 = run_small(tmp_path / "run", "fig09_detail")
     summary = table_of(fig09)
     part = {"part": "detail", "measure": "positive mass on the part that differs"}
     found = {loss: one(summary, loss=loss, **part)["value"] for loss in set(summary["loss"])}
@@ -59,8 +52,8 @@ def test_figure_9_on_the_embedded_models(fig09):
     assert len(maps) == 3 * 5 + 2 * 5
 
 
-def test_figure_9_compares_an_animal_with_its_sibling_and_asks_impostors_for_it(fig09):
-    rows = read(fig09)
+def test_figure_9_compares_an_animal_with_its_sibling_and_asks_impostors_for_it(small_run):
+    rows = read(small_run("fig09_detail").run_dir)
     for part, first in (("detail", "target_name"), ("contamination", "reference_name")):
         own = rows[(rows["part"] == part) & rows["measured"]]
         second = "reference_name" if first == "target_name" else "target_name"
@@ -157,16 +150,3 @@ def test_own_pictures_are_shown_instead_and_explained_for_their_classes(
     else:
         roles = shown.groupby("role")["target_name"].first().to_dict()
         assert roles == {"mixed": "snail", "shown": "zebra"}
-
-
-# What is refused
-
-
-@pytest.mark.usefixtures("small_models")
-def test_unknown_classes_are_named_all_at_once(tmp_path, photographs):
-    words = photograph_words(photographs)
-    for figure in FIGURES:
-        with pytest.raises(ValueError, match=r"'zebro'.*'snael'"):
-            run_small(tmp_path / figure, figure, *words, "data.framed=[zebro,snael]")
-    with pytest.raises(ValueError, match=r"'zebro'.*'snael'"):
-        run_small(tmp_path / "shown", "fig09_detail", *words, "data.shown=[zebro,snael]")

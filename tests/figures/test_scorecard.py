@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from conftest import paint
 from running import provenance, start, table_of
 from scipy.stats import rankdata
 from tiny import pictures
@@ -196,12 +196,9 @@ def test_the_scorecard_measures_ranks_and_shows_grids(small_run):
 
 @pytest.mark.usefixtures("small_models", "undrawn")
 def test_pictures_without_labels_are_explained_for_the_models_answer(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
+    folder, rng = tmp_path / "pictures", np.random.default_rng(0)
     for number in range(4):
-        pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
+        paint(folder / f"{number}.png", rng)
     run_dir = start(
         tmp_path / "run", "experiment=scorecard", "scale=sample", "model.checkpoint=weights",
         f"data.root={folder}", "method=[complete,gae]", "runner.fractions=[0,0.5]", "device=cpu",

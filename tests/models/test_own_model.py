@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import running
-from PIL import Image
+from conftest import paint
+from foreign import save_fine_tuned
 
 from attnguide.store.table import read
 
@@ -13,24 +14,12 @@ NAMES = ("ash", "birch", "elm", "oak", "yew")
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """A folder with the network as `save_pretrained` writes it, and one with a folder per class."""
-    transformers = pytest.importorskip("transformers")
-    import torch
-
-    torch.manual_seed(0)
     root = tmp_path_factory.mktemp("own")
-    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.ViTConfig(
-        **sizes, intermediate_size=48, image_size=32, patch_size=8, id2label=dict(enumerate(NAMES))
-    )
-    transformers.ViTForImageClassification(config).save_pretrained(root / "network")
-    processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32})
-    processor.save_pretrained(root / "network")
+    save_fine_tuned(root / "network", NAMES)
     rng = np.random.default_rng(0)
     for name in NAMES:
         for number in range(3):
-            path = root / "trees" / name / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
+            paint(root / "trees" / name / f"{number}.png", rng)
     return root
 
 
@@ -41,10 +30,7 @@ def words(own, experiment, *more):
 
 RUNS = [
     ("explain", "guide=right", "class"),
-    ("explain", "guide=right", "file"),
     ("fig03_gradient_corrections", "", ""),
-    ("fig05_multi_class", "", ""),
-    ("fig08_guided", "", "class"),
     ("fig12_perturbation", "", "file"),
 ]
 

@@ -5,11 +5,11 @@ from functools import partial
 import pytest
 import running
 from hydra import compose, initialize_config_dir
-from running import CONF, EXPERIMENTS, config, keys, start
+from running import CONF, EXPERIMENTS, config, start
 
 from attnguide import losses, rules
 from attnguide.data import Creatures, Photographs
-from attnguide.figures.experiment import CHOICES, Task
+from attnguide.figures.experiment import Task
 from attnguide.guides import Guide, no_guide
 from attnguide.runs.console import make_console
 from attnguide.runs.objects import (
@@ -18,7 +18,6 @@ from attnguide.runs.objects import (
     build_choices,
     build_experiment,
     build_methods,
-    refuse_unused,
 )
 from attnguide.runs.run import Run
 from attnguide.runs.settings import SHARES, read_settings
@@ -52,18 +51,6 @@ def test_every_choice_composes_and_is_made(group):
         if group in ("data", "model"):
             node = {key: value for key, value in made[group].items() if key not in SHARES}
             assert build(node, group)
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_composes_and_is_made(name):
-    made = config(f"experiment={name}")
-    experiment = build_experiment(made)
-    assert made["experiment"] == name
-    assert type(experiment).__name__ == name.title().replace("_", "")
-    assert experiment.uses <= set(CHOICES)
-    assert experiment.title
-    assert experiment.claim
-    assert experiment.key[0] == "image_id"
 
 
 def test_the_default_is_the_embedded_study_of_two_methods():
@@ -142,17 +129,11 @@ def test_a_target_may_be_an_index_or_a_name():
     ("words", "message"),
     [
         (["data.shard=4", "data.num_shards=4"], r"data.shard must lie in \[0, 3\].*got 4"),
-        (["data.num_images=0"], "data.num_images must be at least 1, got 0"),
         (["data.num_images=many"], "data.num_images must be a valid integer, got 'many'"),
-        (["data.on_error=skipp"], "unknown data.on_error 'skipp'; did you mean skip?"),
-        (["guide.layout=rigth"], "unknown layout 'rigth'; did you mean right?"),
-        (["guide.fraction=50"], "must lie in .* got 50; pass 0.5"),
-        (["device=gpu"], "device must .* got 'gpu'"),
-        (["precision=fp16"], "precision must be .*'bf16', got 'fp16'"),
+        (["precision=fp16"], "precision must be 'fp32', 'tf32' or 'bf16', got 'fp16'"),
         (["stage=drow"], "stage must be .*'draw'.* got 'drow'"),
         (["model.name=7"], r"model.name must be .*, got 7"),
         (["variant=clean"], "unknown setting of runner .variant."),
-        (["runner.fill=white"], "unknown fill 'white'"),
         (["method.gae=3"], "method.gae needs a `_target_`, got 3"),
         (["precision=bf16", "experiment=fig05_multi_class"], "remove it"),
     ],
@@ -183,29 +164,6 @@ def test_a_variant_is_a_plain_key_and_the_runners_own():
     assert build_experiment(config("experiment=train_creatures")).variant == "clean"
 
 
-# What each experiment takes changes something, and what it does not take is refused.
-OTHER_VALUES = {
-    "method": ["method=raw_attention", "rule=absolute", "method.complete.x=1"],
-    "loss": ["loss=ratio", "loss.x=1"],
-    "reference": ["reference=other"],
-    "target": ["target=predicted"],
-    "guide": ["guide=left", "guide.fraction=0.25"],
-    "engine": ["compile=true", "backend=auto"],
-}
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("choice", CHOICES)
-def test_what_an_experiment_does_not_take_is_refused(name, choice):
-    takes = build_experiment(config(f"experiment={name}")).uses
-    for word in OTHER_VALUES[choice]:
-        if choice in takes:
-            refuse_unused(keys([word]), takes, name)
-        else:
-            with pytest.raises(ValueError, match=f"{name} does not take {word.split('=')[0][:4]}"):
-                refuse_unused(keys([word]), takes, name)
-
-
 def passes(self, choices):
     """Whatever it takes."""
 
@@ -213,8 +171,12 @@ def passes(self, choices):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_what_is_not_taken_is_not_recorded(name, tmp_path, small_models, monkeypatch):
     """The stored config names what was used, and nothing else."""
-    monkeypatch.setattr(type(build_experiment(config(f"experiment={name}"))), "check", passes)
     made = config(f"experiment={name}", "device=cpu")
+    assert made["experiment"] == name
+    kind = type(build_experiment(made))
+    assert kind.title
+    assert kind.claim
+    monkeypatch.setattr(kind, "check", passes)
     made_run = Run(made, [], tmp_path, make_console())
     nodes = {"method", "loss", "reference", "target", "guide"}
     assert nodes & set(made_run.config) == nodes & made_run.experiment.uses

@@ -16,7 +16,7 @@ import yaml
 from matplotlib.figure import Figure
 
 import run
-from attnguide.errors import InputError, unknown_name
+from attnguide.errors import InputError
 from attnguide.findings import Findings
 from attnguide.runs import main
 from attnguide.runs.console import make_console, print_summary
@@ -45,19 +45,16 @@ def test_alone_it_lists_the_experiments_with_their_first_line(answer, tmp_path):
     ("words", "message"),
     [
         (["experiment=fig12"], "unknown experiment 'fig12'; did you mean fig12_perturbation"),
-        ([FIG12, "method=compleet"], "unknown method 'compleet'; did you mean complete"),
         ([FIG12, "method=[gae,complet]"], "unknown method 'complet'; did you mean complete"),
         (["-m", FIG12, "rule=complete,postive"], "unknown rule 'postive'; did you mean positive"),
-        ([FIG12, "scale=papre"], "unknown scale 'papre'; did you mean paper"),
         ([FIG12, "modle.name=x"], "unknown key 'modle'; did you mean model"),
-        ([FIG12, "+foo=1"], "unknown key 'foo'"),
         ([FIG12, "++sed=1"], "unknown key 'sed'; did you mean seed"),
         ([FIG12, "~sed"], "'sed' does not exist"),
         ([FIG12, "seed"], "cannot read 'seed'"),
+        ([FIG12, "seed.x=1"], "unknown setting of seed 'x'"),
         (["seed=3"], "no experiment is named"),
         ([FIG12, "rule=positive", "method=gae"], "pass one of them"),
         ([FIG12, "method=gae,complete"], "add --multirun"),
-        ([FIG12, "batch_size=0"], "batch_size must be greater than or equal to 1"),
         ([FIG12, "seed=a", "device=x"], "seed must be a valid integer, got 'a'; device must"),
         ([FIG12, "method=gae", "+method.rollout.start_layer=2"], "rollout needs a `_target_`"),
         ([FIG12, "data.root=a(b"], "cannot read 'data.root=a(b'"),
@@ -67,7 +64,6 @@ def test_alone_it_lists_the_experiments_with_their_first_line(answer, tmp_path):
         ([FIG12, "model._target_=my.Model"], "Error locating target 'my.Model'"),
         ([FIG12, "data=folder", "data.root=${nowhere}"], "Interpolation key 'nowhere' not found"),
         (["experiment=fig11_rewrite", "guide=right"], "fig11_rewrite does not take guide"),
-        (["experiment=fig11_rewrite", "rule=positive"], "fig11_rewrite does not take rule"),
         (["-m", FIG12, "hydra/launcher=slrum"], "unknown hydra/launcher 'slrum'"),
         (["stage=draw"], "is not a run"),
         (["--multirun"], "--multirun sweeps over values; add experiment=NAME"),
@@ -78,7 +74,6 @@ def test_alone_it_lists_the_experiments_with_their_first_line(answer, tmp_path):
         ([FIG12, "guide=none", "guide.image=x"], "guide=none has no image; add guide=right"),
         ([FIG12, "data.batch_size=4"], "batch_size is set by itself: batch_size=VALUE"),
         (["view", "."], "has no page; pass the folder of a run"),
-        (["experiment=all_figure"], "unknown experiment 'all_figure'; did you mean all_figures"),
     ],
 )
 def test_what_is_wrong_is_one_message_before_any_weights_are_loaded(
@@ -97,10 +92,9 @@ def test_what_is_wrong_is_one_message_before_any_weights_are_loaded(
 
 
 def test_the_whole_traceback_is_there_on_demand(answer):
-    for words in ([FIG12, "batch_size=0"], [FIG12, "method=compleet"]):
-        status, _, err = answer(*words, HYDRA_FULL_ERROR="1")
-        assert status == 1
-        assert "Traceback" in err
+    status, _, err = answer(FIG12, "batch_size=0", HYDRA_FULL_ERROR="1")
+    assert status == 1
+    assert "Traceback" in err
 
 
 def test_faults_of_the_program_are_not_dressed_up_as_the_users():
@@ -130,11 +124,6 @@ def test_what_repeats_is_one_line_at_the_end(capsys, monkeypatch):
     assert "warning: 1 of 4 maps of method 'x' are all zero: for 'a' in images[0]\n" in out
     assert "warning: 4 of 8 maps of method 'x' are all zero (in batches that had such)" in out
     assert "warning: method 'lrp' is ill-conditioned\n" in out
-
-
-def test_close_names_come_first():
-    text = str(unknown_name("layout", "rihgt", ["left", "right"]))
-    assert text == "unknown layout 'rihgt'; did you mean right? known: left, right"
 
 
 def test_an_experiment_whose_settings_hydra_would_ignore_is_named(answer, tmp_path):

@@ -24,7 +24,6 @@ def folders(jobs):
         ([FIG12, "method=gae,complete"], "outputs/fig12_perturbation/sweep"),
         ([FIG12, "run_dir='my runs'"], "my runs"),
         ([FIG12, "hydra.sweep.dir=there"], "there"),
-        (["experiment=fig12_perturbation,fig08_guided"], "outputs/sweep"),
         (["experiment=glob(fig1*)"], "outputs/sweep"),
     ],
 )
@@ -47,7 +46,6 @@ def test_hydras_own_subdir_is_taken(answer, jobs, tmp_path):
 @pytest.mark.parametrize(
     "swept",
     [
-        "guide.image=/z/x.png,/z_x.png",
         "data.root='/z/a b','/z/a_b'",
         "method=choice([gae,complete],[gae,rollout])",
     ],

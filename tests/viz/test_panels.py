@@ -214,7 +214,7 @@ def test_frames_of_an_animation_show_their_panels_and_stand_as_long_as_they_shou
     assert [middle.index(max(middle)) for middle in (middles[0], middles[2])] == [0, 2]
 
 
-@pytest.mark.parametrize("draw", [long_figure, curve_figure, plot_figure, dot_figure])
+@pytest.mark.parametrize("draw", [long_figure, dot_figure])
 def test_nobodys_matplotlibrc_changes_a_figure_and_drawing_changes_no_setting(draw):
     import matplotlib as mpl
 
