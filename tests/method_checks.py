@@ -30,24 +30,24 @@ def fingerprint(module):
     return held, versions, hooks, flags, compiled, [sorted(vars(part)) for part in parts]
 
 
-def check_batch_and_precision(method, shape, *, precise=True, **settings):
+def check_batch_and_precision(method, shape, size, *, precise=True, **settings):
     """A batch of mixed images and targets equals one by one; float32 is close to float64.
 
     Methods that are ill-conditioned are compared relative to the largest value, in float64 alone.
     """
-    vit = tiny(shape, dtype=torch.float64, depth=DEPTH)
+    vit = tiny(shape, dtype=torch.float64, depth=DEPTH, **size)
     images, targets = pictures(vit), [1, 4, 0]
     together = explain(vit, images, targets, method=method, **settings).relevance
-    size = together.abs().max()
-    assert size > 0
-    tolerance = {"rtol": 1e-9, "atol": 1e-12} if precise else {"rtol": 0, "atol": 1e-10 * size}
+    largest = together.abs().max()
+    assert largest > 0
+    tolerance = {"rtol": 1e-9, "atol": 1e-12} if precise else {"rtol": 0, "atol": 1e-10 * largest}
     for index, target in enumerate(targets):
         alone = explain(vit, images[index : index + 1], target, method=method, **settings).relevance
         torch.testing.assert_close(together[index : index + 1], alone, **tolerance)
-    single = tiny(shape, depth=DEPTH)
+    single = tiny(shape, depth=DEPTH, **size)
     close = explain(single, images.float(), targets, method=method, **settings).relevance
     assert close.dtype == torch.float32
-    assert not precise or (close - together).abs().max() <= 1e-3 * size
+    assert not precise or (close - together).abs().max() <= 1e-3 * largest
 
 
 def check_many_targets(method, **settings):

@@ -13,7 +13,7 @@ from method_checks import (
 from timm.models.vision_transformer import ParallelScalingBlock
 from tiny import pictures, tiny
 
-from attnguide import explain, list_methods
+from attnguide import describe_methods, explain, list_methods
 from attnguide.methods import class_blind_methods
 
 # Fewer samples than published, and layers that a network of three has.
@@ -37,7 +37,7 @@ FORMS += [
     ("smoothgrad", {"samples": 3, "times_input": True}),
 ]
 # They differ in what the head reads and in the grid; definitions are tested on all `SHAPES`.
-KINDS = ("class_token", "average", "distilled", "non_square")
+KINDS = {"distilled": {}, "average": {"img_size": (16, 32)}}
 ILL_CONDITIONED = ("lrp", "t_attr")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*found no positive evidence"),
@@ -47,10 +47,10 @@ pytestmark = [
 
 @pytest.mark.parametrize(("method", "settings"), FORMS)
 def test_a_batch_equals_one_by_one_on_every_kind_of_model(method, settings):
-    for shape in KINDS:
+    for shape, size in KINDS.items():
         if (method, shape) != ("grad_eclip", "average"):
             precise = method not in ILL_CONDITIONED
-            check_batch_and_precision(method, shape, precise=precise, **settings)
+            check_batch_and_precision(method, shape, size, precise=precise, **settings)
 
 
 @pytest.mark.parametrize(("method", "settings"), FORMS)
@@ -180,3 +180,32 @@ def test_bad_settings_are_refused_before_the_forward_pass(method, settings, mess
 )
 def test_networks_without_what_a_method_needs_are_refused(method, shape, changes, message):
     check_refused(method, message, tiny(shape, **changes))
+
+
+# What is said of every method beside its function
+
+SHARP = {"tis": {"n_masks": 16}, "vit_cx": {"noise": 3.0}}
+FACTS = describe_methods().set_index("name")
+
+
+def test_a_row_per_method():
+    assert list(FACTS.index) == list_methods()
+    assert list(FACTS.columns) == ["signed", "class_sensitive", "cost", "settings", "source"]
+    assert FACTS.loc["legrad", "settings"] == "layers=2"
+    assert FACTS.loc["attcat", "settings"] == "attention=True, gradient='plain'"
+    assert FACTS.loc["rollout", "source"].startswith("Abnar and Zuidema, ACL 2020")
+    assert not FACTS.isna().any().any()
+    assert FACTS["cost"].between(1, 1000).all()
+    assert FACTS["cost"].idxmin() in ("raw_attention", "rollout")
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_signs_and_class_are_as_stated(name):
+    """Measured on a random network: signed means that maps have both signs."""
+    vit = tiny(dtype=torch.float64, depth=3)
+    targets = torch.arange(5).expand(3, 5)
+    maps = explain(vit, pictures(vit), targets, method=name, **SHARP.get(name, {})).relevance
+    assert bool((maps > 0).any())
+    assert bool((maps < 0).any()) == FACTS.loc[name, "signed"]
+    blind = torch.allclose(maps, maps[:, :1].expand_as(maps), rtol=1e-9, atol=0)
+    assert blind != FACTS.loc[name, "class_sensitive"]

@@ -200,12 +200,6 @@ def test_a_part_without_a_rule_is_refused_by_name(part, name):
     assert all(torch.equal(before[key], value) for key, value in vit.module.state_dict().items())
 
 
-def test_an_unknown_gradient_is_refused():
-    vit = tiny()
-    with pytest.raises(ValueError, match=r"unknown gradient 'libre'; did you mean libra"):
-        explain(vit, pictures(vit), 1, gradient="libre")
-
-
 def test_one_more_forward_pass_serves_all_rules_and_targets():
     vit = tiny()
     images, calls = pictures(vit, 2), []
