@@ -17,6 +17,7 @@ import pytest
 LIMIT = 2.0  # seconds
 LIST = Path(__file__).with_name("slow_tests.txt")
 NEEDS_PROGRAMS = {"browser", "cluster"}  # fixtures
+FIRST = ("cluster", "small_run")  # waits while others run; a run serves tests of one process
 NO_GPU = "no GPU"  # the reason of a permitted skip
 COLLECTED = pytest.StashKey[dict[str, bool]]()  # id of each test: whether it is in lane two
 
@@ -53,7 +54,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if config.stash[COLLECTED][item.nodeid]:
             item.add_marker("system")
-    items.sort(key=lambda item: "cluster" not in item.fixturenames)  # waits while others run
+    items.sort(key=lambda item: [name not in item.fixturenames for name in FIRST])
 
 
 def pytest_runtest_setup(item):

@@ -109,7 +109,11 @@ def refused(name, world, words, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "world", [pytest.param("creatures", marks=pytest.mark.first_lane), "photographs"]
+    "world",
+    [
+        pytest.param("creatures", marks=pytest.mark.first_lane),
+        pytest.param("photographs", marks=pytest.mark.system),
+    ],
 )
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_rows_are_of_items_whatever_the_batch_and_the_shard(
@@ -140,11 +144,8 @@ def said_of(item):
     return said | {"sources": [source.path for source in item.sources]}
 
 
-@pytest.mark.parametrize(
-    "name", ["fig06_attention_transfer", "fig08_guided", "fig10_other_methods"]
-)
-def test_a_figure_is_drawn_again_without_a_model(name, small_run, tmp_path, monkeypatch):
-    run_dir = shutil.copytree(small_run(name).run_dir, tmp_path / "run")
+def test_a_figure_is_drawn_again_without_a_model(small_run, tmp_path, monkeypatch):
+    run_dir = shutil.copytree(small_run("fig10_other_methods").run_dir, tmp_path / "run")
     monkeypatch.setattr("attnguide.models.load.load_model", lambda *_: pytest.fail("a model"))
     tables = [run_dir / "summary.csv", run_dir / "claims.csv"]
     before = [path.read_bytes() for path in tables]

@@ -60,8 +60,6 @@ def end(process):
     ("words", "sent"),
     [
         (["data.workers=2"], signal.SIGINT),
-        (["data.workers=1"], signal.SIGTERM),
-        (["devices=2"], signal.SIGINT),
         (["devices=2", "data.workers=1"], signal.SIGTERM),
     ],
 )
