@@ -68,15 +68,12 @@ def test_equal_targets_are_refused():
         Sample("a", Image.new("RGB", (2, 2)), (1, 1), ("x", "y"))
 
 
-def test_classes_are_left_out_and_counted(creatures, imagenet, folder):
+def test_classes_are_left_out_and_counted(creatures):
     found = Creatures(num_images=32).singles(creatures, exclude=[6])
     assert len(found.items) == 30
     assert [item.number for item in found.items] == list(range(30))
     assert found.note == "Pictures of the guide's class that were left out: 2."
     assert 6 not in {item.label for item in found.items}
-    photographs = folder.singles(imagenet, exclude=[imagenet.class_index("snail")])
-    assert names(photographs.items) == [("tusker",), ("zebra",)]
-    assert photographs.note.endswith("left out: 2.")
 
 
 def test_photographs_without_boxes_are_stitched(imagenet, folder, caplog):

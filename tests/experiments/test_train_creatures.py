@@ -137,12 +137,6 @@ def test_a_whole_run_trains_examines_and_draws(tmp_path, tiny_recipe, undrawn, c
     assert "is already finished" in capsys.readouterr().out
 
 
-def test_one_training_cannot_be_divided(tmp_path):
-    with pytest.raises(ValueError, match="cannot be sharded .*; remove data.num_shards"):
-        start(tmp_path / "run", *command("data.num_shards=2"))
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize("harm", ["weights cut", "weights gone", "losses cut", "record cut"])
 def test_what_is_damaged_is_made_again(tmp_path, tiny_recipe, whole, harm):
     run_dir = shutil.copytree(whole[0], tmp_path / "run")

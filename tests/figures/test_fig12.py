@@ -100,9 +100,13 @@ def test_any_timm_vit_on_any_wnid_folder(tmp_path):
     assert sorted(rows["label"].unique()) == [0, 1, 291]
 
 
-def test_a_guide_that_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="nearest valid fraction"):
-        start(tmp_path / "run", *WORDS, "guide.fraction=0.3")
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("guide.image=zebbra", "no picture file"), ("guide.fraction=0.3", "nearest valid fraction")],
+)
+def test_a_guide_that_does_not_fit_is_refused(tmp_path, word, message):
+    with pytest.raises(ValueError, match=message):
+        start(tmp_path / "run", *WORDS, word)
 
 
 def test_every_nth_picture_is_studied_alone_by_its_place_in_the_whole_list(creatures):

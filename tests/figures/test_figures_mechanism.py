@@ -147,9 +147,3 @@ def test_unknown_classes_are_named_all_at_once(tmp_path, photographs):
     for figure, setting in wrong.items():
         with pytest.raises(ValueError, match=r"'zebro'.*'snael'"):
             start(tmp_path / figure, figure, *words, setting)
-
-
-def test_a_picture_smaller_than_the_input_is_upscaled_and_named(tmp_path, photographs, capsys):
-    words = ["scale=sample", "model.checkpoint=weights", f"data.root={photographs}"]
-    start(tmp_path / "run", "fig11_rewrite", *words)
-    assert "n01871265/a.png to bull mastiff: upscaled from 48 x 30" in capsys.readouterr().out

@@ -28,7 +28,6 @@ CASES = [
     ("fig11_rewrite", "runner.confidence=90.0", "pass 0.9"),
     ("fig12_perturbation", "runner.fill=[zero,white]", "unknown fill"),
     ("fig12_perturbation", "runner.fractions=[0,2]", "fractions"),
-    ("fig12_perturbation", "guide.image=zebbra", "no picture file"),
     ("fig12_perturbation", "loss=ratio", "pass reference="),
     ("fig12_perturbation", "reference=runner-up", "loss=logit has no second class"),
     ("fig13_method_comparison", "method=[complete,rollout,absolute]",
