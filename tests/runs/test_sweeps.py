@@ -9,6 +9,7 @@ from attnguide.runs.settings import hide
 from attnguide.store.folder import FAILED
 
 FIG12 = "experiment=fig12_perturbation"
+OWN = "outputs/fig12_perturbation/sweep"
 ALL = "experiment=all_figures"
 FIGURES = sorted(path.stem for path in (run.CONF / "experiment").glob("fig*.yaml"))
 SECRET = "s3cret-of-the-environment"
@@ -21,8 +22,9 @@ def folders(jobs):
 @pytest.mark.parametrize(
     ("words", "root"),
     [
-        ([FIG12, "method=gae,complete"], "outputs/fig12_perturbation/sweep"),
+        ([FIG12, "method=gae,complete"], OWN),
         ([FIG12, "run_dir='my runs'"], "my runs"),
+        ([FIG12, "seed=1", "device=cpu", "rule=choice(positive,complete)"], f"{OWN},seed=1"),
         ([FIG12, "hydra.sweep.dir=there"], "there"),
         (["experiment=glob(fig1*)"], "outputs/sweep"),
     ],
@@ -56,7 +58,13 @@ def test_values_that_differ_in_signs_have_a_job_and_a_folder_each(swept, answer,
     assert len(set(folders(jobs))) == len(jobs.seen) == 2
 
 
-def test_a_job_is_named_by_its_words():
+def test_a_job_is_named_by_what_is_swept(answer, jobs, tmp_path):
+    words = ("seed=1,2", "data.num_images=5", "++runner.shown=3", "method=[gae,complete]")
+    assert answer("-m", "experiment=fig08_guided", *words, f"run_dir={tmp_path}")[0] == 0
+    assert folders(jobs) == [tmp_path / "seed=1", tmp_path / "seed=2"]
+
+
+def test_a_folders_name_is_that_of_its_words():
     assert job_dir(f"{FIG12},rule=positive", 7) == f"{FIG12},rule=positive"
     assert job_dir(FIG12, 0) == "fig12_perturbation"
     assert job_dir("", 7) == "7"
@@ -75,19 +83,16 @@ def test_no_name_leaves_the_sweep(name, tmp_path):
 
 
 def test_a_job_that_fails_is_told_of_and_the_others_run(answer, jobs, tmp_path):
-    jobs.fails[f"{FIG12},method=complete"] = "no pictures"
+    jobs.fails["method=complete"] = "no pictures"
     words = ("-m", FIG12, "method=gae,complete,absolute", f"run_dir={tmp_path}")
     status, out, err = answer(*words)
     assert status == 1
-    assert folders(jobs) == [
-        tmp_path / f"{FIG12},method={name}" for name in ("gae", "complete", "absolute")
-    ]
+    names = ("gae", "complete", "absolute")
+    assert folders(jobs) == [tmp_path / f"method={name}" for name in names]
     assert "error: no pictures\n  in job #1" in err
     compare, last = out.splitlines()[-2:]
     assert compare == f"Compare python run.py stage=aggregate run_dir={tmp_path}"
-    told = (
-        f"1 of the sweep's jobs failed: {FIG12},method=complete; the same command runs them again"
-    )
+    told = "1 of the sweep's jobs failed: method=complete; the same command runs them again"
     assert last == told
     assert "left out: failed: no pictures" in (tmp_path / "index.html").read_text()
     jobs.fails.clear()

@@ -20,6 +20,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -34,7 +35,7 @@ from omegaconf.resolvers import oc
 
 from attnguide.errors import InputError, command, unknown_name
 from attnguide.runs.settings import CONF as CONF
-from attnguide.runs.settings import HOME, METHODS, default_settings, hide
+from attnguide.runs.settings import HOME, METHODS, NOT_COMPARED, default_settings, hide
 from attnguide.store.files import write_atomic
 from attnguide.store.folder import FAILED
 
@@ -49,17 +50,33 @@ sweeps: list[Path] = []  # the folder of the sweep that this process has begun
 failed: list[str] = []  # why jobs failed that this process has reported; the others go on
 
 
-def sweep_dir(run_dir: Any, experiment: Any) -> str:
-    """Folder of a sweep: it depends on the command alone, so that the same command resumes it."""
+def fixed(words: Sequence[str]) -> dict[str, str]:
+    """Overrides of a sweep that are the same in all jobs, by their key, but for Hydra's own."""
+    try:
+        found = OverridesParser.create().parse_overrides([w for w in words if re.match(r"[^-]", w)])
+    except OverrideParseException:
+        return {}  # Hydra will say why
+    own = {o.key_or_group: str(o.input_line) for o in found if not o.is_sweep_override()}
+    return {key: line for key, line in own.items() if not re.match("hydra[./]", key)}
+
+
+def sweep_dir(run_dir: Any, experiment: Any, words: Sequence[str]) -> str:
+    """Folder of a sweep: it depends on the command alone, so that the same command resumes it.
+
+    Args:
+        run_dir: The user's; None for one named by what all jobs share.
+        experiment: None where there are several.
+        words: Overrides of the sweep.
+    """
     if isinstance(run_dir, str):
         return str(Path(run_dir).expanduser())
-    if experiment is not None:  # None: several
-        return f"outputs/{experiment}/sweep"
-    return "outputs/sweep"
+    same = [line for key, line in fixed(words).items() if key not in ("experiment", *NOT_COMPARED)]
+    name = job_dir(",".join(["sweep", *same]), 0)
+    return f"outputs/{name}" if experiment is None else f"outputs/{experiment}/{name}"
 
 
 def job_dir(overrides: str, number: Any) -> str:
-    """Folder of one job of a sweep: its overrides, with a digest where these are no file name.
+    """Folder of one job of a sweep: what is swept, with a digest where this is no file name.
 
     Args:
         overrides: Hydra's `override_dirname`.
@@ -359,9 +376,14 @@ def _main(args: list[str]) -> None:
             if not any(word.startswith(("run_dir=", "hydra.sweep.dir=")) for word in others):
                 others.append("hydra.sweep.dir=outputs/all_figures")
             words = [*ALL_FIGURES, *others]
-        sys.argv[1:] = words
         parser = ArgumentParser(add_help=False)
         parser.add_argument("--config-dir", "-cd", type=Path)
-        config_dir = parser.parse_known_args(words)[0].config_dir
+        parser.add_argument("--multirun", "-m", action="store_true")
+        flags, others = parser.parse_known_args(words)
+        config_dir = flags.config_dir
+        if flags.multirun:  # a job's folder is named by what is swept
+            same = ",".join([*fixed(others), "run_dir", "stage"])
+            words.append(f"hydra.job.config.override_dirname.exclude_keys=[{same}]")
+        sys.argv[1:] = words
         _register(*filter(None, (CONF, config_dir)))
         job()
