@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from attnguide.viz.style import minus
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 CLAIM_COLUMNS = (
@@ -24,15 +24,7 @@ CLAIM_COLUMNS = (
 
 def no_claims() -> pd.DataFrame:
     """A table of claims without rows."""
-    import pandas as pd
-
     return pd.DataFrame({name: [] for name in CLAIM_COLUMNS})
-
-
-def _no_rows() -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame()
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ class Findings:
     title: str = ""
     claim: str = ""
     claims: pd.DataFrame = field(default_factory=no_claims)
-    images: pd.DataFrame = field(default_factory=_no_rows)
+    images: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True)

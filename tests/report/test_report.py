@@ -120,7 +120,7 @@ def test_many_claims_unfold_and_their_verdicts_are_counted(findings, tmp_path):
         Page(write_report(tmp_path, replace(findings, claims=own), CONFIG, PROVENANCE).read_text())
         for own in (CLAIMS, pd.concat([CLAIMS] * 5))
     )
-    told = "12 more claims: 3 does not hold, 3 holds, 6 inconclusive"
+    told = "12 more claims: 3 holds, 3 does not hold, 6 inconclusive"
     assert told in many.words
     assert not any("more claims" in words for words in few.words)
     assert sum("badge" in a.get("class", "") for _, a in many.tags) == 5 * len(CLAIMS)

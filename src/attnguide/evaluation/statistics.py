@@ -32,7 +32,7 @@ from scipy.stats import t as student
 
 from attnguide.errors import InputTypeError
 
-HOLDS, DOES_NOT_HOLD, INCONCLUSIVE = "holds", "does not hold", "inconclusive"
+VERDICTS = HOLDS, DOES_NOT_HOLD, INCONCLUSIVE = "holds", "does not hold", "inconclusive"
 MIN_IMAGES = 10  # of a verdict
 MIN_UNITS, MANY_UNITS = 5, 30  # of an interval; of one by percentiles
 SIGNIFICANT = 0.05

@@ -21,6 +21,7 @@ from attnguide.evaluation.statistics import (
     INCONCLUSIVE,
     MIN_IMAGES,
     SIGNIFICANT,
+    VERDICTS,
     Estimate,
     Measure,
     estimate,
@@ -33,7 +34,6 @@ from attnguide.evaluation.statistics import (
 from attnguide.findings import CLAIM_COLUMNS, judgement
 from attnguide.viz.style import method_label
 
-VERDICTS = (HOLDS, DOES_NOT_HOLD, INCONCLUSIVE)
 NAMED = ("lr",)  # columns whose values need their name
 OTHER_SIDE = {">": "<", "<": ">"}
 Line = dict[str, Any]  # of claims.csv

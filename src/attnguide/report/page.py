@@ -17,11 +17,12 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from attnguide.evaluation.statistics import VERDICTS
 from attnguide.findings import Findings, ShownPicture
 from attnguide.report.table_view import as_text, claim_lines, table_view
 from attnguide.store.files import write_atomic
 from attnguide.store.folder import flat
-from attnguide.viz.style import RELEVANCE_COLOURS, method_label, minus, render
+from attnguide.viz.style import RELEVANCE_COLOURS, method_label, minus, render, without_wnid
 
 MAX_PICTURES = 5_000_000  # characters that pictures and their maps take of a page
 LISTED_FOLDERS = ("pictures", "shown", "parts", "logs")
@@ -32,7 +33,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters["minus"] = minus
+TEMPLATES.filters["minus"] = lambda text: without_wnid(minus(text))
 
 
 def write_report(
@@ -146,7 +147,7 @@ def _verdict(claims: pd.DataFrame) -> str:
     sentences = []
     for source, whose in (("paper", "the paper"), ("ours", "ours")):
         count = Counter(claims.loc[claims["source"] == source, "verdict"])
-        words = ", ".join(f"{n} \N{MULTIPLICATION SIGN} {verdict}" for verdict, n in count.items())
+        words = ", ".join(f"{count[v]} \N{MULTIPLICATION SIGN} {v}" for v in VERDICTS if v in count)
         sentences += [f"Claims of {whose}: {words}."] * bool(count)
     return " ".join(sentences)
 

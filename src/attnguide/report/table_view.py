@@ -36,10 +36,9 @@ class TableView:
 
 @dataclass(frozen=True)
 class ClaimLine:
-    """One claim in words: `verdict` is one of three, `kind` its name in the style sheet."""
+    """One claim in words: `verdict` is one of three."""
 
     verdict: str
-    kind: str
     sentence: str
     source: str
     model: str
@@ -58,7 +57,6 @@ def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
         lines.append(
             ClaimLine(
                 verdict=found.verdict,
-                kind={"holds": "holds", "does not hold": "fails"}.get(found.verdict, "open"),
                 sentence=str(row["claim"]),
                 source=str(row["source"]),
                 model=str(row["model"]) if several else "",

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from attnguide.errors import InputError, unknown_name
 from attnguide.findings import Findings, ShownPicture
 
@@ -119,8 +121,6 @@ class LightningLogger:
 
     def log(self, findings: Findings, viewer: Sequence[ShownPicture] = ()) -> None:  # noqa: ARG002
         """Every number of the summary, under the words of its row."""
-        import pandas as pd
-
         table = findings.summary
         texts = table.select_dtypes(exclude="number").fillna("").astype(str)
         words = pd.Index(["/".join(filter(None, row)) for row in texts.to_numpy()])

@@ -96,7 +96,9 @@ if (viewer) {
     state.top = Math.min(room(height), Math.max(0, state.top));
     pen.setTransform(scale, 0, 0, scale, -state.left * scale, -state.top * scale);
     pen.imageSmoothingQuality = "high";
+    pen.filter = part("grey").checked ? "grayscale(1)" : "none";
     pen.drawImage(image(), 0, 0);
+    pen.filter = "none";
     pen.globalAlpha = part("opacity").value / 100;
     pen.imageSmoothingEnabled = !part("patches").checked;
     pen.drawImage(layer(), 0, 0, width, height);
@@ -192,7 +194,7 @@ if (viewer) {
     event.preventDefault();
     draw();
   });
-  for (const id of ["opacity", "zoom", "patches"]) part(id).addEventListener("input", draw);
+  for (const id of ["opacity", "zoom", "patches", "grey"]) part(id).addEventListener("input", draw);
   thumbs.forEach((thumb, number) => thumb.addEventListener("click", () => select(number)));
   window.addEventListener("resize", draw);
 
