@@ -13,6 +13,7 @@ import yaml
 
 from attnguide.data.pictures import Pictures
 from attnguide.runs.settings import SHARES, Settings
+from attnguide.viz.style import FigureSettings
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 HEAD = "| setting | type | default | meaning |\n|---|---|---|---|"
@@ -106,11 +107,14 @@ def _limited(found: re.Match[str]) -> str:
 
 
 def _plain() -> str:
-    told, lines = meanings(Settings), [HEAD]
-    for name, parameter in inspect.signature(Settings).parameters.items():
-        shown = f"data.{name}" if name in SHARES else name
-        kind = _kind(parameter.annotation)
-        lines.append(_row(shown, kind, parameter.default, told.get(name, "")))
+    lines = [HEAD]
+    for owner, prefix in ((Settings, ""), (FigureSettings, "figure.")):
+        told = meanings(owner)
+        for name, parameter in inspect.signature(owner).parameters.items():
+            shown = f"data.{name}" if name in SHARES else prefix + name
+            if name != "figure":
+                row = (shown, _kind(parameter.annotation), parameter.default, told.get(name, ""))
+                lines.append(_row(*row))
     return "\n".join(lines) + "\n"
 
 

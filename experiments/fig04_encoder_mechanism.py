@@ -79,4 +79,4 @@ class Fig04EncoderMechanism(MapFigure):
             return ""
         own = pd.DataFrame([row])
         mass, size = (float(measure(own).iloc[0]) for measure in (on_objects, objects_area))
-        return f"{mass:.0%} on {size:.0%} of the area"
+        return f"objects: {mass:.0%} of the mass on {size:.0%} of the area"

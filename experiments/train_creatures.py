@@ -319,4 +319,4 @@ def _sheet() -> Figure:
         ]
         for variant in (0, 1)
     ]
-    return draw_panels(rows, panel_width=0.85, colour_bar=False)
+    return draw_panels(rows, panel_width=0.85)

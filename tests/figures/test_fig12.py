@@ -1,5 +1,7 @@
 """Figure 12 from one command: its rows, its table, its words, in any folder of photographs."""
 
+import shutil
+
 import pandas as pd
 import pytest
 import timm
@@ -50,6 +52,15 @@ def test_rows_are_what_the_library_says(finished):
     ].sort_values("fraction")
     assert part["probability"].tolist() == pytest.approx(curve.probability[0].tolist(), abs=1e-4)
     assert part["correct"].tolist() == curve.correct[0].tolist()
+
+
+def test_it_is_drawn_again_as_wide_as_asked(finished, tmp_path):
+    run_dir = shutil.copytree(finished, tmp_path / "run")
+    start(run_dir, "stage=draw", "figure.width=3.5")
+    with Image.open(run_dir / "figure.png") as figure, Image.open(finished / "figure.png") as first:
+        assert figure.width == 700 < first.width
+    for name in ("summary.csv", "claims.csv", "config.yaml"):
+        assert (run_dir / name).read_bytes() == (finished / name).read_bytes()
 
 
 def test_table_figure_and_report_are_written(finished):

@@ -1,12 +1,14 @@
 """Figures 3, 4, 5, 7, 8 and 13: their tables, and what they say about known rows."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import small_model
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from running import load_maps, one, start, table_of
 from tiny import tiny
 
@@ -19,6 +21,7 @@ from attnguide.losses import get_loss
 from attnguide.methods import get_method
 from attnguide.store.maps import relevance_of
 from attnguide.store.table import read
+from experiments.fig08_guided import Fig08Guided
 
 pytestmark = pytest.mark.usefixtures("small_models", "undrawn")
 
@@ -140,3 +143,17 @@ def test_the_embedded_model_tells_the_two_creatures_apart(tmp_path, monkeypatch)
     told = table_of(start(tmp_path / "run", *words)).set_index(["method", "measure"])["value"]
     assert told["complete", "both signs right"] > 0.9
     assert told["gae", "both signs right"] < 0.1
+
+
+def test_dots_of_one_measure_have_a_row_per_view_and_room():
+    views = ["alone", "right 0.5 squash", "noise"]
+    lines = product(views, ("complete", "gae"), Fig08Guided.measures)
+    keys = pd.DataFrame(lines, columns=["view", "method", "measure"])
+    summary = keys.assign(model="m", value=0.5, ci_low=0.25, ci_high=0.75, n=9)
+    [figure] = Fig08Guided().dots(summary, ["complete", "gae"]).values()
+    FigureCanvasAgg(figure).draw()
+    assert len(figure.axes) == len(Fig08Guided.measures)
+    for axes in figure.axes:
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        assert names[::2] == [f"{view}   complete" for view in views]
+        assert axes.get_window_extent().width > 2 * figure.dpi

@@ -10,7 +10,13 @@ from PIL import Image
 
 from attnguide import list_methods
 from attnguide.viz.overlay import as_picture, normalize, overlay
-from attnguide.viz.style import METHOD_STYLES, method_style, relevance_colours
+from attnguide.viz.style import (
+    METHOD_STYLES,
+    FigureSettings,
+    drawn_with,
+    method_style,
+    relevance_colours,
+)
 
 MAPS = hnp.arrays(
     np.float64, hnp.array_shapes(min_dims=2, max_dims=3), elements=st.floats(-1e6, 1e6)
@@ -62,6 +68,10 @@ def test_a_grey_picture_beneath_keeps_its_brightness_and_zero_without_a_tint():
     shown = overlay(magenta, np.zeros((2, 2)), grey=True)
     np.testing.assert_allclose(shown, 0.7 + 0.3 * (0.299 + 0.114), atol=1e-6)
     assert (magenta[..., 1] == 0).all()
+    with drawn_with(FigureSettings(underlay="grey")):
+        np.testing.assert_array_equal(overlay(magenta, np.zeros((2, 2))), shown)
+        coloured = overlay(magenta, np.zeros((2, 2)), grey=False)
+    np.testing.assert_array_equal(coloured, overlay(magenta, np.zeros((2, 2))))
 
 
 def test_overlay_resizes_bilinearly_and_keeps_directions():

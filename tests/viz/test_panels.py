@@ -24,7 +24,7 @@ from attnguide.viz.charts import (
     draw_heat,
 )
 from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, wrap
-from attnguide.viz.style import method_style, render
+from attnguide.viz.style import FigureSettings, drawn_with, method_style, render
 
 GREY = np.full((32, 32, 3), 0.5)
 
@@ -126,18 +126,16 @@ def test_colour_bar_is_symmetric_and_only_there_for_maps():
     with_map = draw_panels([[Panel(GREY), panel()]])
     [bar] = with_map.axes[1].child_axes
     assert [text.get_text() for text in bar.get_yticklabels()] == ["−1", "0", "1"]
-    for without in (draw_panels([[Panel(GREY)]]), draw_panels([[panel()]], colour_bar=False)):
-        assert not without.axes[0].child_axes
+    assert not draw_panels([[Panel(GREY)]]).axes[0].child_axes
 
 
-def test_a_table_of_colours_has_a_scale_and_true_minus_signs():
-    values = pd.DataFrame({"x": [1.0, np.nan], "y": [-0.5, 0.0]}, index=["a", "b"])
-    figure = draw_heat([HeatPanel("likeness", values)])
-    scale = [text.get_text() for text in figure.axes[1].get_yticklabels()]
-    assert scale == ["−1", "0", "1"]
-    words = {text for text, _ in texts(figure)}
-    assert {"likeness", "1.00", "−0.50", "0.00"} <= words
-    assert not any("nan" in text for text in words)
+def test_a_table_of_colours_says_what_colours_mean_with_true_minus_signs():
+    values = pd.DataFrame({"x": [1.0, np.nan], "y": [-0.5, -0.001]}, index=["a", "b"])
+    words = {text for text, _ in texts(draw_heat([HeatPanel("likeness", values)]))}
+    own = {"likeness", "1, alike", "−1, opposite", "1.00", "−0.50", "0.00"}
+    assert words == {*own, "missing"}
+    whole = draw_heat([HeatPanel("", values.dropna(), legend=("better", "worse"))])
+    assert {text for text, _ in texts(whole)} == {"better", "worse", "1.00", "−0.50"}
 
 
 def test_titles_must_match_rows_and_columns():
@@ -176,10 +174,59 @@ def test_curves_stand_over_percent_with_bands_and_areas():
     assert 93 < high < 110
 
 
-def test_more_than_four_curves_have_no_bands():
-    curves = [curve(method, 90) for method in ("complete", "gae", "absolute", "rollout", "tis")]
+def test_more_than_four_curves_are_lines_with_names_at_their_ends():
+    names = ["complete", "absolute", "rollout", "centred", "random", "seam"]
+    curves = [curve(method, 90 + number) for number, method in enumerate(names)]
     figure = draw_curves([[CurvePanel("", "", True, curves)]])
-    assert not figure.axes[0].collections
+    axes = figure.axes[0]
+    assert not axes.collections
+    FigureCanvasAgg(figure).draw()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    right = axes.get_window_extent().x1
+    assert [text.get_text() for text in axes.texts] == names  # as the lines end
+    assert all(box.x0 > right for box in boxes)
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def eight_figure():
+    """As wide as Figure 8: five columns, of two pictures."""
+    note = "picture +0.44, guide \N{MINUS SIGN}0.54"
+    rows = [[Panel(GREY, title="trunk-nosed tapir"), *[panel(note=note)] * 4]] * 2
+    titles = ["image", "complete, alone", "guided", "complete, guided", "GAE, guided"]
+    return draw_panels(rows, column_titles=titles, letters=True)
+
+
+def twelve_figure():
+    curves = [curve(method, 90) for method in ("complete", "gae", "seam", "random")]
+    sides = [CurvePanel(f"creatures: {o}", "recognition rate (%)", True, curves) for o in "np"]
+    return draw_curves([sides, sides])
+
+
+@pytest.mark.parametrize("draw", [eight_figure, twelve_figure])
+def test_a_figure_is_as_wide_as_a_column_and_can_be_read(draw):
+    assert Image.open(io.BytesIO(render(draw()))).width > 1000
+    with drawn_with(FigureSettings(width=3.5)):
+        figure = draw()
+        picture = Image.open(io.BytesIO(render(figure)))
+        found = texts(figure)
+    assert picture.width == 3.5 * 200
+    assert picture.height < 11 * 200
+    edge = figure.bbox.width + 1
+    for (text, box), (other, beside) in combinations(found, 2):
+        assert not box.overlaps(beside), (text, other)
+    assert all(box.x0 >= -1 and box.x1 <= edge for _, box in found)
+    assert all(text.get_size() >= 7 for text in figure.findobj(Text) if text.get_text())
+    assert min(axes.get_window_extent().width for axes in figure.axes[:8]) > 0.75 * figure.dpi
+
+
+def test_columns_that_do_not_fit_follow_below_in_their_order():
+    with drawn_with(FigureSettings(width=3.5)):
+        words = [text.replace("\n", " ") for text, _ in texts(eight_figure())]
+    titles = [word for word in words if word.startswith("(")]
+    assert titles == ["(a) image", "(b) complete, alone", "(c) guided", "(d) complete, guided",
+                      "(e) GAE, guided"]  # fmt: skip
+    assert words.count("picture +0.44, guide \N{MINUS SIGN}0.54".replace(" +", "\xa0+").replace(
+        " \N{MINUS SIGN}", "\xa0\N{MINUS SIGN}")) == 8  # fmt: skip
 
 
 def test_a_pdf_has_the_same_bytes_every_time():

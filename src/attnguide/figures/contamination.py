@@ -41,7 +41,7 @@ from attnguide.models.sources import Timm
 from attnguide.store.maps import relevance_of
 from attnguide.types import ViT
 from attnguide.viz.charts import Dot, DotPanel, draw_dots
-from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, short_name
+from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, fitting, short_name
 from attnguide.viz.style import method_label
 
 if TYPE_CHECKING:
@@ -401,7 +401,8 @@ def _draw_maps(stored: Stored, rows: pd.DataFrame) -> Figure:
                 for role in ROLES
             ]
         )
-    bands = [cells[start : start + BAND] for start in range(0, len(cells), BAND)]
+    beside = fitting(BAND)
+    bands = [cells[start : start + beside] for start in range(0, len(cells), beside)]
     lines = [[cell[place] for cell in band] for band in bands for place in (0, 1)]
     return draw_panels(lines, panel_width=1.15)
 

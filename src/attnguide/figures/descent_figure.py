@@ -91,7 +91,7 @@ def _logits(part: pd.DataFrame, rate: str, axes: Axes) -> None:
     for who, colour, dash in SIDES:
         name = short_name(part[f"{who}_name"].iloc[0])
         _line(axes, part["step"], part[f"logit_{who}"], dash, colour, name)
-    _finish(axes, f"Logits, {rate}", "logit")
+    _finish(axes, f"Logits,\n{rate}", "logit")
 
 
 def _shares(part: pd.DataFrame, rate: str, axes: Axes) -> None:
@@ -100,7 +100,7 @@ def _shares(part: pd.DataFrame, rate: str, axes: Axes) -> None:
     axes.axhline(0, color=QUIET, linewidth=0.6, zorder=0)
     for step in part.loc[part["share_other"] > part["share_target"], "step"].head(1):
         axes.axvline(step, color=QUIET, linewidth=0.7, dashes=(3, 2), zorder=0)
-    _finish(axes, f"Signed share of the map, {rate}", "share")
+    _finish(axes, f"Signed share of the map,\n{rate}", "share")
 
 
 def _row_error(rows: pd.DataFrame, axes: Axes) -> None:
@@ -109,7 +109,7 @@ def _row_error(rows: pd.DataFrame, axes: Axes) -> None:
     for lr, dash in zip(means, DASHES, strict=False):
         _line(axes, means.index, means[lr], dash, INK, f"rate {lr:g}")
     limits = (0.0, 1.05 * float(means.to_numpy().max()) or 1.0)
-    _finish(axes, "Rows no longer sum to 1", "largest error, mean", limits)
+    _finish(axes, "Rows no longer\nsum to 1", "largest error, mean", limits)
 
 
 def _crossed(rows: pd.DataFrame, seed: int, axes: Axes) -> None:
@@ -120,7 +120,7 @@ def _crossed(rows: pd.DataFrame, seed: int, axes: Axes) -> None:
         _line(axes, band.index, band["value"], dash, INK, f"rate {lr:g}")
         ends = band["ci_low"], band["ci_high"]
         axes.fill_between(band.index, *ends, color=INK, alpha=0.14, linewidth=0)
-    title = f"Attention has crossed, n = {count}"
+    title = f"Attention has crossed,\nn = {count}"
     _finish(axes, title, "share of pictures", (-0.02, 1.02))
 
 

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 BESIDE = ("label", "runner-up")  # what is shown where competitors are explained
 EACH_SCALE = (
-    "Red speaks for the class named above a map, blue against it; every map has its own scale."
+    "Red speaks for the class named above a map, blue against it; every map has its own scale. "
+    "Numbers beneath a map: positive minus negative relevance of the part that is named, as a "
+    "share of the relevance of the whole map; r: correlation of a method's maps of two classes."
 )
 
 

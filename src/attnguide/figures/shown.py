@@ -15,7 +15,7 @@ from attnguide.figures.experiment import Stored
 from attnguide.findings import ShownPicture
 from attnguide.models.preprocess import pixels_of
 from attnguide.store.maps import picture_file, relevance_of
-from attnguide.viz.panels import Panel, draw_panels, short_name
+from attnguide.viz.panels import Panel, draw_panels, fitting, short_name
 from attnguide.viz.style import method_label, signed
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def draw_beside(shown: Sequence[ShownView], kind: str, methods: Sequence[str]) -
     ]
     titles = ["image", f"{method_label(first)}, alone", "guided"]
     titles += [f"{method_label(method)}, guided" for method in methods]
-    return draw_panels(rows, column_titles=titles)
+    return draw_panels(rows, column_titles=titles, letters=True)
 
 
 def viewer_pictures(stored: Stored) -> list[ShownPicture]:
@@ -195,8 +195,10 @@ def draw_bands(
         places: How many targets of each picture; all by default.
     """
     rows, titles = [], []
-    for start in range(0, len(methods), BAND):
-        band = methods[start : start + BAND]
+    bands = -(-len(methods) // max(1, fitting(BAND + 1) - 1))
+    beside = -(-len(methods) // bands)
+    for start in range(0, len(methods), beside):
+        band = methods[start : start + beside]
         for number, view in enumerate(shown):
             for place in range(len(view.targets[:places])):
                 top = number == place == 0

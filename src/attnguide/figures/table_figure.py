@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -101,10 +101,7 @@ class TableFigure(Experiment):
             summary, methods = summary.assign(method="complete"), ["complete"]
         for model, own in summary.groupby("model", sort=False) if self.plots else ():
             panels = [
-                panel
-                for where, part in _groups(own, self.by)
-                for plot in self.plots
-                if (panel := _panel(part, plot, methods, where)).rows
+                panel for plot in self.plots for panel in _panels(own, plot, methods, self.by)
             ]
             if panels:
                 found[f"What was measured, {model}"] = draw_dots(panels)
@@ -176,18 +173,20 @@ def one_per_model(
     return draw(first), {f"{heading} {model}": draw(own) for model, own in others}
 
 
-def _groups(own: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+def _panels(
+    own: pd.DataFrame, plot: Plot, methods: Sequence[str], by: Sequence[str]
+) -> Iterator[DotPanel]:
+    """The plot of every group; one plot with a row for each group, where it has one measure."""
+    own = own[own["measure"].isin(plot.measures)]
     names = [name for name in by if name not in ("model", "method")]
-    if not names:
-        return [("", own)]
-    return [
-        (", ".join(str(key) for key in keys if key), part)
-        for keys, part in own.groupby(names, sort=False)
-    ]
-
-
-def _panel(part: pd.DataFrame, plot: Plot, methods: Sequence[str], where: str) -> DotPanel:
-    title = f"{plot.title}, {where}" if where else plot.title
-    return table_panel(
-        part, plot.measures, methods, title, plot.x_label, limits=plot.limits, chance=plot.chance
-    )
+    where = own[names].astype(str).agg(lambda keys: ", ".join(filter(None, keys)), axis=1)
+    measures, groups = plot.measures, list(where.unique()) if names else [""]
+    if len(measures) == 1:
+        own, measures, groups = own.assign(measure=where if names else ""), groups, [""]
+    for group in groups:
+        part = own[where == group] if group else own
+        title = f"{plot.title}, {group}" if group else plot.title
+        look: Any = {"limits": plot.limits, "chance": plot.chance}
+        panel = table_panel(part, measures, methods, title, plot.x_label, **look)
+        if panel.rows:
+            yield panel

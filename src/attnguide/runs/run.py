@@ -48,6 +48,7 @@ from attnguide.store.folder import RunFolder
 from attnguide.store.provenance import Provenance
 from attnguide.store.table import Results, merge
 from attnguide.tracking import Files
+from attnguide.viz.style import drawn_with
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -87,15 +88,16 @@ def run(
     try:
         if stage in ("run", "check"):
             made = Run(config, overrides, run_dir, console, stored)
-            made.check() if stage == "check" else made.execute(sweep=sweep)
+            with drawn_with(made.settings.figure):
+                made.check() if stage == "check" else made.execute(sweep=sweep)
             return
-        read_settings(config)
-        if stage in STORED:
-            STORED[stage](config, run_dir, console)
-        else:
-            from attnguide.runs import aggregate
+        with drawn_with(read_settings(config).figure):
+            if stage in STORED:
+                STORED[stage](config, run_dir, console)
+            else:
+                from attnguide.runs import aggregate
 
-            getattr(aggregate, stage)(config, run_dir, console)
+                getattr(aggregate, stage)(config, run_dir, console)
     except KeyboardInterrupt:
         console.print(
             "\nInterrupted. Results so far are saved; run the same command with "

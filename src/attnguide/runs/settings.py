@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from attnguide.errors import InputError, unknown_name
+from attnguide.viz.style import FigureSettings
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Configs and experiments: inside an installed package, or beside `src` in a checkout.
@@ -26,7 +27,7 @@ SHARES = ("shard", "num_shards", "workers")  # of `data`: which part, and who re
 # Settings that say where and how fast, not what: a run may be resumed with other values of these.
 NOT_COMPARED = (
     *("run_dir", "stage", "device", "devices", "batch_size", "compile", "backend", "objective"),
-    "threads",
+    *("threads", "figure"),
     *("logger", "trainer", "data.workers", "data.shard"),
 )
 SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")  # in names of variables of the environment
@@ -71,6 +72,7 @@ class Settings:
         backend: What computes masked forward passes on a CPU; "auto" times on the first pictures
             all that is installed and exact.
         threads: Of a process on a CPU; "auto" times 1 and all. A run keeps what it began with.
+        figure: How figures are drawn, also by stage=draw.
         batch_size: Images per step; "auto" takes what fits into the free memory.
         shard: Which part of the items this process computes, from 0.
         num_shards: Into how many parts they are divided.
@@ -95,12 +97,13 @@ class Settings:
     batch_size: Annotated[int, Field(ge=1, le=2**20)] | Literal["auto"] = 16
     shard: Annotated[int, Field(ge=0)] = 0
     num_shards: Annotated[int, Field(ge=1, le=10**6)] = 1
+    figure: FigureSettings = field(default_factory=FigureSettings)
     workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = 0
 
 
 def default_settings() -> dict[str, Any]:
     """The defaults as a config has them, those of `SHARES` under `data`."""
-    defaults = vars(Settings())
+    defaults = asdict(Settings())
     plain = {key: value for key, value in defaults.items() if key not in SHARES}
     return plain | {"data": {key: defaults[key] for key in SHARES}}
 

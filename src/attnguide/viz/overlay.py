@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnguide.errors import InputError
-from attnguide.viz.style import relevance_colours
+from attnguide.viz.style import figure_settings, relevance_colours
 
 MAP_WEIGHT = 0.7  # share of the map; the picture above it gets the rest
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green, blue
@@ -42,7 +42,7 @@ def overlay(
     relevance: Any,
     *,
     weight: float = MAP_WEIGHT,
-    grey: bool = False,
+    grey: bool | None = None,
     cmap: str | None = None,
 ) -> NDArray[np.float32]:
     """(H, W, 3) in [0, 1]: red where the target is supported, blue where it is opposed.
@@ -53,7 +53,8 @@ def overlay(
         image: PIL picture, (H, W, 3) array, or (3, H, W) tensor in [0, 1].
         relevance: (rows, cols), raw.
         weight: Share of the map in the mixture, in [0, 1].
-        grey: Take the colours out of the picture, where they would tint the map's zero.
+        grey: Take the colours out of the picture, where they would tint the map's zero; by default
+            what `figure.underlay` says.
         cmap: Name of a colour map of matplotlib's, in place of red, white and blue.
 
     Raises:
@@ -65,7 +66,7 @@ def overlay(
     scaled = normalize(relevance)
     if scaled.ndim != 2:
         raise InputError(f"one picture takes one map (rows, cols), got {scaled.shape}")
-    if grey:
+    if figure_settings().underlay == "grey" if grey is None else grey:
         picture = np.repeat(picture @ LUMINANCE[:, None], 3, axis=-1)
     height, width = picture.shape[:2]
     field = Image.fromarray(scaled.astype(np.float32)).resize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from attnguide.viz.style import (
     INK,
     QUIET,
     SMALL,
+    figure_settings,
     minus,
     relevance_colormap,
     typography,
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
 
 RED_FRAME = "#c4262e"
 TEXT_GAP = 3.0  # points between a picture and its text
-BAR = 0.6  # inches that the colour bar and its numbers take
-PLOT_HEIGHT = 1.75  # inches of a plot beneath, with title and axis
+# inches
+BAR, SIDE, GAP = 0.6, 0.25, 0.07  # of the colour bar with its numbers, of titles of rows, of a gap
+LEAST = 0.8  # that a panel is wide where the width of the figure is given
+PLOT_WIDTH, PLOT_HEIGHT = 1.7, 1.75  # that a plot beneath takes at least, with title and axis
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,7 @@ class Panel:
         note: Numbers beneath; several lines are separated by line breaks.
         frame: Colour of a frame around it, such as `RED_FRAME`.
         weight: Share of the map, in [0, 1]; 1 for the map alone.
-        grey: Take the colours out of the picture beneath the map.
-        cmap: Of the map, as `overlay` takes it.
+        grey, cmap: As `overlay` takes them.
     """
 
     image: Any
@@ -57,7 +60,7 @@ class Panel:
     note: str = ""
     frame: str | None = None
     weight: float = MAP_WEIGHT
-    grey: bool = False
+    grey: bool | None = None
     cmap: str | None = None
 
     @property
@@ -76,13 +79,13 @@ def draw_panels(
     row_titles: Sequence[str] = (),
     title: str = "",
     panel_width: float = 1.45,
-    colour_bar: bool = True,
     letters: bool = False,
     below: Sequence[Sequence[Callable[[Axes], None]]] = (),
 ) -> Figure:
     """A figure of panels; `render` makes a file of it.
 
-    Text is wrapped to the panel it belongs to. The colour bar appears where a map is shown.
+    Text is wrapped to the panel it belongs to. The colour bar appears where a map is shown. Where
+    panels are too many for the width of `FigureSettings`, columns follow below each other.
 
     Args:
         rows: Panels from top to bottom, left to right; None leaves a place empty.
@@ -90,7 +93,6 @@ def draw_panels(
         row_titles: One per row, or none; set along the row's height.
         title: Above everything.
         panel_width: Inches.
-        colour_bar: Draw the scale at the right.
         letters: Put (a), (b), ... before the titles of the columns, as a paper does.
         below: Rows of plots beneath the panels, over their whole width: each draws into its axes.
 
@@ -108,33 +110,60 @@ def draw_panels(
             raise InputError(f"expected {count} {kind} titles, or none, got {len(titles)}")
     if letters:
         column_titles = [f"({a}) {t}" for a, t in zip(ascii_lowercase, column_titles, strict=False)]
+    maps = [panel for panel in panels if panel.relevance is not None]
+    side = (BAR if maps else 0) + (SIDE if row_titles else 0)
+    bands = -(-columns // fitting(columns, side))
+    columns = -(-columns // bands)
+    if whole := figure_settings().width:
+        panel_width = (whole - side) / columns - GAP
+    if bands > 1 and not (column_titles or row_titles):
+        every = list(chain(*rows))
+        rows, bands = [every[n : n + columns] for n in range(0, len(every), columns)], 1
+    starts = [columns * band for band in range(bands)]
+    titles_of_bands = [column_titles[start : start + columns] for start in starts]
+    rows = [row[start : start + columns] for start in starts for row in rows]
     height, width = as_picture(panels[0].image).shape[:2]
     box = panel_width, panel_width * min(height / width, 2.0)
     lines = sum(_lines(row, panel_width) for row in rows)
-    across = columns * (box[0] + 0.07) + BAR + (0.25 if row_titles else 0)
-    down = len(rows) * (box[1] + 0.12) + lines * SMALL * 1.3 / 72 + 0.3
-    plots = PLOT_HEIGHT * len(below)
+    across = whole or columns * (box[0] + GAP) + side
+    down = len(rows) * (box[1] + 0.12) + lines * SMALL * 1.3 / 72 + 0.3 * bands
+    beneath = list(chain(*below))
+    beside = max(1, min(len(below[0]), int(across // PLOT_WIDTH))) if below else 1
+    plots = PLOT_HEIGHT * -(-len(beneath) // beside)
     with typography():
         figure = NotebookFigure(figsize=(across, down + plots), layout="compressed")
         part: Any = figure
         if below:
             parts: Any = figure.subfigures(2, 1, height_ratios=[down, plots])
             part, lower = parts
-            axes_below = lower.subplots(len(below), len(below[0]), squeeze=False)
-            for draw, axes in zip(chain(*below), axes_below.flat, strict=True):
+            axes_below = lower.subplots(-(-len(beneath) // beside), beside, squeeze=False)
+            for draw, axes in zip(beneath, axes_below.flat, strict=True):
                 draw(axes)
         if title:
             words = "\n".join(wrap(title, max(across - BAR, 2.5), BODY + 2))
             part.suptitle(words, size=BODY + 2, weight="bold", parse_math=False)
         grid = part.subplots(len(rows), columns, squeeze=False)
-        for axes, row, titled in zip(grid, rows, row_titles or [""] * len(rows), strict=True):
+        names = [*row_titles] * bands or [""] * len(rows)
+        for axes, row, titled in zip(grid, rows, names, strict=True):
             _draw_row(axes, row, titled, box)
-        _column_titles(grid[0], column_titles, panel_width)
-        maps = [panel for panel in panels if panel.relevance is not None]
-        if colour_bar and maps:
+        for top, titles in zip(grid[:: len(rows) // bands], titles_of_bands, strict=False):
+            _column_titles(top, titles, panel_width)
+        if maps:
             last = next(axes for axes in grid.T[::-1].flat if axes.images)
             _colour_bar(part, last, maps[0].cmap)
     return figure
+
+
+def fitting(columns: int, side: float = BAR + SIDE) -> int:
+    """How many of the panels fit beside each other, where the figure's width is given.
+
+    Args:
+        columns: At most; all where no width is given.
+        side: Inches that others take.
+    """
+    width = figure_settings().width
+    fit = columns if width is None else int((width - side) // (LEAST + GAP))
+    return max(1, min(columns, fit))
 
 
 def short_name(class_name: str) -> str:
@@ -145,10 +174,11 @@ def short_name(class_name: str) -> str:
 def wrap(text: str, width: float, size: float) -> list[str]:
     """Lines of at most `width` inches at `size` points, broken at spaces where possible.
 
-    Only a word that is longer than a line is broken within. Line breaks in the text are kept.
+    Only a word that is longer than a line is broken within, and a number with a sign stays with
+    the word before it. Line breaks in the text are kept.
     """
     lines: list[str] = []
-    for paragraph in text.splitlines():
+    for paragraph in re.sub(r" (?=[+\N{MINUS SIGN}]\d)", "\N{NO-BREAK SPACE}", text).splitlines():
         # Letters differ in width: take one letter less per line until the widest line fits.
         for letters in range(len(paragraph), 0, -1):
             fitted = textwrap.wrap(paragraph, letters, break_on_hyphens=False)

@@ -9,13 +9,15 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from attnguide.errors import unknown_name
 
@@ -26,9 +28,42 @@ if TYPE_CHECKING:
 
 INK, QUIET, HAIRLINE = "#1b1b1f", "#6a6a72", "#c9c9d0"
 BODY, SMALL = 8.0, 7.0  # points, as in the text of a paper
+PAD = 0.06  # inches around a figure
 
 # Blue, white, red at equal steps from -1 to 1, equally dark at equal distance from zero.
 RELEVANCE_COLOURS = ("#0b2f8a", "#2f63d6", "#8fb2f5", "#ffffff", "#f79a8c", "#d93a32", "#8a0b1c")
+
+
+@dataclass(frozen=True)
+class FigureSettings:
+    """How figures are drawn: settings `figure.*`, which stage=draw takes too.
+
+    Attributes:
+        width: Inches, such as 3.5 for a column of a paper; panels that do not fit stand below each
+            other. null for what a figure needs, which tables of colours always take.
+        underlay: Pictures beneath maps in "colour", or in "grey", over which zero is white.
+    """
+
+    width: Annotated[float, Field(ge=2.5, le=20)] | None = None
+    underlay: Literal["colour", "grey"] = "colour"
+
+
+_settings: ContextVar[FigureSettings] = ContextVar("figure settings")
+
+
+def figure_settings() -> FigureSettings:
+    """What figures are drawn with now."""
+    return _settings.get(FigureSettings())
+
+
+@contextmanager
+def drawn_with(settings: FigureSettings) -> Iterator[None]:
+    """Draw with these settings within."""
+    token = _settings.set(settings)
+    try:
+        yield
+    finally:
+        _settings.reset(token)
 
 
 Dash = str | tuple[int, tuple[float, ...]]  # matplotlib's name, or (offset, on and off in points)
@@ -188,16 +223,28 @@ def minus(text: str) -> str:
     return re.sub(r"(?<![\w.-])-(?=\.?\d)", "\N{MINUS SIGN}", text)
 
 
+def without_wnid(text: str) -> str:
+    """The text with classes instead of names of files: "bald eagle" for "n01614925_bald_eagle"."""
+    return re.sub(r"\bn\d{8}_([A-Za-z]\w*)", lambda found: found[1].replace("_", " "), text)
+
+
 def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
-    """The content of a PNG or PDF file; the same bytes for the same figure."""
-    buffer = BytesIO()
+    """The content of a PNG or PDF file; the same bytes for the same figure.
+
+    A figure of the width that was set keeps it; others are cut where their content ends.
+    """
+    buffer, box = BytesIO(), cast("Any", "tight")
     with typography():
+        if (width := figure.get_figwidth()) == figure_settings().width:
+            figure.draw_without_rendering()
+            box = figure.get_tightbbox().padded(PAD)
+            box.x0, box.x1 = 0, width
         figure.savefig(
             buffer,
             format=kind,
             dpi=dpi,
-            bbox_inches="tight",
-            pad_inches=0.06,
+            bbox_inches=box,
+            pad_inches=PAD if box == "tight" else 0,
             facecolor="white",
             metadata={"pdf": {"CreationDate": None}, "png": {"Software": None}}[kind],
         )
