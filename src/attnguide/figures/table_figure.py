@@ -179,12 +179,14 @@ def _panels(
     """The plot of every group; one plot with a row for each group, where it has one measure."""
     own = own[own["measure"].isin(plot.measures)]
     names = [name for name in by if name not in ("model", "method")]
-    where = own[names].astype(str).agg(lambda keys: ", ".join(filter(None, keys)), axis=1)
-    measures, groups = plot.measures, list(where.unique()) if names else [""]
+    words = (", ".join(filter(None, map(str, keys))) for keys in own[names].to_numpy())
+    where = pd.Series(list(words), own.index, dtype=str)
+    measures, groups = plot.measures, list(where.unique())
     if len(measures) == 1:
-        own, measures, groups = own.assign(measure=where if names else ""), groups, [""]
+        own, measures, groups = own.assign(measure=where), groups, [""]
+        where = pd.Series("", own.index)
     for group in groups:
-        part = own[where == group] if group else own
+        part = own[where == group]
         title = f"{plot.title}, {group}" if group else plot.title
         look: Any = {"limits": plot.limits, "chance": plot.chance}
         panel = table_panel(part, measures, methods, title, plot.x_label, **look)
