@@ -79,7 +79,7 @@ class Fig08Guided(MapFigure):
         names = ", ".join(guide.name for guide in study.guide_pictures)
         return replace(found, note=f"The guide is {names}. {found.note}".strip())
 
-    def views(self, study: Study, item: Item, sample: Sample) -> list[View]:
+    def inputs(self, study: Study, item: Item, sample: Sample) -> list[View]:
         """Alone and guided; of the first pictures, also with every other way to put the guide."""
         guides = study.guides_of(sample.targets)
         swept = item.number < self.sweep_images if item.measured else item.shown == 0

@@ -98,7 +98,7 @@ class Localization(MapFigure):
             to_show(Selection(shown[: self.shown])),
         )
 
-    def views(self, study: Study, item: Item, sample: Sample) -> list[View]:
+    def inputs(self, study: Study, item: Item, sample: Sample) -> list[View]:
         """The picture; of singles, with the guide beside it."""
         if item.part != GUIDED:
             return [to_view(study.vit, sample)]

@@ -112,7 +112,7 @@ def test_claims_are_lines_with_number_interval_n_and_bound(page):
     assert {", bound > 0.5", ", bound < −0.05", "(ours)"} <= set(page.words)
     assert {"0.98", "−0.030", "not known", ", n = 0"} <= set(page.words)
     assert any("Brackets hold the 95 % interval" in words for words in page.words)
-    assert [line.model for line in claim_lines(CLAIMS[:2])] == ["", ""]
+    assert [line["model"] for line in claim_lines(CLAIMS[:2])] == ["", ""]
 
 
 def test_many_claims_unfold_and_their_verdicts_are_counted(findings, tmp_path):
@@ -214,4 +214,4 @@ def test_a_run_is_read_from_its_folder(tmp_path):
     assert (run.title, run.found, run.seconds, run.peak_memory_mb) == ("T", ("f",), 3.5, None)
     assert (run.files, run.thumbnail) == (("claims.csv", "summary.csv"), "fig/figure.png")
     assert (run.config, run.summary["n"].tolist()) == ({"seed": 3}, [1])
-    assert claim_lines(run.claims)[0].number == "0.98"
+    assert claim_lines(run.claims)[0]["value"] == "0.98"

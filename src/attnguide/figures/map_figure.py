@@ -90,13 +90,9 @@ class MapFigure(MethodStudy, OwnPictures):
         shown = Selection(tuple(kept[:count]), shown.note)
         return join(measured, data.boxed(vit) if self.boxed else Selection(()), to_show(shown))
 
-    def views(self, study: Study, item: Item, sample: Sample) -> list[View]:  # noqa: ARG002
+    def inputs(self, study: Study, item: Item, sample: Sample) -> list[View]:  # noqa: ARG002
         """The sample as the model sees it, in one way or several."""
         return [to_view(study.vit, sample)]
-
-    def inputs(self, study: Study, item: Item, sample: Sample) -> list[View]:
-        """The views of a picture."""
-        return self.views(study, item, sample)
 
     def group(self, item: Item) -> Any:
         """Boxed photographs are not explained for other classes."""

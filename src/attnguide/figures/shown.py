@@ -65,14 +65,10 @@ class ShownView:
         """Class of a target."""
         return str(self.rows[self.rows["place"] == place]["target_name"].iloc[0])
 
-    def relevance(self, method: str, place: int) -> NDArray[np.float32]:
-        """(rows, cols), raw."""
-        return relevance_of(self.row(method, place))
-
     def panel(self, method: str, place: int, note: str = "", title: str | None = None) -> Panel:
         """The map of the target at `place` over the picture, under the target's name."""
         name = short_name(self.name(place)) if title is None else title
-        return Panel(self.picture, self.relevance(method, place), name, note)
+        return Panel(self.picture, relevance_of(self.row(method, place)), name, note)
 
     def net(self, method: str, place: int, region: str) -> float:
         """Signed mass of a region as a share of all mass, in [-1, 1]; of "all" in all."""

@@ -93,7 +93,7 @@ def index_page(
         title: Of the page.
     """
     claims = [claim_lines(run.claims) for run in runs]
-    counts = [Counter(line.verdict for line in lines) for lines in claims]
+    counts = [Counter(line["verdict"] for line in lines) for lines in claims]
     return render_page(
         "index.html",
         image_sources="'self' file:",

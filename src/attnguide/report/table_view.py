@@ -34,39 +34,13 @@ class TableView:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class ClaimLine:
-    """One claim in words: `verdict` is one of three."""
-
-    verdict: str
-    sentence: str
-    source: str
-    model: str
-    number: str
-    interval: str
-    count: str
-    bound: str
-
-
-def claim_lines(claims: pd.DataFrame) -> list[ClaimLine]:
-    """Claims as lines; the model is named where there are several."""
+def claim_lines(claims: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Rows of claims.csv, their numbers as text; the model is named where there are several."""
     several = claims["model"].nunique() > 1
-    lines = []
-    for row in claims.to_dict("records"):
-        found = judgement(row)
-        lines.append(
-            ClaimLine(
-                verdict=found.verdict,
-                sentence=str(row["claim"]),
-                source=str(row["source"]),
-                model=str(row["model"]) if several else "",
-                number=found.value,
-                interval=found.interval,
-                count=found.count,
-                bound=found.bound,
-            )
-        )
-    return lines
+    return [
+        row | vars(judgement(row)) | {"model": row["model"] if several else ""}
+        for row in claims.to_dict("records")
+    ]
 
 
 def table_view(
