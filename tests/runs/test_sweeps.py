@@ -24,7 +24,7 @@ def folders(jobs):
     [
         ([FIG12, "method=gae,complete"], OWN),
         ([FIG12, "run_dir='my runs'"], "my runs"),
-        ([FIG12, "seed=1", "device=cpu", "rule=choice(positive,complete)"], f"{OWN},seed=1"),
+        ([FIG12, "seed=1", "figure.width=5", "rule=choice(positive,complete)"], f"{OWN},seed=1"),
         ([FIG12, "hydra.sweep.dir=there"], "there"),
         (["experiment=glob(fig1*)"], "outputs/sweep"),
     ],

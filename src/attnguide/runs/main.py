@@ -52,10 +52,8 @@ failed: list[str] = []  # why jobs failed that this process has reported; the ot
 
 def fixed(words: Sequence[str]) -> dict[str, str]:
     """Overrides of a sweep that are the same in all jobs, by their key, but for Hydra's own."""
-    try:
-        found = OverridesParser.create().parse_overrides([w for w in words if re.match(r"[^-]", w)])
-    except OverrideParseException:
-        return {}  # Hydra will say why
+    overrides = [word for word in words if re.match(r"~|[^-].*=", word)]  # the others are flags
+    found = OverridesParser.create().parse_overrides(overrides)
     own = {o.key_or_group: str(o.input_line) for o in found if not o.is_sweep_override()}
     return {key: line for key, line in own.items() if not re.match("hydra[./]", key)}
 
@@ -70,7 +68,8 @@ def sweep_dir(run_dir: Any, experiment: Any, words: Sequence[str]) -> str:
     """
     if isinstance(run_dir, str):
         return str(Path(run_dir).expanduser())
-    same = [line for key, line in fixed(words).items() if key not in ("experiment", *NOT_COMPARED)]
+    named = ("experiment", *NOT_COMPARED)
+    same = [line for key, line in fixed(words).items() if not key.startswith(named)]
     name = job_dir(",".join(["sweep", *same]), 0)
     return f"outputs/{name}" if experiment is None else f"outputs/{experiment}/{name}"
 
