@@ -105,9 +105,8 @@ def draw_panels(
     panels = [panel for row in rows for panel in row if panel is not None]
     if not panels:
         raise InputError("a figure needs at least one panel, got none")
-    for kind, titles, count in (("row", row_titles, len(rows)), ("column", column_titles, columns)):
-        if len(titles) not in (0, count):
-            raise InputError(f"expected {count} {kind} titles, or none, got {len(titles)}")
+    _check_count("row", row_titles, len(rows))
+    _check_count("column", column_titles, columns)
     if letters:
         column_titles = [f"({a}) {t}" for a, t in zip(ascii_lowercase, column_titles, strict=False)]
     maps = [panel for panel in panels if panel.relevance is not None]
@@ -116,12 +115,7 @@ def draw_panels(
     columns = -(-columns // bands)
     if whole := figure_settings().width:
         panel_width = (whole - side) / columns - GAP
-    if bands > 1 and not (column_titles or row_titles):
-        every = list(chain(*rows))
-        rows, bands = [every[n : n + columns] for n in range(0, len(every), columns)], 1
-    starts = [columns * band for band in range(bands)]
-    titles_of_bands = [column_titles[start : start + columns] for start in starts]
-    rows = [row[start : start + columns] for start in starts for row in rows]
+    rows, bands = _folded(rows, columns, bands, is_flow=not (column_titles or row_titles))
     height, width = as_picture(panels[0].image).shape[:2]
     box = panel_width, panel_width * min(height / width, 2.0)
     lines = sum(_lines(row, panel_width) for row in rows)
@@ -132,13 +126,7 @@ def draw_panels(
     plots = PLOT_HEIGHT * -(-len(beneath) // beside)
     with typography():
         figure = NotebookFigure(figsize=(across, down + plots), layout="compressed")
-        part: Any = figure
-        if below:
-            parts: Any = figure.subfigures(2, 1, height_ratios=[down, plots])
-            part, lower = parts
-            axes_below = lower.subplots(-(-len(beneath) // beside), beside, squeeze=False)
-            for draw, axes in zip(beneath, axes_below.flat, strict=True):
-                draw(axes)
+        part: Any = _draw_beneath(figure, beneath, beside, (down, plots)) if below else figure
         if title:
             words = "\n".join(wrap(title, max(across - BAR, 2.5), BODY + 2))
             part.suptitle(words, size=BODY + 2, weight="bold", parse_math=False)
@@ -146,11 +134,10 @@ def draw_panels(
         names = [*row_titles] * bands or [""] * len(rows)
         for axes, row, titled in zip(grid, rows, names, strict=True):
             _draw_row(axes, row, titled, box)
-        for top, titles in zip(grid[:: len(rows) // bands], titles_of_bands, strict=False):
-            _column_titles(top, titles, panel_width)
+        for band, top in enumerate(grid[:: len(rows) // bands]):
+            _column_titles(top, column_titles[band * columns :], panel_width)
         if maps:
-            last = next(axes for axes in grid.T[::-1].flat if axes.images)
-            _colour_bar(part, last, maps[0].cmap)
+            _colour_bar(part, grid, maps[0].cmap)
     return figure
 
 
@@ -164,6 +151,36 @@ def fitting(columns: int, side: float = BAR + SIDE) -> int:
     width = figure_settings().width
     fit = columns if width is None else int((width - side) // (LEAST + GAP))
     return max(1, min(columns, fit))
+
+
+def _check_count(kind: str, titles: Sequence[str], count: int) -> None:
+    if len(titles) not in (0, count):
+        raise InputError(f"expected {count} {kind} titles, or none, got {len(titles)}")
+
+
+def _draw_beneath(
+    figure: Any, plots: Sequence[Callable[[Axes], None]], columns: int, heights: tuple[float, float]
+) -> Any:
+    """Draw the plots, and give the part of the figure above them."""
+    above, lower = figure.subfigures(2, 1, height_ratios=heights)
+    grid = lower.subplots(-(-len(plots) // columns), columns, squeeze=False)
+    for draw, axes in zip(plots, grid.flat, strict=True):
+        draw(axes)
+    return above
+
+
+def _folded(
+    rows: Sequence[Sequence[Panel | None]], columns: int, bands: int, *, is_flow: bool
+) -> tuple[list[Sequence[Panel | None]], int]:
+    """Rows of at most so many columns, and in how many bands: the first columns of all, the next.
+
+    Panels that no titles order flow on instead, in one band.
+    """
+    if is_flow and bands > 1:
+        every = list(chain(*rows))
+        return [every[n : n + columns] for n in range(0, len(every), columns)], 1
+    starts = range(0, columns * bands, columns)
+    return [row[start : start + columns] for start in starts for row in rows], bands
 
 
 def short_name(class_name: str) -> str:
@@ -250,13 +267,14 @@ def _column_titles(top: Sequence[Axes], titles: Sequence[str], width: float) -> 
         )
 
 
-def _colour_bar(figure: Any, axes: Axes, cmap: str | None) -> None:
-    """The scale of every map, at the right of one of them."""
+def _colour_bar(figure: Any, grid: Any, cmap: str | None) -> None:
+    """The scale of every map, at the right of the last one of the first row that has it."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     scale = ScalarMappable(Normalize(-1, 1), relevance_colormap(cmap))
-    place = axes.inset_axes((1.09, 0.0, 0.06, 1.0))
+    last = next(axes for axes in grid.T[::-1].flat if axes.images)
+    place = last.inset_axes((1.09, 0.0, 0.06, 1.0))
     bar = figure.colorbar(scale, cax=place, ticks=[-1, 0, 1])
     bar.ax.set_yticklabels(["\N{MINUS SIGN}1", "0", "1"])
     bar.ax.tick_params(length=2, pad=2)
