@@ -85,7 +85,7 @@ def test_a_sweep_is_gathered(folder, command):
         for mark in ("--multirun", "stage=aggregate")
     )
     for words in sweep:
-        run(command, folder, [*words, *SMALL, "runner.fractions=[0,0.5]"])
+        run(command, folder, [*words, *SMALL, "runner.fractions=[0,0.5]", gather[0][-1]])
     for words in gather:
         run(command, folder, words)
     assert list(folder.rglob("aggregate.csv"))
