@@ -14,7 +14,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from attnguide.data.pictures import Item, Sample, Selection, class_indices
 from attnguide.data.views import View, to_guided_view, to_view
 from attnguide.evaluation import suspicion
-from attnguide.evaluation.suspicion import ISSUE, SIGNALS, TOP
+from attnguide.evaluation.suspicion import SIGNALS, TOP
 from attnguide.figures.claims import Ask, Claim, slug
 from attnguide.figures.contamination import ContaminationFigure
 from attnguide.figures.experiment import Rows, Stored, Study
@@ -28,7 +28,7 @@ from attnguide.viz.panels import Panel, draw_panels, short_name
 
 WIDTH = 8  # panels: 4 pictures, each with its map
 ISSUES = "issues.csv"  # in the run's folder
-THRESHOLD = f"label_score below {1 - ISSUE:g}: another class is likelier, by confident learning"
+THRESHOLD = "another class is confidently likelier, as for the usual picture of that class"
 
 
 def told_apart(signal: str, among: str) -> Ask:

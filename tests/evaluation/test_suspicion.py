@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cleanlab.count import compute_confident_joint
 from cleanlab.rank import get_label_quality_scores
 from running import table_of
 from tiny import pictures
@@ -18,6 +19,7 @@ from attnguide.evaluation.suspicion import (
     beside_signal,
     confident_learning,
     detail_signal,
+    is_issue,
     issues,
     runner_up,
     suspicious_pairs,
@@ -77,12 +79,28 @@ def test_issues_are_listed_as_cleanlab_does():
     )
     by_picture = table.set_index("picture").sort_index()
     np.testing.assert_allclose(by_picture["label_score"], theirs, atol=1e-6)
-    assert by_picture["is_label_issue"].tolist() == (theirs < 0.5).tolist()
-    assert by_picture.loc["2.png", "is_label_issue"]
+    assert by_picture.index[by_picture["is_label_issue"]].tolist() == ["2.png"]
 
 
 def test_certain_labels_of_one_kind_are_no_issue():
     assert not issues(with_all_signals(issue_rows([0.9] * 6)))["is_label_issue"].any()
+
+
+def test_issues_are_what_cleanlabs_confident_joint_has_beside_its_diagonal():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(4), 50)
+    labels = rng.integers(0, 4, 50)
+    _, theirs = compute_confident_joint(
+        labels, probabilities, return_indices_of_off_diagonals=True, calibrate=False
+    )
+    assert np.flatnonzero(is_issue(probabilities, labels)).tolist() == sorted(theirs)
+
+
+def test_one_picture_of_each_of_some_classes_is_audited_by_the_usual_probability():
+    probabilities = np.full((8, 20), 0.2 / 19)
+    probabilities[range(8), range(8)] = 0.8
+    probabilities[3] = np.roll(probabilities[3], 9)  # sure of a class that nothing is labelled as
+    assert is_issue(probabilities, np.arange(8)).tolist() == [n == 3 for n in range(8)]
 
 
 def test_the_runner_up_is_the_most_probable_class_beside_the_label():

@@ -31,7 +31,6 @@ DETAIL, BESIDE, CONFIDENT, CLUSTERS = (
 )
 SIGNALS = (DETAIL, BESIDE, CONFIDENT, CLUSTERS)
 TOP = 0.05  # share of the pictures that a signal points at
-ISSUE = 0.5  # of confident learning: above it another class is likelier than the label
 MIN_ALIKE = 3  # pictures of a label that a mean map needs
 
 
@@ -83,14 +82,38 @@ def confident_learning(
     """
     from cleanlab.rank import get_normalized_margin_for_each_label  # takes seconds to import
 
-    count = probabilities.shape[1]
-    own = probabilities[np.arange(len(labels)), labels]
-    present = np.bincount(labels, minlength=count)
-    mean = np.bincount(labels, own, minlength=count) / np.maximum(present, 1)
-    usual = np.where(present > 0, mean, 0.0)
+    usual = np.nan_to_num(_usual(probabilities, labels))
     adjusted = probabilities - usual + usual.max()
     adjusted /= adjusted.sum(1, keepdims=True)
     return 1 - get_normalized_margin_for_each_label(labels, adjusted)
+
+
+def is_issue(probabilities: NDArray[np.float64], labels: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(N,) whether another class than the label is confidently the picture's.
+
+    Of the classes that are as probable as they are on average among pictures of their label, that
+    is the most probable one. A class that no picture is labelled as must reach the mean of these
+    averages: in a folder with one picture of each of many classes an audit thus has something to
+    compare with.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,).
+
+    Source: the confident joint of Northcutt, Jiang, Chuang, JAIR 2021.
+    Differs: cleanlab leaves classes out that no picture is labelled as.
+    """
+    usual = _usual(probabilities, labels)
+    confident = probabilities >= np.where(np.isnan(usual), np.nanmean(usual), usual)
+    likeliest = np.where(confident, probabilities, -1.0).argmax(1)
+    return confident.any(1) & (likeliest != labels)
+
+
+def _usual(probabilities: NDArray[np.float64], labels: NDArray[np.intp]) -> NDArray[np.float64]:
+    """(C,) mean probability of every class among pictures of its label; NaN without any."""
+    count, own = probabilities.shape[1], probabilities[np.arange(len(labels)), labels]
+    present = np.bincount(labels, minlength=count)
+    return np.bincount(labels, own, minlength=count) / np.where(present > 0, present, np.nan)
 
 
 def unlike_its_class(maps: NDArray[np.float64], labels: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -183,8 +206,7 @@ def with_all_signals(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Also `suspicion`, the mean rank of the signals in [0, 1]; `why`, by which signals a picture
-        is among the first `TOP`; and `is_issue`, whether its label is suspicious: by confident
-        learning another class is likelier (above `ISSUE`).
+        is among the first `TOP`; and `is_issue`, as the function of this name says.
     """
     parts = [_of_all_pictures(own) for _, own in rows.groupby("model", sort=False)]
     return pd.concat(parts, ignore_index=True)
@@ -196,11 +218,12 @@ def _of_all_pictures(rows: pd.DataFrame) -> pd.DataFrame:
     probabilities = np.stack([np.frombuffer(p, "<f4") for p in rows["probabilities"]])
     maps = np.stack([relevance_of(row) for row in rows.itertuples()])
     rows[CONFIDENT] = confident_learning(probabilities.astype(np.float64), labels)
+    rows["is_issue"] = is_issue(probabilities.astype(np.float64), labels)
     rows[CLUSTERS] = unlike_its_class(maps.astype(np.float64), labels)
     ranks = rows[list(SIGNALS)].rank(pct=True)
     first = ranks >= 1 - TOP
     why = [", ".join(name for name in SIGNALS if line[name]) for _, line in first.iterrows()]
-    rows = rows.assign(suspicion=ranks.mean(axis=1), why=why, is_issue=rows[CONFIDENT] > ISSUE)
+    rows = rows.assign(suspicion=ranks.mean(axis=1), why=why)
     return rows.sort_values("suspicion", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -211,8 +234,8 @@ def issues(rows: pd.DataFrame) -> pd.DataFrame:
         rows: Of `with_all_signals`.
 
     Returns:
-        cleanlab's columns is_label_issue, label_score (low is suspicious; below 1 - `ISSUE` is an
-        issue), given_label, predicted_label; and picture, rank (by `suspicion`), model.
+        cleanlab's columns is_label_issue, label_score (low is suspicious), given_label,
+        predicted_label; and picture, rank (by `suspicion`), model.
     """
     return pd.DataFrame(
         {

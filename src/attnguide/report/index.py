@@ -60,8 +60,9 @@ def read_run(root: Path, name: str) -> RunRecord:
     words = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
     cost = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     claims = folder / "claims.csv"
-    # a class may be called NA, None or nan; only what is empty is missing
-    summary = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
+    # a class or model may be called NA, None or nan; only what is empty is missing
+    empty: Any = {"keep_default_na": False, "na_values": [""]}
+    summary = pd.read_csv(folder / "summary.csv", **empty)
     for column in summary.columns.intersection(["auc", "value", "ci_low", "ci_high"]):
         summary[column] = pd.to_numeric(summary[column])
     return RunRecord(
@@ -70,7 +71,7 @@ def read_run(root: Path, name: str) -> RunRecord:
         claim=str(words["claim"]),
         caption=str(words["caption"]),
         found=tuple(map(str, words["found"])),
-        claims=pd.read_csv(claims) if claims.is_file() else no_claims(),
+        claims=pd.read_csv(claims, **empty) if claims.is_file() else no_claims(),
         summary=summary,
         config=RunFolder(folder).load_config(),
         seconds=cost.get("seconds"),
