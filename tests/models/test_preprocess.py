@@ -96,13 +96,6 @@ def test_a_function_is_accepted_as_it_is(kind):
         steps_of(vit)
 
 
-def test_timm_s_transform_gives_the_pixels_that_it_gives():
-    transform = timm.data.create_transform((3, 16, 16), crop_pct=0.9, interpolation="bicubic")
-    picture = Image.effect_noise((150, 100), 60).convert("RGB")
-    vit = wrap_model(tiny().module, transform)
-    assert torch.equal(vit.preprocess(picture)[0], transform(picture))
-
-
 @pytest.mark.parametrize(
     ("steps", "told"),
     [

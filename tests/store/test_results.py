@@ -8,7 +8,7 @@ import pytest
 import torch
 from running import load_maps
 
-from attnguide.store.files import stamp, write_atomic
+from attnguide.store.files import write_atomic
 from attnguide.store.maps import (
     COLUMNS,
     as_columns,
@@ -70,16 +70,6 @@ def test_parts_and_shards_have_no_fixed_width(tmp_path):
         results.append(rows("d"))
     names = sorted(path.name.split("-")[2] for path in (tmp_path / "parts").glob("*.parquet"))
     assert names == [f"{n}.parquet" for n in ("1000000", "1000001", "1000002", "999999")]
-
-
-def test_a_stamp_is_of_size_and_times(tmp_path):
-    path = tmp_path / "a"
-    assert stamp(path) == "absent"
-    path.write_bytes(b"12")
-    first = stamp(path)
-    assert first.split()[0] == "2"
-    os.utime(path, (5, 5))
-    assert stamp(path) != first
 
 
 def test_done_counts_each_model_for_itself(tmp_path):
