@@ -202,7 +202,7 @@ def test_joblib_launches_jobs(answer, jobs, tmp_path):
     words = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1", FIG12, "seed=1,2")
     assert answer("-m", *words, f"run_dir={tmp_path}")[0] == 0
     assert [run_dir for _, _, run_dir, _ in jobs.seen] == [
-        tmp_path / f"{FIG12},seed={seed}" for seed in (1, 2)
+        tmp_path / f"seed={seed}" for seed in (1, 2)
     ]
 
 
