@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from PIL import Image
 from settings import settings_page
 from tables import (
@@ -33,7 +32,7 @@ from tables import (
     verdict_counts,
 )
 
-from attnguide.store.folder import flat
+from attnguide.store.folder import RunFolder, flat
 
 MAX_WIDTH = 1000  # pixels of a picture
 MANY = 16  # claims of a study that is no figure of the paper; more are folded
@@ -64,12 +63,10 @@ def take(world: str, root: Path) -> None:
 def _provenance(folder: Path) -> dict[str, Any]:
     """Commit, versions, time and settings of a run; of a path its last name alone."""
     stored = json.loads((folder / "provenance.json").read_text())
-    settings = flat(yaml.safe_load((folder / "config.yaml").read_text()))
-    settings = {key: settings[key] for key in settings if not key.startswith(("logger", "trainer"))}
     named = {
         key: Path(value).name if isinstance(value, str) and value.startswith("/") else value
-        for key, value in settings.items()
-        if key not in ("run_dir", "stage")
+        for key, value in flat(RunFolder(folder).load_config()).items()
+        if not key.startswith(("run_dir", "stage", "logger", "trainer"))
     }
     return {key: stored.get(key) for key in RECORDED} | {"settings": named}
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import yaml
 
-from attnguide.evaluation.statistics import MIN_IMAGES
+from attnguide.evaluation.statistics import MIN_IMAGES, VERDICTS
 from attnguide.findings import judgement
 from attnguide.runs.main import CONF, list_experiments
 from attnguide.viz.style import method_label
@@ -21,7 +21,6 @@ WORLDS = {
     "photographs": "Photographs (ViT-Tiny, ImageNet pictures)",
 }
 BADGES = {"holds": "**holds**", "does not hold": "*does not hold*"}
-VERDICTS = ("holds", "does not hold", "inconclusive")
 Line: TypeAlias = dict[str, Any]  # of claims.csv; a statement
 PAPER = (DOCS / "paper_head.txt").read_text().strip()  # of paper.md
 NOTES = {
@@ -260,7 +259,7 @@ def claims_by_id(world: str, experiment: str, pattern: str) -> list[dict[str, An
 def libra_table() -> str:
     """What LibraGrad's gradient does without a guide, from the claims of Figure 12."""
     lines = [
-        "| pictures | SRG without a guide | more, points | n | verdict |",
+        "| pictures | SRG without a guide | difference, points (> 0) | n | verdict |",
         "|---" * 5 + "|",
     ]
     mended = {}
@@ -279,7 +278,6 @@ def libra_table() -> str:
     if not mended:
         asked = "`method=[complete,gae,complete_libra]`"
         return f"Not measured yet at full size: add {asked} to Figure 12."
-    lines[0] = lines[0].replace("more, points", "difference, points (> 0)")
     does = [words for words, verdict in mended.items() if verdict]
     does_not = [words for words, verdict in mended.items() if not verdict]
     what = "Without a guide complete (Libra) is better than complete"
