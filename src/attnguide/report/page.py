@@ -33,7 +33,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters["minus"] = lambda text: without_wnid(minus(text))
+TEMPLATES.filters["readable"] = lambda text: without_wnid(minus(text))
 
 
 def write_report(
