@@ -215,10 +215,10 @@ def with_all_signals(rows: pd.DataFrame) -> pd.DataFrame:
 def _of_all_pictures(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.reset_index(drop=True)
     labels = rows["target"].to_numpy()
-    probabilities = np.stack([np.frombuffer(p, "<f4") for p in rows["probabilities"]])
+    probabilities = np.stack([np.frombuffer(p, "<f4") for p in rows["probabilities"]]).astype(float)
     maps = np.stack([relevance_of(row) for row in rows.itertuples()])
-    rows[CONFIDENT] = confident_learning(probabilities.astype(np.float64), labels)
-    rows["is_issue"] = is_issue(probabilities.astype(np.float64), labels)
+    rows[CONFIDENT] = confident_learning(probabilities, labels)
+    rows["is_issue"] = is_issue(probabilities, labels)
     rows[CLUSTERS] = unlike_its_class(maps.astype(np.float64), labels)
     ranks = rows[list(SIGNALS)].rank(pct=True)
     first = ranks >= 1 - TOP

@@ -68,8 +68,8 @@ def sweep_dir(run_dir: Any, experiment: Any, words: Sequence[str]) -> str:
     """
     if isinstance(run_dir, str):
         return str(Path(run_dir).expanduser())
-    named = ("experiment", *NOT_COMPARED)
-    same = [line for key, line in fixed(words).items() if not key.startswith(named)]
+    left = ("experiment", *NOT_COMPARED)
+    same = [line for key, line in fixed(words).items() if not key.startswith(left)]
     name = job_dir(",".join(["sweep", *same]), 0)
     return f"outputs/{name}" if experiment is None else f"outputs/{experiment}/{name}"
 
@@ -379,10 +379,9 @@ def _main(args: list[str]) -> None:
         parser.add_argument("--config-dir", "-cd", type=Path)
         parser.add_argument("--multirun", "-m", action="store_true")
         flags, others = parser.parse_known_args(words)
-        config_dir = flags.config_dir
         if flags.multirun:  # a job's folder is named by what is swept
             same = ",".join([*fixed(others), "run_dir", "stage"])
             words.append(f"hydra.job.config.override_dirname.exclude_keys=[{same}]")
         sys.argv[1:] = words
-        _register(*filter(None, (CONF, config_dir)))
+        _register(*filter(None, (CONF, flags.config_dir)))
         job()

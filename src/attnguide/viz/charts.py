@@ -285,7 +285,7 @@ def _name_ends(axes: Axes, curves: Sequence[Curve], step: float) -> None:
         axes.annotate(
             _name(curve), (100 * curve.band.index[-1], value), (1.06, place),
             textcoords="axes fraction", va="center", size=SMALL, color=colour,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6},
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "relpos": (0, 0.5)},
         )  # fmt: skip
 
 

@@ -105,8 +105,9 @@ def draw_panels(
     panels = [panel for row in rows for panel in row if panel is not None]
     if not panels:
         raise InputError("a figure needs at least one panel, got none")
-    _check_count("row", row_titles, len(rows))
-    _check_count("column", column_titles, columns)
+    for kind, titles, count in (("row", row_titles, len(rows)), ("column", column_titles, columns)):
+        if len(titles) not in (0, count):
+            raise InputError(f"expected {count} {kind} titles, or none, got {len(titles)}")
     if letters:
         column_titles = [f"({a}) {t}" for a, t in zip(ascii_lowercase, column_titles, strict=False)]
     maps = [panel for panel in panels if panel.relevance is not None]
@@ -121,12 +122,11 @@ def draw_panels(
     lines = sum(_lines(row, panel_width) for row in rows)
     across = whole or columns * (box[0] + GAP) + side
     down = len(rows) * (box[1] + 0.12) + lines * SMALL * 1.3 / 72 + 0.3 * bands
-    beneath = list(chain(*below))
     beside = max(1, min(len(below[0]), int(across // PLOT_WIDTH))) if below else 1
-    plots = PLOT_HEIGHT * -(-len(beneath) // beside)
+    plots = PLOT_HEIGHT * -(-sum(map(len, below)) // beside)
     with typography():
         figure = NotebookFigure(figsize=(across, down + plots), layout="compressed")
-        part: Any = _draw_beneath(figure, beneath, beside, (down, plots)) if below else figure
+        part = _draw_beneath(figure, [*chain(*below)], beside, (down, plots)) if below else figure
         if title:
             words = "\n".join(wrap(title, max(across - BAR, 2.5), BODY + 2))
             part.suptitle(words, size=BODY + 2, weight="bold", parse_math=False)
@@ -151,11 +151,6 @@ def fitting(columns: int, side: float = BAR + SIDE) -> int:
     width = figure_settings().width
     fit = columns if width is None else int((width - side) // (LEAST + GAP))
     return max(1, min(columns, fit))
-
-
-def _check_count(kind: str, titles: Sequence[str], count: int) -> None:
-    if len(titles) not in (0, count):
-        raise InputError(f"expected {count} {kind} titles, or none, got {len(titles)}")
 
 
 def _draw_beneath(
