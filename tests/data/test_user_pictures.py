@@ -35,8 +35,7 @@ def test_boxes_beside_the_pictures_or_in_a_given_file(imagenet, root):
         (item,) = pictures.boxed(imagenet).items
         sample = item.load()
         assert (item.id, item.part, item.label) == ("el2.png", "boxed", None)
-        assert sample.targets == (386, 340)
-        assert sample.regions == "boxes"
+        assert (sample.targets, sample.regions) == ((386, 340), "boxes")
         assert sample.masks[1][42:90, 43:93].all()
         assert sample.masks[1].sum() == 48 * 50
         assert sample.masks[0].sum() == 36 * 65 + 14 * 39
@@ -47,12 +46,14 @@ def test_boxes_beside_the_pictures_or_in_a_given_file(imagenet, root):
 def test_without_a_folder_of_pairs_nothing_is_boxed(imagenet, root):
     (root.parent / "pairs").rmdir()
     assert Photographs(root=str(root), boxes=str(BOXES)).boxed(imagenet).items == ()
+    with pytest.raises(ValueError, match=r"data.cut_outs cuts objects out of .* data.boxes=FILE"):
+        Photographs(root=str(root), boxes=str(BOXES), cut_outs=3).check(labels=False)
 
 
 def test_cut_outs_lie_on_other_photographs_with_a_mask_each(imagenet, root):
     box = [[0.0, 0.0, 0.5, 0.5]], [[0.5, 0.5, 1.0, 1.0]]
-    entry = {"classes": ["zebra", "African elephant"], "boxes": box}
-    (root.parent / "pairs" / "boxes.json").write_text(json.dumps({"a.png": entry}))
+    boxes = {"a.png": {"classes": ["zebra", "African elephant"], "boxes": box}}
+    (root.parent / "pairs" / "boxes.json").write_text(json.dumps(boxes))
     colours = np.zeros((80, 80, 3), np.uint8)
     colours[:40, :40], colours[40:, 40:] = (255, 0, 0), (0, 0, 255)
     Image.fromarray(colours).save(root.parent / "pairs" / "a.png")
@@ -60,8 +61,7 @@ def test_cut_outs_lie_on_other_photographs_with_a_mask_each(imagenet, root):
         (root / wnid).mkdir()
         Image.new("RGB", (90, 60), (0, 200 + number, 0)).save(root / wnid / f"{number}.png")
     pictures = Photographs(root=str(root), cut_outs=3)
-    found = pictures.boxed(imagenet)
-    boxed, *made = found.items
+    boxed, *made = (found := pictures.boxed(imagenet)).items
     assert (boxed.id, found.note) == ("a.png", "3 compositions are made of 2 objects.")
     for item in made:  # none on the zebra
         sample, again = item.load(), item.load()
@@ -79,8 +79,7 @@ def test_cut_outs_lie_on_other_photographs_with_a_mask_each(imagenet, root):
 @pytest.mark.parametrize("name", read_boxes(BOXES))
 def test_the_documented_boxes_do_not_overlap(name, imagenet, tmp_path):
     Image.new("RGB", (100, 100)).save(tmp_path / name)
-    (item,) = boxed_pictures(imagenet, tmp_path, BOXES).items
-    first, second = item.load().masks
+    first, second = boxed_pictures(imagenet, tmp_path, BOXES).items[0].load().masks
     assert not (first & second).any()
     assert min(first.mean(), second.mean()) > 0.05
 
@@ -88,8 +87,8 @@ def test_the_documented_boxes_do_not_overlap(name, imagenet, tmp_path):
 def test_boxes_of_classes_that_the_model_does_not_know_are_counted(tmp_path):
     Image.new("RGB", (100, 100)).save(tmp_path / "el2.png")
     found = boxed_pictures(tiny(), tmp_path, BOXES)
-    assert found.items == ()
-    assert found.note == "Pictures with boxes of classes that tiny class_token does not know: 1."
+    note = "Pictures with boxes of classes that tiny class_token does not know: 1."
+    assert (found.items, found.note) == ((), note)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,11 @@ class Photographs(Pictures):
             require_labels(listing, range(count))
         if self.boxes is not None:
             read_boxes(Path(self.boxes).expanduser())
+        if self.cut_outs and not all(place.exists() for place in self._beside):
+            raise InputError(
+                f"data.cut_outs cuts objects out of pictures with boxes; put them into "
+                f"{self._beside[0]}, and pass data.boxes=FILE"
+            )
 
     def singles(self, vit: ViT, *, exclude: Sequence[int] = ()) -> Selection:
         """The chosen pictures, without those of the classes `exclude`, which are counted."""
@@ -126,8 +131,7 @@ class Photographs(Pictures):
             return Selection(())
         found, made = boxed_pictures(vit, folder, boxes), Selection(())
         if self.cut_outs:
-            grounds = self.singles(vit).items
-            made = cut_outs(vit, folder, boxes, grounds, self.cut_outs, self.seed)
+            made = cut_outs(vit, folder, boxes, self.singles(vit).items, self.cut_outs, self.seed)
         items = numbered(replace(i, part="boxed") for i in (*found.items, *made.items))
         return Selection(items, " ".join(filter(None, (found.note, made.note))))
 
