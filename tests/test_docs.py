@@ -83,6 +83,7 @@ VERDICTS = {  # of what the head of paper.md says in short: experiment and id, b
         "fig12_perturbation fig12.complete_minus_gae.negative.alone",
         "fig12_perturbation fig12.complete_minus_gae.positive.alone",
         "fig13_method_comparison fig13.only_complete.of_all",
+        "fig13_method_comparison fig13.both_signs.attcat",
         "fig09_detail fig09.red.difference", "fig02_pipeline fig02.product",
     ],
 }  # fmt: skip
