@@ -42,7 +42,7 @@ class Fig12Perturbation(PerturbationFigure):
         "keeps the label's recognition clearly longer than GAE when patches are masked from the "
         "least relevant on (negative test), with a rise at the beginning. Masked from the most "
         "relevant on (positive test), the two are alike. (The paper has no control that masks the "
-        "guide first and knows nothing of the picture: `seam`.)"
+        "guide first and knows nothing of the picture: seam.)"
     )
     uses = frozenset({"method", "loss", "reference", "target", "guide", "engine"})
 

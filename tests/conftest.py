@@ -23,13 +23,8 @@ from attnguide.models.preprocess import Preprocess
 pytest_plugins = ["lanes", "commands"]
 
 
-def _white():
-    buffer = io.BytesIO()
-    Image.new("RGB", (40, 30), "white").save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-PNG = _white()
+Image.new("RGB", (40, 30), "white").save(WHITE := io.BytesIO(), "PNG")
+PNG = WHITE.getvalue()
 
 
 @pytest.fixture(scope="session")

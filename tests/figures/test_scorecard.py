@@ -111,6 +111,13 @@ def test_the_best_method_is_named_with_those_not_told_apart_from_it():
     assert winner(rows, "b", "more") is None
 
 
+def test_four_pictures_tell_no_methods_apart():
+    rows = rows_of({"x": [3.0] * 4, "y": [2.0] * 4})
+    assert mean_ranks(rows, BETTER)[["ci_low", "ci_high"]].isna().all(axis=None)
+    assert stability(rows, {"a": "more"})[["tau", "low", "high"]].isna().all(axis=None)
+    assert winner(rows, "a", "more") == ("x", 3, ["y"])
+
+
 def test_whom_to_trust_is_said_for_each_question():
     def of(measure, values):
         return rows_of(values).assign(measure=measure)
@@ -130,16 +137,12 @@ def test_whom_to_trust_is_said_for_each_question():
     )
 
 
-def scores_of(name):
-    return lambda rows: rows["value"].where(rows["measure"] == name)
-
-
 def test_a_comparison_needs_holm_and_the_right_side():
     base = np.linspace(0, 1, 12)
     tremble = np.where(np.arange(12) % 2, 0.3, -0.1)
     rows = rows_of({"complete": base + 1, "gae": base, "lrp": base + 1 + tremble, "tam": base + 2})
     compared = MethodComparison("study.a", "complete", "a", "is better than")
-    claims = judge([compared], [("m", Table(rows, {"a": scores_of("a")}))])
+    claims = judge([compared], [("m", Table(rows, {"a": lambda found: found["value"]}))])
     verdicts = claims.set_index("id")["verdict"].to_dict()
     assert verdicts == {
         "study.a.complete_minus_gae": "holds",

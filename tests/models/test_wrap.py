@@ -125,10 +125,6 @@ def quantised():
     return torch.ao.quantization.quantize_dynamic(tiny().module, {nn.Linear}, torch.qint8)
 
 
-def part_quantised():
-    return changed(blocks__1__mlp__fc1=torch.ao.nn.quantized.dynamic.Linear(24, 96))
-
-
 def changed(**parts):
     net = tiny().module
     for name, part in parts.items():
@@ -154,7 +150,9 @@ REFUSED = {
     "8 bits by hand": (
         lambda: changed(blocks__1__mlp__fc1__weight=nn.Parameter(
             torch.zeros(96, 24).char(), requires_grad=False)), ValueError, "whole numbers"),
-    "8 bits in a part": (part_quantised, ValueError, "as it was before it was quantised"),
+    "8 bits in a part": (
+        lambda: changed(blocks__1__mlp__fc1=torch.ao.nn.quantized.dynamic.Linear(24, 96)),
+        ValueError, "as it was before it was quantised"),
     "traced": (
         lambda: torch.jit.trace(tiny().module, torch.zeros(1, 3, 16, 16)), ValueError,
         "is not a vision transformer of timm's form"),

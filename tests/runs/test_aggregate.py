@@ -72,7 +72,7 @@ def test_jobs_are_compared_on_the_same_pictures(tmp_path):
     assert first["claim"] == f"{words} (with the guide at the right)"
     assert (first["value"], first["n"], first["verdict"]) == (50.0, 12, "holds")
     assert first["p_holm"] >= first["p"]
-    assert (first["experiment"], first["run"]) == ("fig12_perturbation", "complete - gae")
+    assert (first["experiment"], first["run"]) == ("fig12_perturbation", "complete minus gae")
     alike = pairs.loc[f"{prefix}.gae_minus_tis"]
     assert (alike["value"], alike["verdict"]) == (0.0, "inconclusive")
     assert not pairs.index.str.contains("random").any()

@@ -274,6 +274,6 @@ def paired_differences(
             for other in others:
                 gap = own - areas(part[part["method"] == other], quantity)
                 found = estimate(gap, units, seed, kind="share difference", yes=100).as_row("auc")
-                names = {"difference": f"{first} - {other}", "order": order, "quantity": quantity}
-                lines.append({**names, **found, "model": model})
+                names = {"difference": f"{first} minus {other}", "order": order}
+                lines.append({**names, "quantity": quantity, **found, "model": model})
     return pd.DataFrame(lines)

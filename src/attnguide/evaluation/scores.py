@@ -21,6 +21,7 @@ from attnguide.evaluation.rows import Explained, explain_batch
 from attnguide.evaluation.sanity import ENDS, noise_rows, randomised_rows
 from attnguide.evaluation.statistics import (
     MIN_IMAGES,
+    MIN_UNITS,
     Measure,
     middle_95,
     of_kind,
@@ -227,11 +228,12 @@ def redrawn(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         A line for each of `DRAWS`, columns (measure, method); NaN where none of a method's pictures
-        was drawn.
+        was drawn, and everywhere with fewer than `MIN_UNITS` units.
     """
     means = rows.pivot_table("value", "image_id", ["measure", "method"], sort=False)
     codes = unit_codes(means.index, units_of(rows))
-    drawn = resample(int(codes.max()) + 1, np.random.default_rng(seed), DRAWS)[:, codes]
+    units = int(codes.max()) + 1
+    drawn = resample(units, np.random.default_rng(seed), DRAWS)[:, codes] * (units >= MIN_UNITS)
     values = means.to_numpy()
     with np.errstate(invalid="ignore"):
         found = (drawn @ np.nan_to_num(values)) / (drawn @ np.isfinite(values))

@@ -121,7 +121,7 @@ def check_model(name: str, checkpoint: str | Path | None = None) -> None:
     known = name.removeprefix("timm/")
     if not timm.is_model(known):
         names = [n for module in EXPLAINED for n in timm.list_models(module=module)]
-        raise unknown_name("model", name, [*EMBEDDED, *names])
+        raise unknown_name("model or folder", name, [*EMBEDDED, *names])
     with torch.device("meta"):
         check_form(timm.create_model(known), name)
 

@@ -290,7 +290,7 @@ def compare(runs: Sequence[RunRecord], places: Sequence[str], root: Path) -> pd.
     ]
     studies = {number: _tables(runs[number], root) for number in {*chain(*pairs)}}
     for one, other in pairs:
-        where = {"run": f"{runs[one].name} - {runs[other].name}"}
+        where = {"run": f"{runs[one].name} minus {runs[other].name}"}
         where["experiment"] = str(runs[one].config["experiment"])
         for (model, first), (_, second) in zip(studies[one], studies[other], strict=False):
             ours, theirs = _named_rows(first, places[one]), _named_rows(second, places[other])

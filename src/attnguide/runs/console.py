@@ -157,7 +157,8 @@ def print_summary(findings: Findings, figure: Path, report: Path, console: Conso
         numbers = pd.api.types.is_numeric_dtype(shown[name])
         table.add_column(str(name), justify="right" if numbers else "left")
     for row in shown.itertuples(index=False):
-        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+        cells = ("" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v for v in row)
+        table.add_row(*map(str, cells))
     console.print()
     console.print(table, soft_wrap=False)
     if len(findings.summary) > PRINTED_ROWS:

@@ -247,12 +247,6 @@ def _headline(path: Path) -> str:
     return ""
 
 
-def take_over() -> None:
-    """Let Hydra raise its errors, and remember whether the user wants its tracebacks."""
-    os.environ.setdefault(WHOLE, os.environ.get("HYDRA_FULL_ERROR", ""))
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-
-
 def report(error: Exception, where: str = "") -> None:
     """One readable line, or the whole traceback where that is of more use."""
     message = readable(error)
@@ -345,7 +339,8 @@ def _end_sweep(folder: Path) -> None:
 
 def main() -> None:
     """Do what the command line says, and exit with its status."""
-    take_over()
+    os.environ.setdefault(WHOLE, os.environ.get("HYDRA_FULL_ERROR", ""))  # what the user wants
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors
     try:
         _main(sys.argv[1:])
     except KeyboardInterrupt:

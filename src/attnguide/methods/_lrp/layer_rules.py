@@ -94,7 +94,9 @@ def add_balanced(relevance: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tenso
     image has its own sums. The same for one image.
     """
     of_a, of_b = add_separate(relevance, a, b)
-    total, sum_a, sum_b = (_total(part) for part in (relevance, of_a, of_b))
+    total, sum_a, sum_b = (
+        part.sum(tuple(range(1, part.ndim)), keepdim=True) for part in (relevance, of_a, of_b)
+    )
     size = sum_a.abs() + sum_b.abs()
     return (
         of_a * divide(divide(sum_a.abs(), size) * total, sum_a),
@@ -139,10 +141,6 @@ def bounded(relevance: Tensor, images: Tensor, weight: Tensor, stride: tuple[int
     return torch.stack(
         [sign * x * conv2d_input(x.shape, w, share, stride) for x, w, sign in terms]
     ).sum(0)
-
-
-def _total(x: Tensor) -> Tensor:
-    return x.sum(tuple(range(1, x.ndim)), keepdim=True)
 
 
 @dataclass(frozen=True)
