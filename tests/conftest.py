@@ -101,11 +101,8 @@ def random_models(patch):
 
 def all_recognised(patch):
     """Random models recognise nothing, so that no grids could be made of what they recognise."""
-
-    def all_labelled(vit, items):
-        yield from (Recognised(item, item.label) for item in items if item.label is not None)
-
-    patch.setattr("attnguide.data.grids.recognise", all_labelled)
+    patch.setattr("attnguide.data.grids.recognise", lambda _, items: [
+        Recognised(item, item.label) for item in items if item.label is not None])  # fmt: skip
 
 
 def no_pixels(patch):

@@ -55,15 +55,11 @@ class Cluster:
         (self.home / "waiting" / "sitecustomize.py").write_text(text)
 
     def call(self, *words):
-        done = self._run(words)
+        done = self.run(words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
-    def tries(self, *words):
-        """Whether it went well."""
-        return self._run(words).returncode == 0
-
-    def _run(self, words):
+    def run(self, words):
         return subprocess.run(
             [*map(str, words)],
             cwd=self.home,

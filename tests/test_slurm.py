@@ -61,7 +61,7 @@ def test_an_array_with_a_time_limit_and_a_preemption_merges_to_a_plain_run(clust
     def limit(task, minutes=0):
         minutes = minutes or 2 + int(time.monotonic() - begun) // 60  # near
         words = ("scontrol", "update", f"JobId={array}_{task}", f"TimeLimit={minutes}")
-        cluster.until(lambda: cluster.tries(*words))  # not while the task is being requeued
+        cluster.until(lambda: not cluster.run(words).returncode)  # not while it is requeued
 
     def log(task):
         return (cluster.home / f"outputs/slurm-{array}_{task}.log").read_text()

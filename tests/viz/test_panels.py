@@ -24,7 +24,7 @@ from attnguide.viz.charts import (
     draw_heat,
 )
 from attnguide.viz.panels import RED_FRAME, Panel, draw_panels, wrap
-from attnguide.viz.style import FigureSettings, drawn_with, method_style, render
+from attnguide.viz.style import FigureSettings, drawn_with, method_style, render, without_wnid
 
 GREY = np.full((32, 32, 3), 0.5)
 
@@ -186,6 +186,11 @@ def test_more_than_four_curves_are_lines_with_names_at_their_ends():
     assert [text.get_text() for text in axes.texts] == names  # as the lines end
     assert all(box.x0 > right for box in boxes)
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def test_files_of_imagenet_are_called_by_their_classes():
+    text = "1/x.png beside n02443484/n02443484_black-footed_ferret.JPEG+n02123159_tiger_cat: fox"
+    assert without_wnid(text) == "1/x.png beside black-footed ferret+tiger cat: fox"
 
 
 def eight_figure():

@@ -16,7 +16,7 @@ from attnguide.findings import ShownPicture
 from attnguide.models.preprocess import pixels_of
 from attnguide.store.maps import picture_file, relevance_of
 from attnguide.viz.panels import Panel, draw_panels, fitting, short_name
-from attnguide.viz.style import method_label, signed
+from attnguide.viz.style import method_label, signed, without_wnid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -160,7 +160,8 @@ def viewer_pictures(stored: Stored) -> list[ShownPicture]:
             maps = dict(zip(labels, map(relevance_of, part.itertuples()), strict=True))
             kind = str(first.get("view", ""))
             where = "" if kind in ("", ALONE) else f", {kind}"
-            title = f"{first['image_id']}{where}: {short_name(str(first.get('target_name', '')))}"
+            name = without_wnid(str(first["image_id"])).replace("+", " + ")
+            title = f"{name}{where}: {short_name(str(first.get('target_name', '')))}"
             target = int(first["target"]) if "target" in part else None
             found.append(ShownPicture(str(first["image_id"]), title, png, maps, target))
     return found

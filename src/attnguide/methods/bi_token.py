@@ -64,8 +64,7 @@ def _token_shares(trace: AttentionTrace) -> list[Tensor]:
 
 
 def _has_projection(block: Any) -> bool:
-    weight = getattr(getattr(getattr(block, "attn", None), "proj", None), "weight", None)
-    return weight is not None
+    return hasattr(getattr(getattr(block, "attn", None), "proj", None), "weight")
 
 
 def _projection(vit: ViT, block: Any) -> Tensor:

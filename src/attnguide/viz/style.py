@@ -225,7 +225,8 @@ def minus(text: str) -> str:
 
 def without_wnid(text: str) -> str:
     """The text with classes instead of names of files: "bald eagle" for "n01614925_bald_eagle"."""
-    return re.sub(r"\bn\d{8}_([A-Za-z]\w*)", lambda found: found[1].replace("_", " "), text)
+    named = r"\b(?:n\d{8}/)?n\d{8}_([A-Za-z][\w'-]*)(?:\.[A-Za-z]+)?"
+    return re.sub(named, lambda found: found[1].replace("_", " "), text)
 
 
 def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
