@@ -67,9 +67,6 @@ def test_stored_claims_are_found_by_id(path):
     assert not claims.duplicated(["model", "id"]).any()
     stored = json.loads(path.with_name("provenance.json").read_text())
     assert not re.search(r'"/\w', json.dumps(stored)), "a path of a machine"
-    commit = stored.get("commit") or "not recorded"
-    (row,) = (row for row in commits() if row.startswith(f"| {commit[:12]} |"))
-    assert f"`{path.parts[-2]}`" in row.split("|")[3 if "embedded" in path.parts else 4]
 
 
 VERDICTS = {  # of what the head of paper.md says in short: experiment and id, by world
@@ -100,10 +97,12 @@ def test_what_the_page_of_the_paper_says_in_short_is_what_was_judged(verdict, na
     assert set(found) <= {verdict, "inconclusive"}
 
 
-def commits():
-    """Rows of paper.md's table of commits."""
+def test_all_tables_are_computed_by_one_commit():
+    stored = [json.loads(path.read_text()) for path in (ROOT / "docs").rglob("provenance.json")]
+    (commit,) = {each["commit"] for each in stored}
+    assert not any(each["dirty"] for each in stored)
     page = (ROOT / "docs" / "paper.md").read_text()
-    return page.partition("## Which code computed these tables")[2].splitlines()
+    assert f"All {len(stored)} tables: commit {commit[:12]}" in page
 
 
 def test_statements_of_the_paper_name_claims_and_experiments_that_exist():
