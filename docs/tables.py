@@ -141,12 +141,12 @@ def _number(named: re.Match[str]) -> str:
 
 
 def computed_by() -> str:
-    """The commit that computed all tables, and how long that took."""
+    """The commit that computed all tables, and how long its runs took, added up."""
     paths = [path / "provenance.json" for world in WORLDS for path in results(world)]
     stored = [json.loads(path.read_text()) for path in paths]
     commits = ", ".join(sorted({each["commit"][:12] for each in stored}))
     hours = sum(each["seconds"] for each in stored) / 3600
-    return f"All {len(stored)} tables: commit {commits}, {hours:.1f} hours of one CPU core."
+    return f"All {len(stored)} tables: commit {commits}, {hours:.1f} hours in all."
 
 
 def ours_table() -> str:

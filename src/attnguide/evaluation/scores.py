@@ -21,7 +21,6 @@ from attnguide.evaluation.rows import Explained, explain_batch
 from attnguide.evaluation.sanity import ENDS, noise_rows, randomised_rows
 from attnguide.evaluation.statistics import (
     MIN_IMAGES,
-    MIN_UNITS,
     Measure,
     middle_95,
     of_kind,
@@ -228,12 +227,11 @@ def redrawn(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         A line for each of `DRAWS`, columns (measure, method); NaN where none of a method's pictures
-        was drawn, and everywhere with fewer than `MIN_UNITS` units.
+        was drawn, and everywhere where `resample` draws nothing.
     """
     means = rows.pivot_table("value", "image_id", ["measure", "method"], sort=False)
     codes = unit_codes(means.index, units_of(rows))
-    units = int(codes.max()) + 1
-    drawn = resample(units, np.random.default_rng(seed), DRAWS)[:, codes] * (units >= MIN_UNITS)
+    drawn = resample(int(codes.max()) + 1, np.random.default_rng(seed), DRAWS)[:, codes]
     values = means.to_numpy()
     with np.errstate(invalid="ignore"):
         found = (drawn @ np.nan_to_num(values)) / (drawn @ np.isfinite(values))

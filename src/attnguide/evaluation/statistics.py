@@ -352,8 +352,12 @@ def _draws(count: int, seed: int) -> NDArray[np.float64]:
 
 
 def resample(count: int, rng: np.random.Generator, draws: int = RESAMPLES) -> NDArray[np.float64]:
-    """(draws, count) how often each of `count` independent units is drawn, with replacement."""
-    return rng.multinomial(count, np.full(count, 1 / count), draws).astype(np.float64)
+    """(draws, count) how often each of `count` independent units is drawn, with replacement.
+
+    NaN for fewer than `MIN_UNITS`, which have no interval.
+    """
+    drawn = rng.multinomial(count, np.full(count, 1 / count), draws).astype(np.float64)
+    return drawn if count >= MIN_UNITS else drawn * nan
 
 
 def middle_95(draws: NDArray[np.float64] | Sequence[float]) -> tuple[float, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from attnguide.evaluation.perturbation_rows import (
     scores,
 )
 from attnguide.evaluation.statistics import (
-    MIN_UNITS,
     NOT_KNOWN,
     Estimate,
     Kind,
@@ -300,8 +298,8 @@ def first_on_guide(method: str) -> Ask:
 def gain_share(first: str) -> Ask:
     """Share of a method's gain of area over GAE, in the negative test, that `seam` reaches.
 
-    A ratio of means over pictures, with a percentile bootstrap (from `MIN_UNITS` pictures on); not
-    known where the gain itself may be 0 or less, for then the ratio has no meaning.
+    A ratio of means over pictures, with a percentile bootstrap; not known where the gain itself may
+    be 0 or less, for then the ratio has no meaning, or where there are too few pictures to tell.
     """
 
     def ask(table: Table) -> Estimate:
@@ -313,8 +311,7 @@ def gain_share(first: str) -> Ask:
         if not np.percentile(draws @ gained, 2.5) > 0:
             return NOT_KNOWN
         draws = draws[draws @ gained > 0]  # without gain, no ratio
-        ends = middle_95((draws @ reached) / (draws @ gained))
-        low, high = ends if len(gained) >= MIN_UNITS else (nan, nan)
+        low, high = middle_95((draws @ reached) / (draws @ gained))
         return Estimate(float(reached.mean() / gained.mean()), low, high, len(gained))
 
     return ask
