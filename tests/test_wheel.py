@@ -34,11 +34,11 @@ def test_the_wheel_runs_figure_12_from_another_folder(tmp_path):
     python = tmp_path / "env" / "bin" / "python"
     [site] = (tmp_path / "env" / "lib").glob("*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    subprocess.run([*pip, "--python", python, "install", *options, wheel], check=True)
-
-    there = tmp_path / "elsewhere"
-    there.mkdir()
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    pip = [*pip, "--python", python, "install", *options, wheel]
+    subprocess.run(pip, check=True, env=environment)
+
+    (there := tmp_path / "elsewhere").mkdir()
     start = tmp_path / "env" / "bin" / "attnguide"
     place = {"cwd": there, "env": environment, "check": True}
     told = subprocess.run([start], capture_output=True, text=True, **place).stdout
