@@ -59,8 +59,6 @@ class Fig12Perturbation(PerturbationFigure):
     def check(self, choices: Choices) -> None:
         """Fractions, fills, loss and data."""
         check_fractions(self.fractions)
-        if not self.fills:
-            raise InputError("runner.fill must name a fill, or several, got none")
         for fill in self.fills:
             check_fill(fill)
         if set(CONTROLS) & set(choices.methods):
@@ -80,8 +78,12 @@ class Fig12Perturbation(PerturbationFigure):
         own = {NO_GUIDE: to_view(study.vit, sample)}
         if not study.guide.is_shown:
             return own
-        alone = self.unguided_every > 0 and item.number % self.unguided_every == 0
-        return {study.guide.layout: study.guided_view(sample)} | (own if alone else {})
+        guided = {study.guide.layout: study.guided_view(sample)}
+        return guided | (own if self.kind(study, item) else {})
+
+    def kind(self, study: Study, item: Item) -> bool:  # noqa: ARG002
+        """Whether it is studied without a guide, too."""
+        return self.unguided_every > 0 and item.number % self.unguided_every == 0
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """A row per picture, guide, fill, method, order and fraction."""

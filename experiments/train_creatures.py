@@ -13,6 +13,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
+from pydantic import PositiveInt
 from pytorch_lightning.callbacks import RichProgressBar
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -64,8 +65,8 @@ class TrainCreatures(Task):
     steps: list[int] | None = None
     views_per_step: int = 64
     exam_seed: int = 1000
-    singles: int = 2000
-    pairs: int = 500
+    singles: PositiveInt = 2000
+    pairs: PositiveInt = 500
 
     title = "Training of the embedded model"
     claim = (
@@ -86,11 +87,7 @@ class TrainCreatures(Task):
                 f"({', '.join(map(str, stages))} pixels), got {list(steps)}"
             )
         if self.views_per_step < 8 or self.views_per_step % 8:
-            raise InputError(
-                f"runner.views_per_step must be a multiple of 8, got {self.views_per_step}"
-            )
-        if min(self.singles, self.pairs) < 1:
-            raise InputError("runner.singles and runner.pairs must be at least 1")
+            raise InputError(f"views_per_step must be a multiple of 8, got {self.views_per_step}")
 
     @property
     def name(self) -> str:

@@ -106,7 +106,6 @@ def test_a_variant_without_a_committed_model_claims_nothing(tmp_path):
         ({"steps": [1, 2]}, "each of 3 stages .48, 64, 96 pixels., got .1, 2."),
         ({"steps": [0, 0, 0]}, "got .0, 0, 0."),
         ({"views_per_step": 12}, "multiple of 8, got 12"),
-        ({"pairs": 0}, "must be at least 1"),
     ],
 )
 def test_bad_settings_are_named(settings, told):

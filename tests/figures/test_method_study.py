@@ -40,12 +40,12 @@ STUDIES = {
 
 def compared(name, **more):
     """Methods of a study, and how many of 100 pictures each is measured on."""
-    made = config(f"experiment={name}")
-    study = build_experiment(made)
-    methods = study.compared(SimpleNamespace(methods=build_methods(made) | more))
-    items = [SimpleNamespace(shown=None, number=number) for number in range(100)]
-    measured = [label for item in items for label in study.limited(methods, item)]
-    return {label: measured.count(label) for label in methods}
+    study = build_experiment(made := config(f"experiment={name}"))
+    chosen = SimpleNamespace(methods=build_methods(made) | more)
+    facts = {"shown": None, "part": "", "measured": True}
+    items = [SimpleNamespace(number=number, **facts) for number in range(100)]
+    measured = [label for item in items for label in study.kind(chosen, item)[1:-1]]
+    return {label: measured.count(label) for label in study.compared(chosen)}
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -291,6 +291,10 @@ class Experiment:
     def inputs(self, study: Study, item: Item, sample: Sample) -> Any:  # noqa: ARG002
         """What `rows` needs of a picture, by default its view; data workers do this."""
         return to_view(study.vit, sample)
+
+    def kind(self, study: Study, item: Item) -> Hashable:  # noqa: ARG002
+        """What an item shares with those that cost the same; `stage=check` times each kind."""
+        return item.part, item.shown is not None
 
     def rows(self, study: Study, batch: Sequence[tuple[Item, Any]]) -> Rows:
         """Rows of a batch of inputs, all rows of an item together."""

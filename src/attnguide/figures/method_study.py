@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -87,6 +87,10 @@ class MethodStudy(TableFigure):
     def group(self, item: Item) -> Any:  # noqa: ARG002
         """What items have in common that `table` takes at once, beside their methods."""
         return None
+
+    def kind(self, study: Study, item: Item) -> Hashable:
+        """Its part, methods and group."""
+        return item.part, *self.limited(self.compared(study), item), self.group(item)
 
     def table(self, study: Study, entries: Entries, methods: Mapping[str, Method]) -> pd.DataFrame:
         """Rows of items of one group, which all of these methods explain."""

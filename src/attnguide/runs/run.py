@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from attnguide.data.pictures import Item, Selection, share
@@ -57,8 +58,7 @@ if TYPE_CHECKING:
 
     Prepared = tuple[TableWriter, pl.Trainer, Iterator[tuple[Study, Selection]]]
 
-SAMPLE, TIMED = 16, 2  # pictures that stage=check opens at most, and computes
-STEP = 12  # by which it begins: some experiments do more with every second, third or sixth picture
+SAMPLE, TIMED = 16, 2  # pictures of a kind that stage=check opens at most, and computes
 STORED = {"merge": merge_shards, "draw": draw_again, "verify": verify}  # stages without a model
 
 
@@ -227,47 +227,49 @@ class Run:
                 continue
             masks = "engine" in experiment.uses
             settle(study, mine, settings.threads, lambda _, timed: timed(), masks=masks)
-            seconds = size = 0.0
-            for part in dict.fromkeys(item.part for item in mine):
-                own = [item for item in mine if item.part == part]
-                spent, stored = self._try_items(study, own)
-                seconds, size = seconds + spent, size + stored
+            kinds: dict[Any, list[Item]] = {}
+            for item in mine:
+                kinds.setdefault(experiment.kind(study, item), []).append(item)
+            cost = np.zeros(2)
+            for own in sorted(kinds.values(), key=len, reverse=True):
+                cost += self._try_items(study, own, warm=bool(cost.any()))
+            seconds, size = cost.tolist()
+            if not seconds:
+                raise InputError("none of the pictures that were tried can be read; see above")
             took = timedelta(seconds=round(seconds / len(self.devices)))
             whose = f" for each of {settings.num_shards} shards" * (settings.num_shards > 1)
             say(
                 f"cost      about {took} (hours:minutes:seconds){whose} on {self.devices[0]}, "
                 f"{peak_memory(self.devices[0]) / 2**30:.1f} GB of memory, {size / 2**20:.0f} MB "
-                "stored; extrapolated from two pictures, accurate to about 30 %"
+                "stored; extrapolated from a picture or two of each kind, accurate to about 30 %"
             )
             _check_disk(self.folder.path, size)
 
-    def _try_items(self, study: Study, items: Sequence[Item]) -> tuple[float, float]:
-        """Seconds and bytes of all these items, of a kind, by two that follow each other."""
+    def _try_items(self, study: Study, items: Sequence[Item], *, warm: bool) -> NDArray[np.float64]:
+        """Seconds and bytes of all these items, of a kind, by one of them, or by two of many."""
         entries, unreadable, begun = [], [], time.monotonic()
-        first = len(items) // 2 // STEP * STEP
+        first, wanted = len(items) // 2, TIMED if len(items) > SAMPLE else 1
         for item in items[first : first + SAMPLE]:
             try:
-                sample = item.load()
+                entries.append((item, self.experiment.inputs(study, item, item.load())))
             except UnreadableImage as error:
                 unreadable.append(str(error))
-                continue
-            inputs = self.experiment.inputs(study, item, sample)
-            entries.append((replace(item, shown=None), inputs))
-            if len(entries) == TIMED:
+            if len(entries) == wanted:
                 break
         if unreadable:
             opened = len(unreadable) + len(entries)
             self.console.print(f"unreadable {len(unreadable)} of {opened}, such as {unreadable[0]}")
         if not entries:
-            raise InputError(f"none of {SAMPLE} pictures can be read, such as {unreadable[:1]}")
+            return np.zeros(2)
         seconds = time.monotonic() - begun
         with torch.enable_grad():
-            self.experiment.rows(study, entries[:1])  # warms up
+            if not warm:
+                self.experiment.rows(study, entries[:1])
             begun = time.monotonic()
             rows = self.experiment.rows(study, entries)
         seconds += time.monotonic() - begun
-        size = float(rows.table.memory_usage(deep=True).sum()) / 4  # as parquet
-        return len(items) / len(entries) * seconds, len(items) / len(entries) * size
+        size = rows.table.memory_usage(deep=True).sum() / 4  # as parquet
+        return len(items) / len(entries) * np.array([seconds, size])
 
     @property
     def _is_alone(self) -> bool:

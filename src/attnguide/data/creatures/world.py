@@ -261,14 +261,7 @@ def _load(draw: Callable[[], Scene], name: str, index: tuple[int, ...], asked: i
 
 
 def _to_sample(scene: Scene, name: str, index: Sequence[int], asked: int = 2) -> Sample:
-    """A scene with its exact masks.
-
-    Args:
-        scene: One or two animals.
-        name: The sample's id.
-        index: The model's number of every creature; empty where it does not know them.
-        asked: How many of the animals are to be explained.
-    """
+    """A scene with its exact masks; `asked` of its animals are explained, if the model has any."""
     labels = scene.labels[:asked] if index else ()
     return Sample(
         name,

@@ -71,10 +71,6 @@ def read_form(
 def _torchvision(module: Any, image_size: int | tuple[int, int] | None) -> Form | None:
     """The form of torchvision's `VisionTransformer`; None for a network of another library.
 
-    Args:
-        module: The network.
-        image_size: (height, width) in pixels; only the network's own.
-
     Raises:
         ValueError: another torchvision network, a convolutional stem, another image size.
     """
