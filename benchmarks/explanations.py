@@ -56,7 +56,7 @@ def explain_line(vit: ViT, images: Tensor, rounds: int) -> Line:
 
 def floor_lines(vit: ViT, images: Tensor, rounds: int) -> list[Line]:
     """Plain passes of timm's module over our maps: three rules, then methods of several passes."""
-    few, target = images[:4], vit.module(images[:4]).argmax(-1)
+    few, target = images[:8], vit.module(images[:8]).argmax(-1)
     rules = list(WEIGHTS)
     lines = [_floor("three rules", rules, vit, few, target, (1, 1), rounds)]
     for name, passes in PASSES.items():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +32,27 @@ def growth_lines() -> list[Line]:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         used = [_command(folder, f"{count}", "run", _pictures(folder, count)) for count in COUNTS]
+        per_picture = [
+            (after[0] - before[0]) / (count - fewer)
+            for (fewer, before), (count, after) in pairwise(zip(COUNTS, used, strict=True))
+        ]
         lines = [
             Line(
-                f"run of {count} pictures, per picture, over one of {COUNTS[0]}",
-                f"{(seconds - used[0][0]) / (count - COUNTS[0]) * COUNTS[0] / used[0][0]:.2f}",
-                f"{seconds:.0f} s of CPU, {memory:.0f} MiB",
-                f"{rows:,} rows",
+                f"a picture after {COUNTS[1]:,} / one after {COUNTS[0]:,}",
+                f"{per_picture[1] / per_picture[0]:.2f}",
+                " / ".join(f"{1000 * seconds:.1f}" for seconds in reversed(per_picture))
+                + " ms of CPU",
+                "1 if time is linear",
             )
-            for count, (seconds, memory, rows) in list(zip(COUNTS, used, strict=True))[1:]
+        ]
+        lines += [
+            Line(
+                f"run of {count:,} pictures, {rows:,} rows",
+                "",
+                f"{seconds:.0f} s of CPU, {memory:.0f} MiB",
+                "",
+            )
+            for count, (seconds, memory, rows) in zip(COUNTS, used, strict=True)
         ]
         for stage in ("merge", "draw", "aggregate"):
             where = str(COUNTS[-1]) if stage != "aggregate" else "."
@@ -111,8 +124,8 @@ def main() -> None:
 
     load.load_model, load.check_model = small, lambda *_: None
     program.main()
-    took = resource.getrusage(resource.RUSAGE_SELF)
-    print(time.process_time(), took.ru_maxrss / 1024)
+    status = Path("/proc/self/status").read_text()  # getrusage would count the parent's peak, too
+    print(time.process_time(), int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
 
 if __name__ == "__main__":
