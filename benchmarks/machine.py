@@ -17,8 +17,9 @@ def machine() -> str:
     """Processor, cores, accelerator, versions and date, as one Markdown paragraph."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    processor = f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}. {_processor()}, {os.cpu_count()} cores, {cuda}; Python "
+        f"{datetime.now(UTC):%Y-%m-%d}. {processor}, {os.cpu_count()} cores, {cuda}; Python "
         f"{platform.python_version()}, {versions}."
     )
 
