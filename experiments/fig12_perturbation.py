@@ -59,6 +59,8 @@ class Fig12Perturbation(PerturbationFigure):
     def check(self, choices: Choices) -> None:
         """Fractions, fills, loss and data."""
         check_fractions(self.fractions)
+        if not self.fills:
+            raise InputError("runner.fill must name a fill, or several, got none")
         for fill in self.fills:
             check_fill(fill)
         if set(CONTROLS) & set(choices.methods):
@@ -76,10 +78,8 @@ class Fig12Perturbation(PerturbationFigure):
     def inputs(self, study: Study, item: Item, sample: Sample) -> dict[str, View]:
         """The picture with the guide and, of every n-th, as it is, by guide."""
         own = {NO_GUIDE: to_view(study.vit, sample)}
-        if not study.guide.is_shown:
-            return own
-        guided = {study.guide.layout: study.guided_view(sample)}
-        return guided | (own if self.kind(study, item) else {})
+        guided = {study.guide.layout: study.guided_view(sample)} if study.guide.is_shown else {}
+        return guided | (own if not guided or self.kind(study, item) else {})
 
     def kind(self, study: Study, item: Item) -> bool:  # noqa: ARG002
         """Whether it is studied without a guide, too."""

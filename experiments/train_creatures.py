@@ -30,14 +30,7 @@ from attnguide.models.load import EMBEDDED, load_model
 from attnguide.store.files import locked, write_atomic
 from attnguide.viz.panels import Panel, draw_panels
 from attnguide.viz.style import INK, QUIET, typography
-from experiments._creature_training import (
-    ARCH,
-    MEAN,
-    RECIPES,
-    STD,
-    CreatureClassifier,
-    fit,
-)
+from experiments._creature_training import ARCH, MEAN, RECIPES, STD, CreatureClassifier, fit
 
 KINDS = {
     "single": "single creatures: top-1",

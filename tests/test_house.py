@@ -177,7 +177,7 @@ def tracked(pattern):
     return [name for name in listed.stdout.split() if (ROOT / name).exists()]
 
 
-LINES = {"src": 25_089, "experiments": 3_104, "tests": 20_775}  # at most
+LINES = {"src": 25_084, "experiments": 3_096, "tests": 20_775}  # at most
 
 
 def test_files_and_functions_can_be_read_in_one_sitting():

@@ -42,8 +42,7 @@ def compared(name, **more):
     """Methods of a study, and how many of 100 pictures each is measured on."""
     study = build_experiment(made := config(f"experiment={name}"))
     chosen = SimpleNamespace(methods=build_methods(made) | more)
-    facts = {"shown": None, "part": "", "measured": True}
-    items = [SimpleNamespace(number=number, **facts) for number in range(100)]
+    items = [SimpleNamespace(number=n, shown=None, part="", measured=True) for n in range(100)]
     measured = [label for item in items for label in study.kind(chosen, item)[1:-1]]
     return {label: measured.count(label) for label in study.compared(chosen)}
 

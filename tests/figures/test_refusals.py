@@ -33,6 +33,8 @@ CASES = [
     ("fig13_method_comparison", "method=[complete,rollout,absolute]",
      "leave out rollout, absolute"),
     ("label_audit", "guide=none", "Label audit needs a guide"),
+    ("fig12_perturbation", "runner.fill=[]", "must name a fill"),
+    ("train_creatures", "runner.pairs=0", "runner.pairs must be greater than 0"),
 ]  # fmt: skip
 
 
